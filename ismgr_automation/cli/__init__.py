@@ -1,0 +1,1 @@
+"""The command line: arguments -> api -> view -> exit code. Nothing is decided here."""

@@ -1,0 +1,47 @@
+"""The JSON type, canonical bytes (RFC 8785) and digests over them. No file is read or written here."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import rfc8785
+
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+JsonObject = Mapping[str, Json]
+
+
+def canonical(value: Json) -> bytes:
+    """The one byte string of a JSON value: RFC 8785, so equal values give equal bytes on every machine.
+
+    Raises ``ValueError`` for what JSON cannot hold: NaN, infinities, integers beyond 2**53.
+
+    >>> canonical({"b": 1, "a": [True, None]})
+    b'{"a":[true,null],"b":1}'
+    """
+    return rfc8785.dumps(_plain(value))
+
+
+def digest(value: Json) -> str:
+    """``sha256:`` and the 64 hexadecimal digits over the canonical bytes.
+
+    >>> digest({})
+    'sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a'
+    """
+    return "sha256:" + hashlib.sha256(canonical(value)).hexdigest()
+
+
+def keyed_digest(key: bytes, value: Json) -> str:
+    """``hmac-sha256:`` and 64 digits: stands for a value that must not be guessed from its digest."""
+    return "hmac-sha256:" + hmac.new(key, canonical(value), hashlib.sha256).hexdigest()
+
+
+def _plain(value: Json) -> Any:
+    """rfc8785 accepts dict and list only; tuples and mappings are as good to us."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,15 @@
+"""Opening secret references."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ismgr_automation.core.secret import Secret, SecretRef
+
+
+class SecretStore(Protocol):
+    """All backends of an estate behind one door."""
+
+    def open(self, ref: SecretRef) -> Secret:
+        """The secret; raises ``InputError`` naming the reference, never the value, when it is not there."""
+        ...
