@@ -3,25 +3,90 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
+import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
-import click
 import typer
+from typer.core import TyperGroup
 
 from ismgr_automation import __version__
 from ismgr_automation.cli.face import Face
-from ismgr_automation.core.errors import ExitCode, IsmgrError
+from ismgr_automation.core.errors import Cancelled, ExitCode, IsmgrError, SettingsError
 
-COMMANDS = {
-    "estate": ("init", "validate", "schema"),
-    "engine": ("engine",),
-    "lab": ("lab",),
-}
-"""Module below ``cli`` -> the names it adds. A module is imported only when one of its commands is called."""
+TOPICS = ("estate", "plan", "apply", "drift", "verify", "inventory", "destroy", "engine", "lab")
+"""Modules below ``cli``; each has ``register(app)``."""
+
+USAGE_ERROR: Any = typer.BadParameter.__base__
+"""What the command line library raises for wrong arguments; only a child of it has a public name."""
+
+EPILOG = """Examples:
+
+  ismgr init infra && cd infra     start an estate
+
+  ismgr plan                       what would change, and why (exit 2 when something would)
+
+  ismgr apply                      plan, ask, apply, verify
+
+  ismgr -C build/demo drift        what somebody changed by hand
+"""
+
+
+class _InOrder(TyperGroup):
+    """Lists commands in the order of a day's work, not of the alphabet."""
+
+    def list_commands(self, _ctx: Any) -> list[str]:
+        return list(self.commands)
+
+
+def build() -> typer.Typer:
+    """The whole command line as a value; documentation is generated from it."""
+    app = typer.Typer(
+        cls=_InOrder,
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=EPILOG,
+    )
+    app.callback()(_options)
+    for topic in TOPICS:
+        importlib.import_module(f"ismgr_automation.cli.{topic}").register(app)
+    return app
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ismgr {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    ctx: typer.Context,
+    directory: Annotated[
+        Path, typer.Option("-C", "--directory", metavar="DIR", help="Where the estate is.", file_okay=False)
+    ] = Path(),
+    environment: Annotated[
+        str | None, typer.Option("-e", "--environment", help="Which environment; the estate's default otherwise.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print versioned JSON lines: events, then the result.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="No progress, only the result.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """One plan across cloud, metal and hosts: Pulumi stacks and Ansible playbooks from one Git repository."""
+    face: Face = ctx.obj
+    face.directory = directory
+    face.environment = environment
+    face.json = json
+    face.quiet = quiet
 
 
 def main() -> None:
@@ -30,5 +95,82 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; never raises, never exits."""
-    raise NotImplementedError
+    """Run one command line and return its exit code: never raises, never exits.
+
+    The first Ctrl-C (or SIGTERM) asks the run to stop cleanly; the second one interrupts it where it is.
+    """
+    face = Face()
+    restore = _listen(face.cancelled) if threading.current_thread() is threading.main_thread() else _nothing
+    try:
+        return _call(arguments, face)
+    except IsmgrError as problem:
+        face.error(problem)
+        return int(problem.exit_code)
+    except KeyboardInterrupt:
+        face.error(Cancelled("Interrupted.", next_step="Run `ismgr plan` to see where things stand."))
+        return int(ExitCode.CANCELLED)
+    except BrokenPipeError:
+        # the reader of our output went away (``ismgr plan | head``); Python would complain again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.DONE)
+    except Exception:  # noqa: BLE001  the last line of defence: a bug must say that it is one
+        _report_bug(face)
+        return int(ExitCode.INTERNAL)
+    finally:
+        restore()
+
+
+def _call(arguments: list[str], face: Face) -> int:
+    command = typer.main.get_command(build())
+    try:
+        outcome = command.main(arguments, prog_name="ismgr", standalone_mode=False, obj=face)
+    except typer.Abort:
+        raise Cancelled("Stopped.", untouched="Nothing was touched.") from None
+    except USAGE_ERROR as problem:
+        # the library would exit with 2, which means "changes found" here
+        return _usage(problem, face)
+    return int(outcome) if isinstance(outcome, int) else int(ExitCode.DONE)
+
+
+def _usage(problem: Any, face: Face) -> int:
+    words: str = problem.format_message()
+    if not words:  # no command given: the help has been printed
+        return int(ExitCode.INPUT)
+    where = problem.ctx.command_path if problem.ctx is not None else "ismgr"
+    face.error(SettingsError(words, next_step=f"`{where} --help` shows what it takes."))
+    return int(ExitCode.INPUT)
+
+
+def _nothing() -> None:
+    return None
+
+
+def _listen(cancelled: threading.Event) -> Callable[[], None]:
+    """Turn the first SIGINT or SIGTERM into the cancel event; gives back the way to undo it."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if cancelled.is_set():
+            raise KeyboardInterrupt
+        cancelled.set()
+        if number == signal.SIGINT:
+            sys.stderr.write("\nStopping: nothing new is started; press Ctrl-C again to leave at once.\n")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return restore
+
+
+def _report_bug(face: Face) -> None:
+    face.error(
+        SettingsError(
+            f"This is a bug in ismgr {__version__}: {sys.exc_info()[1]!r}.",
+            untouched="What had been applied before it stays applied.",
+            next_step="Please report it with the text below.",
+        )
+    )
+    if not face.json:
+        traceback.print_exc()
