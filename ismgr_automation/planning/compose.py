@@ -1,0 +1,236 @@
+"""From an observation to a plan: which changes, in which waves, what is deferred, what drifted. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from ismgr_automation.core.address import Address, host
+from ismgr_automation.planning.change import (
+    Action,
+    Certainty,
+    Change,
+    Deferred,
+    Drift,
+    Finding,
+    Level,
+    Reason,
+    Step,
+)
+from ismgr_automation.planning.defer import behind
+from ismgr_automation.planning.graph import Graph, ancestors, levels
+from ismgr_automation.planning.observation import GroupSight, Observation, StackSight
+from ismgr_automation.planning.plan import Beside, Plan, Purpose
+from ismgr_automation.ports.hosts import Status, TaskResult
+from ismgr_automation.ports.stacks import Operation, ResourceStep
+
+ACTIONS: Mapping[Operation, Action] = {
+    Operation.CREATE: Action.CREATE,
+    Operation.UPDATE: Action.UPDATE,
+    Operation.REPLACE: Action.REPLACE,
+    Operation.DELETE: Action.DELETE,
+    Operation.IMPORT: Action.CREATE,
+    Operation.READ: Action.UPDATE,
+}
+"""A resource's operation as the action of a step. SAME never becomes a step, DRIFT is kept apart."""
+
+
+def compose(seen: Observation, *, estate: str, environment: str, beside: Beside) -> Plan:
+    """Compose the plan of an observation. The same observation always gives the same digest."""
+    graph = _with_makers(seen)
+    changes = [*_stack_changes(seen), *_group_changes(seen)]
+    deferred = {one.address: one for one in _deferred(seen)}
+    changes, deferred = _push_back(changes, deferred, graph, seen)
+    findings = (*seen.findings, *_findings(seen))
+    errored = any(one.level is Level.DENY for one in findings)
+    return Plan(
+        estate=estate,
+        environment=environment,
+        purpose=Purpose.APPLY,
+        inputs=seen.inputs,
+        changes=tuple(changes),
+        waves=waves(changes, graph),
+        deferred=tuple(deferred[key] for key in sorted(deferred)),
+        drift=tuple(_drift(seen)),
+        findings=findings,
+        complete=not errored and not deferred,
+        errored=errored,
+        beside=beside,
+    )
+
+
+def waves(changes: Iterable[Change], graph: Graph) -> tuple[tuple[str, ...], ...]:
+    """Keys of changes that may run together, in order: after everything that they need, part after part."""
+    listed = list(changes)
+    by_address: dict[Address, list[Change]] = {}
+    for one in listed:
+        by_address.setdefault(one.address, []).append(one)
+    edges: dict[str, set[str]] = {}
+    for one in listed:
+        before = {other.key for need in ancestors(graph, [one.address]) for other in by_address.get(need, ())}
+        before |= {other.key for other in by_address[one.address] if other.part < one.part}
+        edges[one.key] = before
+    return levels(edges)
+
+
+def _with_makers(seen: Observation) -> Graph:
+    """A group needs the stacks that made its members, said or not."""
+    made = {address: frozenset(sight.made_by) for address, sight in seen.groups.items()}
+    return {address: needs | made.get(address, frozenset()) for address, needs in seen.graph.items()}
+
+
+def _stack_changes(seen: Observation) -> Iterable[Change]:
+    for address in sorted(seen.stacks):
+        sight = seen.stacks[address]
+        if sight.preview is not None and sight.preview.steps and sight.deferred is None:
+            yield _stack_change(sight)
+
+
+def _stack_change(sight: StackSight) -> Change:
+    preview = sight.preview
+    assert preview is not None  # noqa: S101  the caller looked
+    steps = tuple(_resource(one) for one in preview.steps)
+    fresh = sight.state.resources == 0
+    drifted = {one.name for one in preview.drift}
+    only_drift = bool(drifted) and all(one.target in drifted for one in steps)
+    return Change(
+        address=sight.address,
+        part=0,
+        action=_overall(steps, fresh=fresh),
+        reason=Reason.NEW if fresh else Reason.DRIFT if only_drift else Reason.INPUTS,
+        steps=steps,
+        targets=(),
+        inputs=sight.inputs,
+        precondition=preview.state_digest,
+    )
+
+
+def _overall(steps: tuple[Step, ...], *, fresh: bool) -> Action:
+    if fresh:
+        return Action.CREATE
+    actions = {one.action for one in steps}
+    return actions.pop() if len(actions) == 1 else Action.UPDATE
+
+
+def _resource(step: ResourceStep) -> Step:
+    return Step(
+        target=step.name,
+        what=step.type,
+        action=ACTIONS[step.operation],
+        why=", ".join(step.changed),
+        before=step.before,
+        after=step.after,
+    )
+
+
+def _group_changes(seen: Observation) -> Iterable[Change]:
+    for address in sorted(seen.groups):
+        sight = seen.groups[address]
+        if sight.checked is not None and sight.deferred is None:
+            yield from _parts(sight)
+
+
+def _parts(sight: GroupSight) -> Iterable[Change]:
+    assert sight.checked is not None  # noqa: S101  the caller looked
+    same_inputs = sight.applied == sight.inputs
+    for part, names in enumerate(sight.parts, start=1):
+        tasks = [one for one in sight.checked.tasks if one.host in names]
+        certain = any(one.status is Status.CHANGED for one in tasks)
+        open_questions = any(one.unpredictable for one in tasks) and not same_inputs
+        if not certain and not open_questions:
+            continue
+        yield Change(
+            address=sight.address,
+            part=part,
+            action=Action.CONFIGURE,
+            reason=Reason.NEW if sight.applied is None else Reason.DRIFT if same_inputs else Reason.INPUTS,
+            steps=tuple(_task(one) for one in tasks if one.status is Status.CHANGED or one.unpredictable),
+            targets=tuple(host(name) for name in names),
+            inputs=sight.inputs,
+        )
+
+
+def _task(task: TaskResult) -> Step:
+    return Step(
+        target=task.host,
+        what=f"{task.role} : {task.task}" if task.role else task.task,
+        action=Action.CONFIGURE,
+        certainty=Certainty.UNPREDICTABLE if task.unpredictable else Certainty.CHANGES,
+        why=task.unpredictable,
+        where=task.path,
+        before=task.before or None,
+        after=task.after or None,
+    )
+
+
+def _deferred(seen: Observation) -> Iterable[Deferred]:
+    for sight in (*seen.stacks.values(), *seen.groups.values()):
+        if sight.deferred is not None:
+            yield sight.deferred
+
+
+def _push_back(
+    changes: list[Change], deferred: dict[Address, Deferred], graph: Graph, seen: Observation
+) -> tuple[list[Change], dict[Address, Deferred]]:
+    """What runs after something deferred is deferred as well: its wave cannot be known to be the right one."""
+    kept: list[Change] = []
+    pushed: dict[Address, Deferred] = dict(deferred)
+    for one in changes:
+        waits = ancestors(graph, [one.address]) & set(deferred)
+        if not waits:
+            kept.append(one)
+        elif one.address not in pushed:
+            content = (seen.stacks | seen.groups)[one.address].content  # type: ignore[operator]
+            waiting = behind(one.address, waits, len(one.steps), content)
+            pushed[one.address] = _for_hosts(waiting, one) if one.action is Action.CONFIGURE else waiting
+    return kept, pushed
+
+
+def _for_hosts(waiting: Deferred, change: Change) -> Deferred:
+    envelope = replace(waiting.envelope, at_most=len(change.targets), actions=(Action.CONFIGURE,))
+    return replace(waiting, expected=change.targets, envelope=envelope)
+
+
+def _drift(seen: Observation) -> Iterable[Drift]:
+    for address in sorted(seen.stacks):
+        preview = seen.stacks[address].preview
+        for one in preview.drift if preview else ():
+            yield Drift(address=address, target=one.name, what=one.type, before=one.before, after=one.after)
+    for address in sorted(seen.groups):
+        sight = seen.groups[address]
+        if sight.checked is None or sight.applied != sight.inputs:
+            continue
+        for task in sight.checked.tasks:
+            if task.status is Status.CHANGED and not task.unpredictable:
+                yield Drift(
+                    address=host(task.host), target=task.host, what=task.task, before=task.before, after=task.after
+                )
+
+
+def _findings(seen: Observation) -> Iterable[Finding]:
+    for address in sorted({**seen.stacks, **seen.groups}):
+        problem = (seen.stacks.get(address) or seen.groups[address]).problem
+        if problem is not None:
+            yield problem
+    for address in sorted(seen.groups):
+        sight = seen.groups[address]
+        for one in sight.unreachable if sight.deferred is None else ():
+            yield Finding(
+                level=Level.DENY,
+                subject=host(one.host),
+                summary=f"{one.host} cannot be worked on ({one.reach}): {one.detail}",
+                next_step=f"Mend it, or leave it out with --exclude host/{one.host}.",
+            )
+        for name in sight.checked.failed if sight.checked is not None else ():
+            yield Finding(
+                level=Level.DENY,
+                subject=host(name),
+                summary=f"check mode failed on {name}: {_failure(sight, name)}",
+                next_step=f"Run the playbook of {address} in check mode by hand, or mend the task.",
+            )
+
+
+def _failure(sight: GroupSight, name: str) -> str:
+    tasks = sight.checked.tasks if sight.checked is not None else ()
+    failed = [one for one in tasks if one.host == name and one.status is Status.FAILED]
+    return f"{failed[-1].task}: {failed[-1].message}" if failed else "no task was reached"

@@ -1,0 +1,157 @@
+"""Hosts as stacks and inventories tell of them: reading outputs, who belongs to a group, and the parts of a group."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ismgr_automation.core.address import Address
+from ismgr_automation.core.diagnostic import Diagnostic, Position
+from ismgr_automation.core.json import Json
+from ismgr_automation.estate.documents import SshSettings
+from ismgr_automation.ports.hosts import Host
+
+UNKNOWN = "<unknown>"
+
+Match = Callable[[Host], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """A host as it is known now. ``pending`` says what is not known yet, and is empty for a host that can be reached
+    as soon as it is up. ``stack`` is who made it, None for a host of an existing inventory."""
+
+    host: Host
+    stack: Address | None = None
+    pending: str = ""
+
+
+def sightings(
+    value: Json, stack: Address, ssh: SshSettings, place: Position | None
+) -> tuple[tuple[Sighting, ...], tuple[Diagnostic, ...]]:
+    """Read a ``hosts`` output. An output that is wholly unknown has no sightings; a malformed one is a diagnostic."""
+    if value == UNKNOWN or value is None:
+        return (), ()
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return (), (_wrong(stack, place, "is not a list"),)
+    found: list[Sighting] = []
+    wrong: list[Diagnostic] = []
+    for index, entry in enumerate(value):
+        if entry == UNKNOWN:
+            continue
+        sighting = _sighting(entry, stack, ssh) if isinstance(entry, Mapping) else "is not an object"
+        if isinstance(sighting, Sighting):
+            found.append(sighting)
+        else:
+            wrong.append(_wrong(stack, place, f"has an entry {index} that {sighting}"))
+    return tuple(found), tuple(wrong)
+
+
+def _wrong(stack: Address, place: Position | None, what: str) -> Diagnostic:
+    return Diagnostic(
+        summary=f"the hosts output of {stack} {what}",
+        position=place,
+        expected="a list of objects with name, address, labels and host_keys",
+    )
+
+
+def _sighting(entry: Mapping[str, Json], stack: Address, ssh: SshSettings) -> Sighting | str:
+    name, address = entry.get("name"), entry.get("address")
+    if not isinstance(name, str) or name in ("", UNKNOWN):
+        return "has no name"
+    if not isinstance(address, str) or not address:
+        return f"has no address ({name})"
+    keys = entry.get("host_keys", [])
+    unknown = sorted(key for key, item in entry.items() if item == UNKNOWN or _holds_unknown(item))
+    port = entry.get("port")
+    host = Host(
+        name=name,
+        address=address,
+        origin=str(stack),
+        user=_text(entry, "user") or ssh.user,
+        port=int(port) if isinstance(port, int | float) and not isinstance(port, bool) else ssh.port,
+        labels=_texts(entry.get("labels")),
+        groups=tuple(str(one) for one in _items(entry.get("groups"))),
+        host_keys=tuple(str(one) for one in _items(keys) if one != UNKNOWN),
+        bastion=_text(entry, "bastion") or ssh.bastion,
+        site=_text(entry, "site"),
+        machine=_text(entry, "machine"),
+        variables={"addresses": dict(_texts(entry.get("addresses")))} if entry.get("addresses") else {},
+    )
+    return Sighting(host=host, stack=stack, pending=f"{', '.join(unknown)} not known yet" if unknown else "")
+
+
+def _holds_unknown(item: Json) -> bool:
+    if isinstance(item, Mapping):
+        return any(one == UNKNOWN or _holds_unknown(one) for one in item.values())
+    if isinstance(item, Sequence) and not isinstance(item, str):
+        return any(one == UNKNOWN or _holds_unknown(one) for one in item)
+    return False
+
+
+def _text(entry: Mapping[str, Json], key: str) -> str:
+    value = entry.get(key)
+    return value if isinstance(value, str) and value != UNKNOWN else ""
+
+
+def _texts(value: Json) -> Mapping[str, str]:
+    return {key: str(item) for key, item in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _items(value: Json) -> Sequence[Json]:
+    return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
+
+
+def twice(found: Iterable[Sighting]) -> tuple[str, ...]:
+    """Names that more than one source claims, with who claims them."""
+    claims: dict[str, list[str]] = {}
+    for one in found:
+        claims.setdefault(one.host.name, []).append(one.host.origin)
+    return tuple(f"{name} ({' and '.join(who)})" for name, who in sorted(claims.items()) if len(who) > 1)
+
+
+def members(found: Iterable[Sighting], match: Match) -> tuple[Sighting, ...]:
+    """The hosts that a selector takes, sorted by name; the order is the order of waves."""
+    return tuple(sorted((one for one in found if match(one.host)), key=lambda one: one.host.name))
+
+
+def parts(names: Sequence[str], sizes: Sequence[int | str]) -> tuple[tuple[str, ...], ...]:
+    """Cut a group into its waves: counts and percentages of the whole group, rounded up; what is left makes the last.
+
+    >>> parts(["a", "b", "c", "d", "e"], [1, "50%"])
+    (('a',), ('b', 'c', 'd'), ('e',))
+    """
+    left, found = list(names), []
+    for size in sizes:
+        if not left:
+            break
+        count = size if isinstance(size, int) else math.ceil(len(names) * float(size.rstrip("%")) / 100)
+        taken, left = left[: max(count, 1)], left[max(count, 1) :]
+        found.append(tuple(taken))
+    return (*found, tuple(left)) if left else tuple(found)
+
+
+def with_groups(hosts: Iterable[Host], groups: Mapping[str, Sequence[str]]) -> tuple[Host, ...]:
+    """Hosts with the names of the host groups that they belong to."""
+    return tuple(
+        replace(host, groups=tuple(sorted({*host.groups, *(name for name, who in groups.items() if host.name in who)})))
+        for host in hosts
+    )
+
+
+def ansible_groups(hosts: Iterable[Host], groups: Mapping[str, Sequence[str]]) -> Mapping[str, tuple[str, ...]]:
+    """The groups of an Ansible inventory: one for each HostGroup, label (``role_db``) and group of an inventory."""
+    found: dict[str, set[str]] = {_word(name): set(who) for name, who in groups.items()}
+    for host in hosts:
+        for label, value in host.labels.items():
+            found.setdefault(_word(f"{label}_{value}"), set()).add(host.name)
+        if host.site:
+            found.setdefault(_word(f"site_{host.site}"), set()).add(host.name)
+        for name in host.groups:
+            found.setdefault(_word(name), set()).add(host.name)
+    return {name: tuple(sorted(who)) for name, who in sorted(found.items())}
+
+
+def _word(text: str) -> str:
+    return "".join(one if one.isalnum() else "_" for one in text)

@@ -1,0 +1,63 @@
+"""What was seen before a plan is composed: stamped readings as values, never called "current"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ismgr_automation.core.address import Address
+from ismgr_automation.planning.change import Deferred, Finding
+from ismgr_automation.planning.fleet import Sighting
+from ismgr_automation.planning.graph import Graph
+from ismgr_automation.planning.plan import Inputs
+from ismgr_automation.ports.hosts import PlaybookResult, Reachability
+from ismgr_automation.ports.stacks import StackPreview, StackState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackSight:
+    """One stack: what its state holds, what a preview said, or why there is none (``deferred`` or ``problem``)."""
+
+    address: Address
+    inputs: str
+    content: str
+    state: StackState
+    preview: StackPreview | None = None
+    deferred: Deferred | None = None
+    problem: Finding | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Whether applying it would do something, or might."""
+        return self.deferred is not None or self.problem is not None or bool(self.preview and self.preview.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSight:
+    """One host group: its members in their parts, what check mode said, or why it was not asked."""
+
+    address: Address
+    inputs: str
+    content: str
+    parts: tuple[tuple[str, ...], ...]
+    made_by: tuple[Address, ...]
+    """The stacks whose hosts are members."""
+    applied: str | None = None
+    """Digest of the inputs that were applied last."""
+    checked: PlaybookResult | None = None
+    unreachable: tuple[Reachability, ...] = ()
+    deferred: Deferred | None = None
+    problem: Finding | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """Everything that was seen for one plan."""
+
+    graph: Graph
+    stacks: Mapping[Address, StackSight]
+    groups: Mapping[Address, GroupSight]
+    hosts: tuple[Sighting, ...]
+    reachability: Mapping[str, Reachability]
+    inputs: Inputs
+    findings: tuple[Finding, ...] = ()

@@ -1,0 +1,186 @@
+"""A Plan is a value: what would happen, in which waves, from which inputs, and how far it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+
+from ismgr_automation.core.json import Json, JsonObject, digest
+from ismgr_automation.planning.change import Change, Deferred, Drift, Finding, Step
+
+FORMAT = "ismgr.plan/1"
+
+
+class Purpose(StrEnum):
+    """What a plan is for."""
+
+    APPLY = "apply"
+    DESTROY = "destroy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Everything that a plan was computed from, as digests by name. Equal inputs and equal observations give an equal
+    plan, wherever and whenever it is composed."""
+
+    documents: Mapping[str, str]
+    """Git blob ids of the files that held documents, by path."""
+    content: Mapping[str, str]
+    """Digests of programs, playbooks and suites, by the name that documents use."""
+    inventory: str
+    """Digest of all hosts as they were known."""
+    states: Mapping[str, str]
+    """Digest of each stack's state, by address."""
+    engines: Mapping[str, str]
+    """Versions of engines and providers, by address of what they looked at."""
+    selection: tuple[str, ...]
+    """Targets and exclusions as they were given, sorted; empty for everything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """What stands beside the digest and not inside: where and when the plan was made. None of it changes what is done."""
+
+    commit: str
+    ref: str
+    worktree: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Ordered changes in waves, what is deferred, drift apart, and three separate answers.
+
+    ``complete``: everything asked for was looked at; automation may rely on an empty complete plan meaning "nothing to
+    do". ``applicable``: there is something to apply and nothing stands against it. ``errored``: an observation could
+    not be made; the rest is still shown.
+    """
+
+    estate: str
+    environment: str
+    purpose: Purpose
+    inputs: Inputs
+    changes: tuple[Change, ...]
+    waves: tuple[tuple[str, ...], ...]
+    """Keys of the changes that may run together, in order."""
+    deferred: tuple[Deferred, ...]
+    drift: tuple[Drift, ...]
+    findings: tuple[Finding, ...]
+    complete: bool
+    errored: bool
+    beside: Beside
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing would be done."""
+        return not self.changes and not self.deferred
+
+    @property
+    def applicable(self) -> bool:
+        """Whether apply would do something and may."""
+        return not self.empty and not self.errored
+
+    @cached_property
+    def intent(self) -> JsonObject:
+        """The normalised intent: what the digest and a signature cover."""
+        return {
+            "format": FORMAT,
+            "estate": self.estate,
+            "environment": self.environment,
+            "purpose": str(self.purpose),
+            "inputs": inputs_json(self.inputs),
+            "changes": [change_json(one) for one in self.changes],
+            "waves": [list(wave) for wave in self.waves],
+            "deferred": [deferred_json(one) for one in self.deferred],
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON of the intent."""
+        return digest(self.intent)
+
+    def change(self, key: str) -> Change:
+        """The change with this key."""
+        return next(one for one in self.changes if one.key == key)
+
+
+def inputs_json(inputs: Inputs) -> JsonObject:
+    """The inputs as JSON."""
+    return {
+        "documents": dict(inputs.documents),
+        "content": dict(inputs.content),
+        "inventory": inputs.inventory,
+        "states": dict(inputs.states),
+        "engines": dict(inputs.engines),
+        "selection": list(inputs.selection),
+    }
+
+
+def change_json(change: Change) -> JsonObject:
+    """A change as JSON. Its reason is left out: it comes from what we remember, and equal intents must be equal."""
+    return {
+        "address": str(change.address),
+        "part": change.part,
+        "action": str(change.action),
+        "targets": [str(one) for one in change.targets],
+        "inputs": change.inputs,
+        "precondition": change.precondition,
+        "steps": [step_json(one) for one in change.steps],
+    }
+
+
+def step_json(step: Step) -> JsonObject:
+    """A step as JSON; empty fields are left out."""
+    optional: dict[str, Json] = {
+        "why": step.why or None,
+        "where": step.where or None,
+        "before": step.before,
+        "after": step.after,
+    }
+    return {
+        "target": step.target,
+        "what": step.what,
+        "action": str(step.action),
+        "certainty": str(step.certainty),
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+def deferred_json(deferred: Deferred) -> JsonObject:
+    """A deferred change with its envelope as JSON."""
+    return {
+        "address": str(deferred.address),
+        "waits_for": [str(one) for one in deferred.waits_for],
+        "why": deferred.why,
+        "expected": [str(one) for one in deferred.expected],
+        "envelope": {
+            "content": deferred.envelope.content,
+            "at_most": deferred.envelope.at_most,
+            "unknown": list(deferred.envelope.unknown),
+            "actions": [str(one) for one in deferred.envelope.actions],
+        },
+    }
+
+
+def drift_json(drift: Drift) -> JsonObject:
+    """One drifted thing as JSON."""
+    return {
+        "address": str(drift.address),
+        "target": drift.target,
+        "what": drift.what,
+        "before": drift.before,
+        "after": drift.after,
+    }
+
+
+def finding_json(finding: Finding) -> JsonObject:
+    """A finding as JSON."""
+    return {
+        "level": str(finding.level),
+        "subject": str(finding.subject),
+        "summary": finding.summary,
+        "next_step": finding.next_step,
+    }
