@@ -1,0 +1,21 @@
+# Thin on purpose: each target calls the script of its name in scripts/. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: demo test check bench down docs lock help
+
+demo: ## two sites on this machine, from one Git commit (installs what is missing)
+	@scripts/demo
+test: ## the whole suite: checks, then pytest on real machines (installs what is missing)
+	@scripts/test
+check: ## lint, format, types, import contracts
+	@scripts/check
+bench: ## measure; prints a table
+	@scripts/bench
+down: ## remove the labs and build/
+	@scripts/down
+docs: ## write docs/reference again from the code
+	@scripts/bootstrap
+	@.venv/bin/python scripts/docs
+lock: ## write requirements.lock again from pyproject.toml
+	@scripts/lock
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
