@@ -1,0 +1,232 @@
+"""engines/process.py: one child, one deadline, nothing left."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineMissing, EngineTimedOut
+from ismgr_automation.engines import process
+
+LONG = timedelta(seconds=60)
+SHORT = timedelta(seconds=0.5)
+
+IGNORES_SIGINT = (
+    "import signal,time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('up', flush=True); time.sleep(300)"
+)
+GRANDCHILD = (
+    "import subprocess,sys;"
+    "p=subprocess.Popen([sys.executable,'-c','import time; time.sleep(300)'], process_group=0); print(p.pid)"
+)
+
+
+def python(code: str, **more: object) -> process.Finished:
+    arguments: dict[str, object] = {"engine": "probe", "subject": "stack/probe", "deadline": LONG} | more
+    return process.run([sys.executable, "-c", code], **arguments)  # type: ignore[arg-type]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    threads, files = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    children = {pid for pid, _, _ in process._processes() if parent(pid) == os.getpid()}
+    yield
+    assert threading.active_count() == threads
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
+    assert {pid for pid, _, _ in process._processes() if parent(pid) == os.getpid()} <= children
+
+
+def parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+    except FileNotFoundError:
+        return 0
+
+
+def test_a_failing_command_is_returned_and_not_raised():
+    done = python("import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)")
+    assert (done.code, done.stdout, done.stderr) == (3, "out\n", "err\n")
+
+
+def test_death_by_a_signal_is_a_negative_code():
+    assert python("import os,signal; os.kill(os.getpid(), signal.SIGKILL)").code == -9
+
+
+def test_lines_come_as_they_are_printed_and_the_last_needs_no_end():
+    seen: list[str] = []
+    go = threading.Event()
+
+    def on_line(line: str) -> None:
+        seen.append(line)
+        if line == "first":
+            go.set()
+
+    code = "import sys; print('first', flush=True); sys.stdin.read(); sys.stdout.write('gr\\u00fcn\\r\\nlast')"
+    done = python(code, on_stdout=on_line, stdin=b"x" * 300_000, env={**os.environ, "PYTHONIOENCODING": "utf-8"})
+    assert go.is_set()
+    assert seen == ["first", "gr\u00fcn", "last"]
+    assert done.stdout == "first\ngr\u00fcn\r\nlast"
+
+
+def test_a_character_cut_in_two_by_the_pipe_stays_whole():
+    seen: list[str] = []
+    code = "import os,time; os.write(1, b'a\\xc3'); time.sleep(0.2); os.write(1, b'\\xbc\\n')"
+    assert python(code, on_stdout=seen.append).stdout == "a\u00fc\n"
+    assert seen == ["a\u00fc"]
+
+
+def test_a_child_that_reads_nothing_is_no_error():
+    assert python("pass", stdin=b"x" * 1_000_000).code == 0
+
+
+def test_standard_input_is_empty_unless_given():
+    assert python("import sys; print(repr(sys.stdin.read()))").stdout == "''\n"
+
+
+def test_the_deadline_stops_the_child_and_says_what_it_printed_last():
+    with pytest.raises(EngineTimedOut) as caught:
+        python("import time; print('waiting for godot', flush=True); time.sleep(300)", deadline=timedelta(seconds=1))
+    assert caught.value.engine == "probe"
+    assert "stack/probe" in caught.value.summary
+    assert "within 1 s" in caught.value.summary
+    assert "waiting for godot" in caught.value.detail
+
+
+def test_secrets_are_taken_out_of_what_a_stopped_child_printed():
+    with pytest.raises(EngineTimedOut) as caught:
+        python(
+            "import time; print('key hunter2', flush=True); time.sleep(300)",
+            deadline=timedelta(seconds=1),
+            clean=lambda text: text.replace("hunter2", "<secret>"),
+        )
+    assert "hunter2" not in str(caught.value) + caught.value.detail
+    assert "key <secret>" in caught.value.detail
+
+
+def test_a_child_gets_its_grace_to_clean_up(tmp_path: Path):
+    mark = tmp_path / "cleaned"
+    code = (
+        "import pathlib,sys,time\n"
+        "try:\n time.sleep(300)\n"
+        f"except KeyboardInterrupt:\n pathlib.Path({str(mark)!r}).touch()"
+    )
+    with pytest.raises(EngineTimedOut):
+        python(code, deadline=timedelta(seconds=1))
+    assert mark.exists()
+
+
+def test_a_child_that_ignores_sigint_is_killed_after_its_grace():
+    pids: list[int] = []
+    code = IGNORES_SIGINT.replace("print('up', flush=True)", "import os; print(os.getpid(), flush=True)")
+    with pytest.raises(EngineTimedOut):
+        python(code, deadline=timedelta(seconds=1), grace=SHORT, on_stdout=lambda line: pids.append(int(line)))
+    assert pids
+    assert not alive(pids[0])
+
+
+def test_cancelling_stops_a_running_child():
+    cancelled = threading.Event()
+    with pytest.raises(Cancelled) as caught:
+        python(IGNORES_SIGINT, cancelled=cancelled, grace=SHORT, on_stdout=lambda _line: cancelled.set())
+    assert "stack/probe" in str(caught.value)
+
+
+def test_nothing_starts_once_cancelled(tmp_path: Path):
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(Cancelled):
+        python(f"open({str(tmp_path / 'ran')!r}, 'w')", cancelled=cancelled)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_grandchild_in_a_group_of_its_own_does_not_outlive_the_call():
+    done = python(GRANDCHILD)
+    assert done.code == 0
+    assert not alive(int(done.stdout))
+
+
+def test_a_grandchild_that_ignores_every_polite_signal_does_not_outlive_the_deadline():
+    pids: list[int] = []
+    stubborn = (
+        "import signal,time; [signal.signal(s, signal.SIG_IGN) for s in (2, 15)]; print(flush=True); time.sleep(300)"
+    )
+    code = (
+        "import subprocess,sys,time;"
+        f"p=subprocess.Popen([sys.executable,'-c',{stubborn!r}], process_group=0, stdout=subprocess.PIPE);"
+        "p.stdout.readline(); print(p.pid, flush=True); time.sleep(300)"
+    )
+    with pytest.raises(EngineTimedOut):
+        python(code, deadline=timedelta(seconds=2), grace=SHORT, on_stdout=lambda line: pids.append(int(line)))
+    assert pids
+    assert not alive(pids[0])
+
+
+def test_a_daemon_that_left_the_session_and_holds_the_pipe_does_not_hang_the_call():
+    code = (
+        "import subprocess,sys;"
+        "p=subprocess.Popen([sys.executable,'-c','import time; time.sleep(60)'], start_new_session=True); print(p.pid)"
+    )
+    daemon = int(python(code).stdout)
+    assert alive(daemon), "the call waited for a process that had left its session"
+    os.kill(daemon, 9)
+
+
+def test_a_callback_that_raises_stops_the_child():
+    pids: list[int] = []
+
+    def on_line(line: str) -> None:
+        pids.append(int(line))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        python("import os,time; print(os.getpid(), flush=True); time.sleep(300)", on_stdout=on_line)
+    assert not alive(pids[0])
+
+
+def test_a_missing_executable_is_named():
+    with pytest.raises(EngineMissing) as caught:
+        process.run(["/nowhere/pulumi"], engine="pulumi", subject="stack/a", deadline=LONG)
+    assert "/nowhere/pulumi" in str(caught.value)
+
+
+def test_a_file_that_may_not_be_run_is_named(tmp_path: Path):
+    (tmp_path / "pulumi").write_text("#!/bin/sh\n")
+    with pytest.raises(EngineMissing, match="permission denied"):
+        process.run([str(tmp_path / "pulumi")], engine="pulumi", subject="stack/a", deadline=LONG)
+
+
+def test_a_missing_folder_is_not_taken_for_a_missing_executable(tmp_path: Path):
+    with pytest.raises(EngineFailed, match="cannot be entered"):
+        python("pass", cwd=tmp_path / "gone")
+
+
+def test_a_command_that_the_machine_cannot_start_is_an_engine_error():
+    with pytest.raises(EngineFailed, match="cannot start probe"):
+        python("#" * 3_000_000)
+
+
+def test_the_environment_is_what_was_given():
+    done = python("import os; print(sorted(os.environ))", env={"ONLY": "this"})
+    assert "ONLY" in done.stdout
+    assert "HOME" not in done.stdout
+
+
+def test_a_passed_file_descriptor_reaches_the_child():
+    reading, writing = os.pipe()
+    try:
+        python(f"import os; os.write({writing}, b'result')", pass_fds=(writing,))
+        assert os.read(reading, 100) == b"result"
+    finally:
+        os.close(reading)
+        os.close(writing)
