@@ -1,4 +1,4 @@
-"""What every command is given: where the estate is, how to speak (people or machines), and one way to print a result."""
+"""What every command is given: where the estate is, how to speak (to people or machines), how to print a result."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ class Face:
     directory: Path = field(default_factory=Path)
     json: bool = False
     environment: str | None = None
-    ref: str | None = None
-    worktree: bool = False
+    quiet: bool = False
     console: Console = field(default_factory=lambda: Console(soft_wrap=True, highlight=False))
     errors: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True, highlight=False))
     watch: Emit | None = None

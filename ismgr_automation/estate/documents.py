@@ -6,33 +6,66 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
+from pydantic_core import PydanticCustomError
+
+from ismgr_automation import shipped
 from ismgr_automation.core.secret import SecretRef
 
-Name = Annotated[
-    str,
-    Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=63, description="lower case, digits, dots, hyphens"),
-]
+NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
+DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
+OUTPUT = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?\.[A-Za-z_][A-Za-z0-9_]*$"
+PUBLIC_KEY = r"^(ssh|ecdsa|sk)-\S+ \S+.*$"
+HOST_KEY = r"^(ssh|ecdsa)-\S+ \S+.*$"
+WEB_ADDRESS = r"^https?://.+$"
+PATTERNS: Mapping[str, str] = {
+    NAME: "lower case letters, digits, dots and hyphens",
+    DURATION: "a number and ms, s, m, h or d, such as 30s, 15m or 4h",
+    OUTPUT: "STACK.OUTPUT, such as dc1-servers.hosts",
+    PUBLIC_KEY: "an OpenSSH public key line, such as ssh-ed25519 AAAA... name",
+    HOST_KEY: "an OpenSSH public key line, such as ssh-ed25519 AAAA...",
+    WEB_ADDRESS: "a URL that begins with https:// or http://",
+}
+"""What each pattern asks for, in words; people are never shown a regular expression."""
+
+Name = Annotated[str, Field(pattern=NAME, max_length=63, description=PATTERNS[NAME])]
+
+
+def _wrong(summary: str, expected: str) -> PydanticCustomError:
+    """A mistake in our own words; ``sentences`` passes them on as they are."""
+    return PydanticCustomError(OWN_WORDS, "{summary}", {"summary": summary, "expected": expected})
+
+
+OWN_WORDS = "ismgr"
 
 
 def _inside(path: str) -> str:
-    if path.startswith("/") or ".." in path.split("/"):
-        raise ValueError("the path must stay inside the estate")
+    rest = path.removeprefix(shipped.PREFIX)
+    if rest.startswith("/") or ".." in rest.split("/"):
+        raise _wrong("the path leaves the estate", "a path relative to the estate's folder, without '..'")
+    if not rest or "\\" in rest or "\0" in rest:
+        raise _wrong("this is not a path", "a path with forward slashes")
     return path
 
 
 def _secret_path(text: str) -> str:
-    SecretRef.parse(text)
+    try:
+        SecretRef.parse(text)
+    except ValueError:
+        # the text is not repeated: it may be the secret itself, put here by mistake
+        raise _wrong("this is not a reference to a secret", "backend:path, such as file:bmc/db1.dc1") from None
     return text
 
 
-RelativePath = Annotated[str, Field(min_length=1, description="a path inside the estate"), AfterValidator(_inside)]
-Duration = Annotated[
-    str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$", description="a number and ms, s, m, h or d: 30s, 15m, 4h")
+RelativePath = Annotated[
+    str,
+    Field(min_length=1, description="a path inside the estate, or ismgr: and the path of shipped content"),
+    AfterValidator(_inside),
 ]
+Duration = Annotated[str, Field(pattern=DURATION, description=PATTERNS[DURATION])]
 SecretPath = Annotated[
     str,
     Field(description="backend:path, for example file:bmc/db1.dc1 or env:BMC_PASSWORD"),
@@ -55,7 +88,7 @@ class SecretValue(Document):
 class OutputValue(Document):
     """Another stack's output, written ``{output: STACK.NAME}``."""
 
-    output: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?\.[A-Za-z_][A-Za-z0-9_]*$")]
+    output: Annotated[str, Field(pattern=OUTPUT, description=PATTERNS[OUTPUT])]
 
 
 class SiteValue(Document):
@@ -64,8 +97,31 @@ class SiteValue(Document):
     site: Name
 
 
-ConfigEntry = SecretValue | OutputValue | SiteValue | JsonValue
-Variable = SecretValue | OutputValue | JsonValue
+def _reference(*kinds: str) -> Discriminator:
+    """An object with exactly one key that names a kind of reference is that reference; all else is plain JSON."""
+
+    def choose(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return next(iter(value)) if len(value) == 1 and next(iter(value)) in kinds else "json"
+        names = {SecretValue: "secret", OutputValue: "output", SiteValue: "site"}
+        return names.get(type(value), "json")
+
+    return Discriminator(choose)
+
+
+ConfigEntry = Annotated[
+    Annotated[SecretValue, Tag("secret")]
+    | Annotated[OutputValue, Tag("output")]
+    | Annotated[SiteValue, Tag("site")]
+    | Annotated[JsonValue, Tag("json")],
+    _reference("secret", "output", "site"),
+]
+Variable = Annotated[
+    Annotated[SecretValue, Tag("secret")]
+    | Annotated[OutputValue, Tag("output")]
+    | Annotated[JsonValue, Tag("json")],
+    _reference("secret", "output"),
+]
 
 
 class EnvironmentBackend(Document):
@@ -105,6 +161,8 @@ class SshSettings(Document):
     bastion: str = ""
     """The host to jump through: a host's name."""
     connect_timeout: Duration = "5s"
+    boot_timeout: Duration = "10m"
+    """How long a host may take to answer after it was created or powered on."""
     become: bool = False
     become_password: SecretValue | None = None
 
@@ -128,7 +186,9 @@ class EstateDocument(Document):
     description: str = ""
     environments: Annotated[Mapping[Name, Environment], Field(min_length=1)]
     default_environment: Name | None = None
-    secrets: Mapping[Name, EnvironmentBackend | FileBackend] = Field(default_factory=dict)
+    secrets: Mapping[Name, Annotated[EnvironmentBackend | FileBackend, Field(discriminator="kind")]] = Field(
+        default_factory=dict
+    )
     """Secret backends by the name that references use before the colon. ``env`` is always there."""
     ssh: SshSettings = SshSettings()
     ansible: AnsibleSettings = AnsibleSettings()
@@ -149,9 +209,9 @@ class Role(StrEnum):
 class Member(Document):
     """A person, or a machine account with role runner."""
 
-    name: str
+    name: Annotated[str, Field(min_length=1)]
     email: str = ""
-    ssh_keys: tuple[Annotated[str, Field(pattern=r"^(ssh|ecdsa|sk)-\S+ \S+.*$")], ...] = ()
+    ssh_keys: tuple[Annotated[str, Field(pattern=PUBLIC_KEY, description=PATTERNS[PUBLIC_KEY])], ...] = ()
     roles: tuple[Role, ...] = ()
 
 
@@ -169,7 +229,7 @@ class Team(Document):
 class Bmc(Document):
     """A machine's management controller."""
 
-    address: Annotated[str, Field(pattern=r"^https?://.+$")]
+    address: Annotated[str, Field(pattern=WEB_ADDRESS, description=PATTERNS[WEB_ADDRESS])]
     username: str
     password: SecretValue
     ca: RelativePath | None = None
@@ -189,11 +249,11 @@ class Machine(Document):
     """A physical (or emulated) server at a site."""
 
     name: Name
-    address: str
+    address: Annotated[str, Field(min_length=1)]
     """Where its operating system answers SSH: an IP address or a name."""
     bmc: Bmc
     labels: Mapping[str, str] = Field(default_factory=dict)
-    host_keys: tuple[Annotated[str, Field(pattern=r"^(ssh|ecdsa)-\S+ \S+.*$")], ...] = ()
+    host_keys: tuple[Annotated[str, Field(pattern=HOST_KEY, description=PATTERNS[HOST_KEY])], ...] = ()
     user: str = ""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     bastion: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from ismgr_automation.core.address import Address, host
@@ -83,10 +83,11 @@ def _stack_changes(seen: Observation) -> Iterable[Change]:
     for address in sorted(seen.stacks):
         sight = seen.stacks[address]
         if sight.preview is not None and sight.preview.steps and sight.deferred is None:
-            yield _stack_change(sight)
+            yield stack_change(sight)
 
 
-def _stack_change(sight: StackSight) -> Change:
+def stack_change(sight: StackSight) -> Change:
+    """The change of a stack whose preview has steps."""
     preview = sight.preview
     assert preview is not None  # noqa: S101  the caller looked
     steps = tuple(_resource(one) for one in preview.steps)
@@ -174,21 +175,24 @@ def _push_back(
 ) -> tuple[list[Change], dict[Address, Deferred]]:
     """What runs after something deferred is deferred as well: its wave cannot be known to be the right one."""
     kept: list[Change] = []
-    pushed: dict[Address, Deferred] = dict(deferred)
+    pushed: dict[Address, list[Change]] = {}
     for one in changes:
         waits = ancestors(graph, [one.address]) & set(deferred)
-        if not waits:
-            kept.append(one)
-        elif one.address not in pushed:
-            content = (seen.stacks | seen.groups)[one.address].content  # type: ignore[operator]
-            waiting = behind(one.address, waits, len(one.steps), content)
-            pushed[one.address] = _for_hosts(waiting, one) if one.action is Action.CONFIGURE else waiting
-    return kept, pushed
+        (pushed.setdefault(one.address, []) if waits else kept).append(one)
+    late = {
+        address: _pushed(parts, ancestors(graph, [address]) & set(deferred), seen) for address, parts in pushed.items()
+    }
+    return kept, {**deferred, **late}
 
 
-def _for_hosts(waiting: Deferred, change: Change) -> Deferred:
-    envelope = replace(waiting.envelope, at_most=len(change.targets), actions=(Action.CONFIGURE,))
-    return replace(waiting, expected=change.targets, envelope=envelope)
+def _pushed(parts: list[Change], waits: Collection[Address], seen: Observation) -> Deferred:
+    address = parts[0].address
+    if address in seen.stacks:
+        return behind(address, waits, len(parts[0].steps), seen.stacks[address].content)
+    waiting = behind(address, waits, sum(len(one.steps) for one in parts), seen.groups[address].content)
+    targets = tuple(target for one in parts for target in one.targets)
+    envelope = replace(waiting.envelope, at_most=len(targets), actions=(Action.CONFIGURE,))
+    return replace(waiting, expected=targets, envelope=envelope)
 
 
 def _drift(seen: Observation) -> Iterable[Drift]:
@@ -209,7 +213,7 @@ def _drift(seen: Observation) -> Iterable[Drift]:
 
 def _findings(seen: Observation) -> Iterable[Finding]:
     for address in sorted({**seen.stacks, **seen.groups}):
-        problem = (seen.stacks.get(address) or seen.groups[address]).problem
+        problem = seen.stacks[address].problem if address in seen.stacks else seen.groups[address].problem
         if problem is not None:
             yield problem
     for address in sorted(seen.groups):

@@ -64,7 +64,6 @@ def behind(address: Address, waits_for: Collection[Address], steps: int, content
 
 
 def group_waits(
-    group: HostGroup,
     members: Sequence[Sighting],
     reachability: Mapping[str, Reachability],
     moving: Collection[Address],
@@ -92,6 +91,7 @@ def deferred_group(
     members: Sequence[Sighting],
     waits_for: Sequence[Address],
     content: str,
+    *,
     unbounded: bool,
 ) -> Deferred | Finding:
     """A group that waits for its hosts. ``unbounded``: a stack's list of hosts is wholly unknown, so the group must say

@@ -27,6 +27,25 @@ class Sighting:
     pending: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """A host as it is known now. ``pending`` says what is not known yet; empty for a host that can be reached
+
+    sightings: tuple[Sighting, ...]
+    membership: Mapping[str, tuple[str, ...]]
+    unbounded: tuple[Address, ...]
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        """The hosts with the groups that they belong to."""
+        return with_groups([one.host for one in self.sightings], self.membership)
+
+    def of(self, name: str) -> tuple[Sighting, ...]:
+        """The members of one group, in the order of its waves."""
+        taken = set(self.membership[name])
+        return tuple(sorted((one for one in self.sightings if one.host.name in taken), key=lambda one: one.host.name))
+
+
 def sightings(
     value: Json, stack: Address, ssh: SshSettings, place: Position | None
 ) -> tuple[tuple[Sighting, ...], tuple[Diagnostic, ...]]:

@@ -42,7 +42,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """What stands beside the digest and not inside: where and when the plan was made. None of it changes what is done."""
+    """What stands beside the digest, not inside: where and when it was made. None of it changes what is done."""
 
     commit: str
     ref: str

@@ -113,7 +113,7 @@ class StackResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackState:
-    """What the engine remembers, read without running a program: outputs and digest. Empty for a stack never applied."""
+    """What the engine remembers, read without running a program. Empty for a stack that was never applied."""
 
     outputs: Mapping[str, Output]
     resources: int

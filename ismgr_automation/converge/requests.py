@@ -1,0 +1,192 @@
+"""From documents to requests: what exactly an engine is asked, and the digest of what Git says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from pydantic import JsonValue
+
+from ismgr_automation.converge.scope import Scope
+from ismgr_automation.core.address import Address, group, stack
+from ismgr_automation.core.errors import InputError
+from ismgr_automation.core.json import Json, JsonObject, digest
+from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.estate.documents import HostGroup, OutputValue, SecretValue, SiteValue, Stack
+from ismgr_automation.planning.fleet import Fleet, ansible_groups
+from ismgr_automation.ports.hosts import Host, PlaybookRequest
+from ismgr_automation.ports.stacks import ConfigValue, OutputRef, StackRequest, StackState
+from ismgr_automation.ports.verification import SuiteRequest
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration(text: str) -> timedelta:
+    """Read ``30s``, ``15m``, ``250ms``.
+
+    >>> duration("1.5m").total_seconds()
+    90.0
+    """
+    unit = text.lstrip("0123456789.")
+    return timedelta(seconds=float(text[: -len(unit)]) * UNITS[unit])
+
+
+def stack_request(scope: Scope, name: str) -> StackRequest:
+    """The request for one stack."""
+    document = scope.estate.stacks[name]
+    return StackRequest(
+        address=stack(name),
+        program=scope.engines.content.path(document.program),
+        stack=name,
+        state=scope.state,
+        passphrase=_reference(scope.environment.passphrase),
+        config={key: _config(scope, value) for key, value in document.config.items()},
+        secret_backends=scope.secret_backends,
+        deadline=duration(document.deadline),
+    )
+
+
+def references(scope: Scope, name: str) -> tuple[OutputRef, ...]:
+    """The outputs of other stacks that a stack's config needs."""
+    values = stack_request(scope, name).config.values()
+    return tuple(one for one in values if isinstance(one, OutputRef))
+
+
+def stack_content(scope: Scope, name: str) -> str:
+    """Digest of all that Git says about a stack: program and configuration, secrets as references."""
+    document: Stack = scope.estate.stacks[name]
+    config = {key: _described(_config(scope, value)) for key, value in document.config.items()}
+    return digest({"program": scope.engines.content.digest(document.program), "config": config})
+
+
+def playbook_request(
+    scope: Scope, name: str, fleet: Fleet, limit: Sequence[str], states: Mapping[Address, StackState]
+) -> PlaybookRequest:
+    """The request for one host group, on the hosts in ``limit``."""
+    document = scope.estate.groups[name]
+    settings = scope.estate.document.ssh
+    roles = tuple(scope.tree.root / path for path in scope.estate.document.ansible.roles_path)
+    return PlaybookRequest(
+        address=group(name),
+        playbook=scope.engines.content.path(document.playbook),
+        root=scope.tree.root,
+        inventory=fleet.hosts,
+        groups=ansible_groups(fleet.hosts, fleet.membership),
+        limit=tuple(limit),
+        variables=_variables(scope, name, states),
+        ssh=scope.ssh,
+        become=settings.become if document.become is None else document.become,
+        become_password=_reference(settings.become_password),
+        roles_path=(*roles, scope.engines.content.path("ismgr:playbooks/roles")),
+        deadline=duration(document.deadline),
+        forks=scope.estate.document.ansible.forks,
+    )
+
+
+def group_content(scope: Scope, name: str) -> str:
+    """Digest of all that Git says about a host group, besides who its hosts are."""
+    document: HostGroup = scope.estate.groups[name]
+    variables = {key: _described(_variable(value)) for key, value in document.variables.items()}
+    roles = {path: scope.engines.content.digest(path) for path in scope.estate.document.ansible.roles_path}
+    return digest({"playbook": scope.engines.content.digest(document.playbook), "variables": variables, "roles": roles})
+
+
+def inventory_digest(hosts: Sequence[Host]) -> str:
+    """Digest of who the hosts are and where."""
+    return digest([_host_json(one) for one in sorted(hosts, key=lambda one: one.name)])
+
+
+def suite_request(
+    scope: Scope, name: str, fleet: Fleet, limit: Sequence[str], states: Mapping[Address, StackState]
+) -> SuiteRequest:
+    """The request to verify one host group."""
+    document = scope.estate.groups[name]
+    settings = scope.estate.document.ssh
+    return SuiteRequest(
+        suites=tuple(scope.engines.content.path(one) for one in document.verify),
+        hosts=tuple(one for one in fleet.hosts if one.name in limit),
+        inventory=fleet.hosts,
+        variables=_variables(scope, name, states),
+        ssh=scope.ssh,
+        become=settings.become if document.become is None else document.become,
+        root=scope.tree.root,
+        deadline=duration(document.deadline),
+    )
+
+
+def _variables(scope: Scope, name: str, states: Mapping[Address, StackState]) -> Mapping[str, Json | SecretRef]:
+    found: dict[str, Json | SecretRef] = {}
+    for key, value in scope.estate.groups[name].variables.items():
+        variable = _variable(value)
+        found[key] = _output(variable, name, key, states) if isinstance(variable, OutputRef) else variable
+    return found
+
+
+def _output(reference: OutputRef, name: str, key: str, states: Mapping[Address, StackState]) -> Json:
+    state = states.get(stack(reference.stack))
+    output = state.outputs.get(reference.output) if state is not None else None
+    if output is None or not output.known:
+        raise InputError(
+            f"Variable {key} of group/{name} needs the output {reference.stack}.{reference.output}, "
+            "which does not exist.",
+            next_step=f"Apply stack/{reference.stack} first.",
+        )
+    if output.secret:
+        raise InputError(
+            f"Variable {key} of group/{name} cannot take the secret output {reference.stack}.{reference.output}: "
+            "a secret output never leaves its stack as a value.",
+            next_step="Keep the secret in a backend and name it with {secret: backend:path} in both places.",
+        )
+    return output.value
+
+
+def _config(scope: Scope, value: SecretValue | OutputValue | SiteValue | JsonValue) -> ConfigValue:
+    if isinstance(value, SecretValue):
+        return SecretRef.parse(value.secret)
+    if isinstance(value, OutputValue):
+        return _output_reference(value)
+    if isinstance(value, SiteValue):
+        return scope.estate.sites[value.site].model_dump(mode="json")
+    return value
+
+
+def _variable(value: SecretValue | OutputValue | JsonValue) -> Json | SecretRef | OutputRef:
+    if isinstance(value, SecretValue):
+        return SecretRef.parse(value.secret)
+    if isinstance(value, OutputValue):
+        return _output_reference(value)
+    return value
+
+
+def _output_reference(value: OutputValue) -> OutputRef:
+    owner, _, output = value.output.rpartition(".")
+    return OutputRef(stack=owner, output=output)
+
+
+def _reference(value: SecretValue | None) -> SecretRef | None:
+    return SecretRef.parse(value.secret) if value is not None else None
+
+
+def _described(value: ConfigValue) -> Json:
+    match value:
+        case SecretRef():
+            return {"secret": str(value)}
+        case OutputRef():
+            return {"output": f"{value.stack}.{value.output}"}
+        case _:
+            return value
+
+
+def _host_json(host: Host) -> JsonObject:
+    return {
+        "name": host.name,
+        "address": host.address,
+        "port": host.port,
+        "user": host.user,
+        "labels": dict(host.labels),
+        "groups": list(host.groups),
+        "host_keys": list(host.host_keys),
+        "bastion": host.bastion,
+        "site": host.site,
+        "variables": {key: _described(value) for key, value in host.variables.items()},
+    }

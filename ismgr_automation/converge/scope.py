@@ -1,0 +1,72 @@
+"""What every verb is given: the estate at one revision, the engines behind their ports, and what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ismgr_automation.core.address import Address, Kind
+from ismgr_automation.core.json import JsonObject
+from ismgr_automation.estate.documents import Environment
+from ismgr_automation.estate.model import Estate
+from ismgr_automation.ports.content import Content
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.hosts import PlaybookEngine, Prober, Ssh
+from ismgr_automation.ports.ledger import Ledger
+from ismgr_automation.ports.source import Tree
+from ismgr_automation.ports.stacks import StackEngine
+from ismgr_automation.ports.verification import Verifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engines:
+    """Everything that touches the world, behind ports."""
+
+    stacks: StackEngine
+    playbooks: PlaybookEngine
+    prober: Prober
+    verifier: Verifier
+    ledger: Ledger
+    content: Content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a run is limited to; empty for everything."""
+
+    targets: tuple[Address, ...] = ()
+    excludes: tuple[Address, ...] = ()
+
+    def takes_host(self, name: str) -> bool:
+        """Whether a host is inside the selection (hosts among the targets limit, hosts excluded are left out)."""
+        wanted = {one.name for one in self.targets if one.kind is Kind.HOST}
+        unwanted = {one.name for one in self.excludes if one.kind is Kind.HOST}
+        return name not in unwanted and (not wanted or name in wanted)
+
+    def texts(self) -> tuple[str, ...]:
+        """The selection as sorted texts, for the inputs of a plan."""
+        return tuple(sorted([*map(str, self.targets), *(f"-{one}" for one in self.excludes)]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """One estate, one environment, one selection, and the engines to work with."""
+
+    estate: Estate
+    tree: Tree
+    environment_name: str
+    environment: Environment
+    state: str
+    """URL of the state backend, absolute."""
+    ssh: Ssh
+    secret_backends: JsonObject
+    engines: Engines
+    context: Context
+    selection: Selection = Selection()
+    workers: int = 2
+    """How many engines may work at once; one for each processor is a good number."""
+
+    @property
+    def documents(self) -> Mapping[str, str]:
+        """Blob ids of the files that held documents."""
+        return {path: self.tree.objects.get(path, "") for path in self.estate.files}
