@@ -1,0 +1,28 @@
+"""What all tests share: the order of the suite and hypothesis' profile. Fixtures live in the plugins named below."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+TESTS = Path(__file__).parent
+
+# each is a room's own; a checkout without the room still runs its other tests
+pytest_plugins = [f"tests.{name}" for name in ("fixtures_engine", "fixtures_lab") if (TESTS / f"{name}.py").exists()]
+
+# the same examples on every run, and no time limit: a slow machine is no bug
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+# new examples on every run, for the desk: HYPOTHESIS_PROFILE=explore
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lab tests share one data center: they come last, and with workers they all go to the same one."""
+    for item in items:
+        if item.get_closest_marker("lab"):
+            item.add_marker(pytest.mark.xdist_group("lab"))
+    items.sort(key=lambda item: item.get_closest_marker("lab") is not None)
