@@ -29,7 +29,7 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """A host as it is known now. ``pending`` says what is not known yet; empty for a host that can be reached
+    """All hosts that are known, and who belongs to which group; ``unbounded`` are stacks whose hosts are unknown."""
 
     sightings: tuple[Sighting, ...]
     membership: Mapping[str, tuple[str, ...]]

@@ -1,0 +1,99 @@
+"""`ismgr plan`: what would change, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ismgr_automation.cli.face import Face
+from ismgr_automation.cli.options import Excludes, PlanOut, Ref, Targets, Worktree
+from ismgr_automation.core.errors import ExitCode, SettingsError
+from ismgr_automation.core.json import JsonObject
+
+if TYPE_CHECKING:
+    from ismgr_automation.api import Estate
+    from ismgr_automation.planning.plan import Plan
+
+EPILOG = """Examples:
+
+  ismgr plan                               the commit that HEAD points at
+
+  ismgr plan --ref main --out plan.json    for `ismgr apply plan.json`
+
+  ismgr plan -t stack/dc1-servers          a stack and what depends on it
+
+  ismgr --json plan | jq .                 for pipelines
+
+Exit codes: 0 nothing to do, 2 something would change, 4 part of the world could not be looked at.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("plan", epilog=EPILOG)(plan)
+
+
+def plan(
+    ctx: typer.Context,
+    ref: Ref = "HEAD",
+    worktree: Worktree = False,
+    target: Targets = None,
+    exclude: Excludes = None,
+    out: PlanOut = None,
+    full: Annotated[bool, typer.Option("--full", help="Show every step of long changes.")] = False,
+) -> int:
+    """Show what would change, why, and in which wave. Touches nothing."""
+    from ismgr_automation.cli.view import show_plan
+
+    face: Face = ctx.obj
+    with opened(face, ref, worktree=worktree) as estate:
+        composed = planned(face, estate, target, exclude)
+    if out is not None:
+        save(composed, out)
+    face.result(body(composed), lambda console: show_plan(composed, console, everything=full))
+    return int(exit_code(composed))
+
+
+def opened(face: Face, ref: str, *, worktree: bool) -> Estate:
+    """The estate of this invocation; Ctrl-C reaches it."""
+    from ismgr_automation.api import Estate
+    from ismgr_automation.cli.progress import progress
+
+    with progress(face):
+        estate = Estate.open(face.directory, ref=ref, worktree=worktree, environment=face.environment, emit=face.emit)
+    estate.cancelled = face.cancelled
+    return estate
+
+
+def planned(face: Face, estate: Estate, target: list[str] | None, exclude: list[str] | None) -> Plan:
+    """Plan with progress."""
+    from ismgr_automation.cli.progress import progress
+
+    with progress(face):
+        return estate.plan(target or (), exclude or ())
+
+
+def save(composed: Plan, path: Path) -> None:
+    """Write a plan file."""
+    from ismgr_automation.planning.planfile import write
+
+    try:
+        path.write_text(write(composed), encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"The plan file {path} cannot be written: {error.strerror}.") from None
+
+
+def body(composed: Plan) -> JsonObject:
+    """A plan as a result."""
+    from ismgr_automation.planning.planfile import encode
+
+    return {"type": "plan", "exit_code": int(exit_code(composed)), "plan": encode(composed)}
+
+
+def exit_code(composed: Plan) -> ExitCode:
+    """What a pipeline reads."""
+    if composed.errored:
+        return ExitCode.ENGINE
+    return ExitCode.DONE if composed.empty else ExitCode.CHANGES

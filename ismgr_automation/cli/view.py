@@ -1,0 +1,179 @@
+"""Plans, reports and checks for people: what changes, why, in which wave. Values in, text out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ismgr_automation.converge.report import Fate, Report, failed_checks
+from ismgr_automation.core.json import Json
+from ismgr_automation.planning.change import Action, Certainty, Change, Deferred, Drift, Finding, Level, Reason, Step
+from ismgr_automation.planning.plan import Plan
+from ismgr_automation.ports.verification import CheckResult, Verdict
+
+SIGNS = {
+    Action.CREATE: "[green]+[/]",
+    Action.UPDATE: "[yellow]~[/]",
+    Action.REPLACE: "[magenta]±[/]",
+    Action.DELETE: "[red]-[/]",
+    Action.CONFIGURE: "[yellow]~[/]",
+}
+
+REASONS = {
+    Reason.NEW: "new",
+    Reason.INPUTS: "Git asks for something else than was applied",
+    Reason.DRIFT: "the world has moved",
+    Reason.RELEASED: "was deferred",
+    Reason.ASKED: "you asked for it",
+}
+
+STEPS_SHOWN = 12
+DIFF_LINES = 8
+VALUE_LENGTH = 60
+
+
+def show_plan(plan: Plan, console: Console, *, everything: bool = False) -> None:
+    """The whole plan: waves, deferred, drift, findings, and one line that sums it up."""
+    revision = f"{plan.beside.commit[:12]}{' + working tree' if plan.beside.worktree else f' ({plan.beside.ref})'}"
+    console.print(f"[bold]{escape(plan.estate)}[/] / {escape(plan.environment)} at {escape(revision)}")
+    for number, keys in enumerate(plan.waves, start=1):
+        console.print(f"\n[bold]wave {number}[/]")
+        for key in keys:
+            _change(plan.change(key), console, None if everything else STEPS_SHOWN)
+    if plan.deferred:
+        console.print("\n[bold]deferred[/] (runs in a later round, inside these bounds)")
+        for one in plan.deferred:
+            _deferred(one, console)
+    if plan.drift:
+        console.print("\n[bold]drift[/] (changed by somebody else since it was applied)")
+        show_drift(plan.drift, console)
+    show_findings(plan.findings, console)
+    console.print(f"\n{_sum(plan)}")
+    console.print(f"[dim]digest {plan.digest}[/]")
+
+
+def _change(change: Change, console: Console, most: int | None) -> None:
+    hosts = f" on {len(change.targets)} host{'s' * (len(change.targets) != 1)}" if change.targets else ""
+    unit = "task" if change.targets else "resource"
+    count = f"{len(change.steps)} {unit}{'s' * (len(change.steps) != 1)}{hosts}"
+    console.print(f"{SIGNS[change.action]} [bold]{escape(change.key)}[/] {change.action}: {count} - {_why(change)}")
+    for step in islice(change.steps, most):
+        _step(step, console)
+    if most is not None and len(change.steps) > most:
+        console.print(f"    [dim]and {len(change.steps) - most} more; --full shows all[/]")
+
+
+def _why(change: Change) -> str:
+    return REASONS[change.reason]
+
+
+def _step(step: Step, console: Console) -> None:
+    unsure = f" [dim]unpredictable: {escape(step.why)}[/]" if step.certainty is Certainty.UNPREDICTABLE else ""
+    where = f" [dim]{escape(step.where)}[/]" if step.where else ""
+    console.print(f"    {SIGNS[step.action]} {escape(step.target)}  {escape(step.what)}{unsure}{where}")
+    for line in islice(_difference(step.before, step.after), DIFF_LINES):
+        console.print(f"        {line}")
+
+
+def _difference(before: Json, after: Json) -> Iterable[str]:
+    if isinstance(before, str) or isinstance(after, str):
+        old = before.splitlines() if isinstance(before, str) else []
+        new = after.splitlines() if isinstance(after, str) else []
+        yield from (f"[red]- {escape(line)}[/]" for line in old if line not in new)
+        yield from (f"[green]+ {escape(line)}[/]" for line in new if line not in old)
+        return
+    old_map = before if isinstance(before, dict) else {}
+    new_map = after if isinstance(after, dict) else {}
+    for key in sorted({*old_map, *new_map}):
+        if old_map.get(key) != new_map.get(key):
+            yield f"{escape(key)}: {_value(old_map.get(key))} -> {_value(new_map.get(key))}"
+
+
+def _value(value: Json) -> str:
+    text = json.dumps(value)
+    return escape(text if len(text) <= VALUE_LENGTH else text[: VALUE_LENGTH - 3] + "...")
+
+
+def _deferred(one: Deferred, console: Console) -> None:
+    bound = f"at most {one.envelope.at_most} targets; " if one.envelope.at_most else ""
+    allowed = " or ".join(one.envelope.actions)
+    console.print(f"[cyan]>[/] [bold]{one.address}[/] {escape(one.why)} [dim]({bound}may {allowed})[/]")
+    if one.expected:
+        console.print(f"    [dim]{', '.join(target.name for target in one.expected)}[/]")
+
+
+def show_drift(drift: Sequence[Drift], console: Console) -> None:
+    """What somebody changed, one line each with the difference below."""
+    for one in drift:
+        console.print(f"[yellow]![/] [bold]{one.address}[/] {escape(one.target)}  {escape(one.what)}")
+        for line in islice(_difference(one.before, one.after), DIFF_LINES):
+            console.print(f"        {line}")
+
+
+def show_findings(findings: Sequence[Finding], console: Console) -> None:
+    """What was noticed while looking, with what to do."""
+    if findings:
+        console.print("\n[bold]findings[/]")
+    for one in findings:
+        color = {Level.ADVISE: "dim", Level.WARN: "yellow", Level.DENY: "red"}[one.level]
+        console.print(f"[{color}]{one.level}[/] [bold]{one.subject}[/] {escape(one.summary)}")
+        if one.next_step:
+            console.print(f"    [dim]{escape(one.next_step)}[/]")
+
+
+def _sum(plan: Plan) -> str:
+    if plan.empty and not plan.errored:
+        return "[green]Nothing to do.[/] The world is as Git asks."
+    counts: dict[Action, int] = {}
+    for one in plan.changes:
+        for step in one.steps:
+            counts[step.action] = counts.get(step.action, 0) + 1
+    parts = [f"{count} to {action}" for action, count in sorted(counts.items())]
+    parts += [f"{len(plan.deferred)} deferred"] if plan.deferred else []
+    parts += ["[red]with errors: cannot be applied[/]"] if plan.errored else []
+    return ", ".join(parts) + "."
+
+
+def show_report(report: Report, console: Console) -> None:
+    """What an apply did: what did not land, checks that did not pass, one line that sums it up."""
+    for one in report.outcomes:
+        if one.fate is not Fate.LANDED:
+            console.print(f"[red]{one.fate}[/] [bold]{escape(one.key)}[/] {escape(one.summary)}")
+    show_checks(failed_checks(report.checks), console)
+    changed = sum(one.changed for one in report.outcomes)
+    passed = sum(one.verdict is Verdict.PASSED for one in report.checks)
+    checks = f", {passed} of {len(report.checks)} checks passed" if report.checks else ""
+    landed = len(report.of(Fate.LANDED))
+    word = "[green]Applied[/]" if report.ok else "[red]Stopped[/]"
+    console.print(
+        f"{word}: {landed} of {len(report.outcomes)} changes landed in {report.rounds} "
+        f"round{'s' * (report.rounds != 1)}, {changed} things changed{checks}, {report.seconds:.1f} s."
+    )
+    for waiting in report.waiting:
+        console.print(f"  [dim]not begun: {waiting.address} {escape(waiting.why)}[/]")
+    if not report.ok:
+        console.print("  What landed stays. `ismgr plan` shows what is left to do.")
+
+
+def show_checks(checks: Sequence[CheckResult], console: Console) -> None:
+    """Checks as a table, one row each."""
+    if not checks:
+        return
+    table = Table("host", "suite", "check", "verdict", "s", box=None, pad_edge=False)
+    colors = {Verdict.PASSED: "green", Verdict.FAILED: "red", Verdict.ERROR: "red", Verdict.SKIPPED: "yellow"}
+    for one in checks:
+        table.add_row(
+            escape(one.host),
+            escape(one.suite),
+            escape(one.check),
+            f"[{colors[one.verdict]}]{one.verdict}[/]",
+            f"{one.seconds:.2f}",
+        )
+        if one.message and one.verdict is not Verdict.PASSED:
+            table.add_row("", "", f"[dim]{escape(one.message.strip().splitlines()[-1][:200])}[/]", "", "")
+    console.print(table)
