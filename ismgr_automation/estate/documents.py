@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
-
 from pydantic_core import PydanticCustomError
 
 from ismgr_automation import shipped
@@ -103,7 +102,7 @@ def _reference(*kinds: str) -> Discriminator:
     def choose(value: Any) -> str:
         if isinstance(value, Mapping):
             return next(iter(value)) if len(value) == 1 and next(iter(value)) in kinds else "json"
-        names = {SecretValue: "secret", OutputValue: "output", SiteValue: "site"}
+        names: Mapping[type, str] = {SecretValue: "secret", OutputValue: "output", SiteValue: "site"}
         return names.get(type(value), "json")
 
     return Discriminator(choose)
@@ -117,9 +116,7 @@ ConfigEntry = Annotated[
     _reference("secret", "output", "site"),
 ]
 Variable = Annotated[
-    Annotated[SecretValue, Tag("secret")]
-    | Annotated[OutputValue, Tag("output")]
-    | Annotated[JsonValue, Tag("json")],
+    Annotated[SecretValue, Tag("secret")] | Annotated[OutputValue, Tag("output")] | Annotated[JsonValue, Tag("json")],
     _reference("secret", "output"),
 ]
 

@@ -1,0 +1,133 @@
+"""Checks of paths: programs, playbooks, suites and files that documents name are in the tree, or shipped. The tree is
+a set of names; only shipped content is looked at on disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from ismgr_automation import shipped
+from ismgr_automation.core.diagnostic import Diagnostic, Position, did_you_mean
+from ismgr_automation.estate.documents import EstateDocument, HostGroup, Site, Stack
+from ismgr_automation.estate.draft import Draft, wrong
+from ismgr_automation.estate.tree import folders_of
+
+_SUITE = re.compile(r"(test_[^/]*|[^/]*_test)\.py\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Files and folders of one tree."""
+
+    files: frozenset[str]
+    folders: frozenset[str]
+
+    def has(self, path: str) -> bool:
+        return path in self.files or path in self.folders
+
+    def near(self, path: str, among: Iterable[str]) -> str:
+        return did_you_mean(path, sorted(among))
+
+
+def programs(draft: Draft) -> Iterator[Diagnostic]:
+    """A program is a folder with Pulumi.yaml."""
+    trees = _trees(draft)
+    for entry, stack in draft.each(Stack):
+        tree, path, prefix = _choose(trees, stack.program)
+        place = entry.marked.at("program")
+        if path in tree.files:
+            yield wrong(place, f"the program {stack.program!r} is a file", "the folder that holds Pulumi.yaml")
+        elif path not in tree.folders:
+            projects = {str(PurePosixPath(one).parent) for one in tree.files if _is_project(one)}
+            yield _missing(f"program {stack.program!r}", place, prefix, tree.near(path, projects - {"."}))
+        elif f"{path}/Pulumi.yaml" not in tree.files and f"{path}/Pulumi.yml" not in tree.files:
+            yield wrong(place, f"the folder {stack.program!r} holds no Pulumi.yaml", "the folder of a Pulumi project")
+
+
+def playbooks(draft: Draft) -> Iterator[Diagnostic]:
+    """A playbook is a file."""
+    trees = _trees(draft)
+    for entry, group in draft.each(HostGroup):
+        tree, path, prefix = _choose(trees, group.playbook)
+        place = entry.marked.at("playbook")
+        if path in tree.folders:
+            yield wrong(place, f"the playbook {group.playbook!r} is a folder", "a file with plays")
+        elif path not in tree.files:
+            yaml = (one for one in tree.files if one.endswith((".yml", ".yaml")))
+            yield _missing(f"playbook {group.playbook!r}", place, prefix, tree.near(path, yaml))
+
+
+def suites(draft: Draft) -> Iterator[Diagnostic]:
+    """A suite is a Python file, or a folder that holds test files."""
+    trees = _trees(draft)
+    for entry, group in draft.each(HostGroup):
+        for index, name in enumerate(group.verify):
+            tree, path, prefix = _choose(trees, name)
+            place = entry.marked.at("verify", index)
+            if path in tree.folders:
+                if not any(one.startswith(f"{path}/") and _SUITE.search(one) for one in tree.files):
+                    yield wrong(place, f"the folder {name!r} holds no tests", "files called test_*.py")
+            elif path not in tree.files:
+                tests = {one for one in tree.files if _SUITE.search(one)}
+                folders = {str(PurePosixPath(one).parent) for one in tests}
+                yield _missing(f"suite {name!r}", place, prefix, tree.near(path, tests | folders))
+            elif not path.endswith(".py"):
+                yield wrong(place, f"the suite {name!r} is not a Python file", "a file called test_*.py, or a folder")
+
+
+def other_files(draft: Draft) -> Iterator[Diagnostic]:
+    """Inventories, role folders, requirements, pinned host keys and authorities."""
+    trees = _trees(draft)
+    for entry, estate in draft.each(EstateDocument):
+        at = entry.marked.at
+        named: list[tuple[str, str | None, Position]] = [
+            *(("inventory", one, at("inventories", i)) for i, one in enumerate(estate.inventories)),
+            *(("roles folder", one, at("ansible", "roles_path", i)) for i, one in enumerate(estate.ansible.roles_path)),
+            ("requirements file", estate.ansible.requirements, at("ansible", "requirements")),
+            ("file of known hosts", estate.ssh.known_hosts, at("ssh", "known_hosts")),
+        ]
+        yield from _present(trees, named)
+    for entry, site in draft.each(Site):
+        yield from _present(
+            trees,
+            [
+                ("authority", machine.bmc.ca, entry.marked.at("machines", index, "bmc", "ca"))
+                for index, machine in enumerate(site.machines)
+            ],
+        )
+
+
+def _present(trees: tuple[_Names, _Names], named: Iterable[tuple[str, str | None, Position]]) -> Iterator[Diagnostic]:
+    for what, name, place in named:
+        if name is None:
+            continue
+        tree, path, prefix = _choose(trees, name)
+        if not tree.has(path):
+            yield _missing(f"{what} {name!r}", place, prefix, tree.near(path, tree.files))
+
+
+def _trees(draft: Draft) -> tuple[_Names, _Names]:
+    ours = frozenset(f"{folder}/{one.as_posix()}" for folder in shipped.FOLDERS for one in _shipped(folder))
+    return _Names(draft.files, draft.folders), _Names(ours, folders_of(ours))
+
+
+def _shipped(folder: str) -> tuple[PurePosixPath, ...]:
+    return tuple(PurePosixPath(one) for one in shipped.files(shipped.root() / folder))
+
+
+def _choose(trees: tuple[_Names, _Names], name: str) -> tuple[_Names, str, str]:
+    if shipped.is_shipped(name):
+        return trees[1], str(PurePosixPath(name.removeprefix(shipped.PREFIX))), shipped.PREFIX
+    return trees[0], str(PurePosixPath(name)), ""
+
+
+def _is_project(path: str) -> bool:
+    return path.endswith(("/Pulumi.yaml", "/Pulumi.yml"))
+
+
+def _missing(what: str, place: Position, prefix: str, near: str) -> Diagnostic:
+    where = "shipped with ismgr" if prefix else "in the tree"
+    expected = "" if near else "a path relative to the estate's folder"
+    return wrong(place, f"the {what} is not {where}", expected, f"{prefix}{near}" if near else "")

@@ -1,0 +1,42 @@
+"""Whether the documents of an estate hold together: a list of small checks, all of them run, none of them raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ismgr_automation.core.diagnostic import Diagnostic
+from ismgr_automation.estate.checks import groups, names, needs, paths, sites
+from ismgr_automation.estate.draft import Draft
+
+CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
+    names.one_estate,
+    names.unique,
+    names.estate_names,
+    names.service_names,
+    names.members,
+    names.references,
+    names.host_outputs,
+    names.secret_backends,
+    needs.needs_exist,
+    needs.needs_cycles,
+    needs.service_cycles,
+    sites.time_zones,
+    sites.networks,
+    sites.machine_names,
+    sites.machine_addresses,
+    sites.host_keys,
+    groups.selectors,
+    groups.waves,
+    groups.availability,
+    groups.endpoints,
+    paths.programs,
+    paths.playbooks,
+    paths.suites,
+    paths.other_files,
+)
+"""A new rule is a function from a draft to diagnostics, and a line here."""
+
+
+def check(draft: Draft) -> tuple[Diagnostic, ...]:
+    """Everything that is wrong between the documents, in the order of the checks."""
+    return tuple(found for one in CHECKS for found in one(draft))
