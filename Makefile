@@ -13,8 +13,7 @@ bench: ## measure; prints a table
 down: ## remove the labs and build/
 	@scripts/down
 docs: ## write docs/reference again from the code
-	@scripts/bootstrap
-	@.venv/bin/python scripts/docs
+	@scripts/docs
 lock: ## write requirements.lock again from pyproject.toml
 	@scripts/lock
 help: ## this list
