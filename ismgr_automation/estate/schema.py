@@ -60,12 +60,13 @@ def text(body: JsonObject) -> str:
 
 
 def _spoken(body: dict[str, Any]) -> dict[str, Any]:
-    """Line breaks inside descriptions are those of our source; editors break lines themselves."""
+    """Line breaks inside descriptions are those of our source; editors break lines themselves. What our loader tells
+    apart by its only key is ``anyOf`` to an editor: a reference is plain JSON as well."""
 
     def visit(value: Any) -> Any:
         if isinstance(value, dict):
             return {
-                key: " ".join(item.split()) if key == "description" and isinstance(item, str) else visit(item)
+                ("anyOf" if key == "oneOf" else key): " ".join(item.split()) if key == "description" and isinstance(item, str) else visit(item)
                 for key, item in value.items()
             }
         return [visit(item) for item in value] if isinstance(value, list) else value
