@@ -1,0 +1,196 @@
+"""`ismgr lab`: the data center in a box, from the command line. It asks the lab and prints; nothing is decided here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from ismgr_automation.cli.face import Face
+from ismgr_automation.core.events import Emit, Event, StepReported
+from ismgr_automation.core.json import JsonObject
+
+if TYPE_CHECKING:
+    from ismgr_automation.lab import Status
+
+DEFAULT_NAME = "demo"
+Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Which lab.")]
+
+UP_EPILOG = """Examples:
+
+  ismgr lab up                              make the lab `demo`, or repair it
+
+  ismgr lab up --write build/demo           and write its sites and secrets into an estate
+
+  ismgr lab up --name mine                  a second one beside it, with addresses of its own
+"""
+STATUS_EPILOG = """Examples:
+
+  ismgr lab status                          machines, power, addresses
+
+  ismgr --json lab status --name mine       the same for a program
+"""
+SSH_EPILOG = """Examples:
+
+  ismgr lab ssh db1.dc1                     a shell on a machine that is on
+
+  ismgr lab ssh client -- curl -s http://10.43.0.11/
+"""
+DOWN_EPILOG = """Examples:
+
+  ismgr lab down                            remove the lab `demo`; nothing of it stays
+
+  ismgr lab down --name mine --images       and the image that machines start from, which costs a minute to build
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add `ismgr lab`."""
+    lab = typer.Typer(
+        no_args_is_help=True, rich_markup_mode="markdown", help="A data center in a box, to try and test."
+    )
+    lab.command(epilog=UP_EPILOG)(up)
+    lab.command(epilog=STATUS_EPILOG)(status)
+    lab.command(epilog=SSH_EPILOG)(ssh)
+    lab.command(epilog=DOWN_EPILOG)(down)
+    app.add_typer(lab, name="lab")
+
+
+def up(
+    ctx: typer.Context,
+    name: Name = DEFAULT_NAME,
+    write: Annotated[
+        Path | None,
+        typer.Option("--write", metavar="DIR", help="Write sites, secrets and BMC trust there.", file_okay=False),
+    ] = None,
+) -> None:
+    """Make two sites of four machines with BMCs, gateways, a name server and a client; safe to repeat.
+
+    The machines of the sites are off until their BMC is told otherwise. The first run builds an image (a minute).
+    """
+    from ismgr_automation.lab import Lab  # noqa: PLC0415
+
+    face: Face = ctx.obj
+    lab = Lab.up(name, _emit(face), face.cancelled)
+    written = lab.write(write) if write is not None else ()
+    body: JsonObject = {**_body(lab.status()), "written": [str(path) for path in written]}
+
+    def human(console: Console) -> None:
+        for path in written:
+            console.print(f"wrote {write}/{path}", markup=False)
+        console.print(f"Lab {name} is up. `ismgr lab status{_option(name)}` shows its machines.", markup=False)
+
+    face.result(body, human)
+
+
+def status(ctx: typer.Context, name: Name = DEFAULT_NAME) -> None:
+    """Show the machines of a lab: power, addresses, BMCs, and what is wrong with the lab if something is."""
+    from ismgr_automation.lab import Lab  # noqa: PLC0415
+
+    face: Face = ctx.obj
+    found = Lab.find(name).status()
+    face.result(_body(found), lambda console: _table(console, found))
+
+
+def ssh(
+    ctx: typer.Context,
+    machine: Annotated[str, typer.Argument(help="A machine's full name, such as db1.dc1, ns or client.")],
+    command: Annotated[list[str] | None, typer.Argument(help="A command; without one, a shell.")] = None,
+    name: Name = DEFAULT_NAME,
+) -> None:
+    """Log in to a machine with the lab's own key; its host key is checked."""
+    import subprocess  # noqa: PLC0415
+
+    from ismgr_automation.core.errors import Unreachable  # noqa: PLC0415
+    from ismgr_automation.lab import Lab  # noqa: PLC0415
+
+    lab = Lab.find(name)
+    if not next(one.on for one in lab.status().machines if one.machine is lab.machine(machine)):
+        raise Unreachable(
+            f"{machine} is off.",
+            engine="lab",
+            subject=machine,
+            cause="refused",
+            next_step="Its BMC switches it on: `ismgr apply` of the stack that owns it does that.",
+        )
+    # the session belongs to the user's terminal: no deadline, no captured output
+    ended = subprocess.run(lab.ssh_command(machine, command or ()), check=False)
+    raise typer.Exit(ended.returncode)
+
+
+def down(
+    ctx: typer.Context,
+    name: Name = DEFAULT_NAME,
+    images: Annotated[bool, typer.Option("--images", help="Also the images that machines start from.")] = False,
+) -> None:
+    """Remove a lab, whatever state it is in: machines, networks, processes, filters, settings, folder."""
+    from ismgr_automation import lab  # noqa: PLC0415
+
+    face: Face = ctx.obj
+    removed = lab.down(name, _emit(face))
+    if images:
+        removed += tuple(f"image {reference}" for reference in lab.remove_images())
+    body: JsonObject = {"type": "lab-down", "name": name, "removed": list(removed)}
+    what = f"Lab {name} is gone: {len(removed)} things removed." if removed else f"There is no lab {name}."
+    face.result(body, lambda console: console.print(what, markup=False))
+
+
+def _emit(face: Face) -> Emit:
+    """Events for machines as they are; for people, each step as a line on stderr unless a view is there already."""
+    if face.json or face.watch is not None or getattr(face, "quiet", False):
+        return face.emit
+
+    def line(event: Event) -> None:
+        if isinstance(event, StepReported):
+            seconds = f" ({event.seconds:.1f} s)" if event.seconds is not None else ""
+            face.errors.print(f"{event.step:>9}  {event.detail}{seconds}", markup=False)
+
+    return line
+
+
+def _body(found: Status) -> JsonObject:
+    return {
+        "type": "lab",
+        "name": found.record.name,
+        "index": found.record.index,
+        "phase": str(found.record.phase),
+        "image": found.record.image,
+        "problems": list(found.problems),
+        "machines": [
+            {
+                "name": one.machine.name,
+                "role": str(one.machine.role),
+                "site": str(one.machine.site) if one.machine.site else None,
+                "power": "on" if one.on else "off",
+                "addresses": {str(card.segment): str(card.address) for card in one.machine.interfaces},
+                "bmc": str(one.machine.bmc) if one.machine.bmc else None,
+            }
+            for one in found.machines
+        ],
+    }
+
+
+def _table(console: Console, found: Status) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("machine", "power", "management", "networks", "BMC", box=None, pad_edge=False)
+    for one in found.machines:
+        cards = [card for card in one.machine.interfaces if card.segment.value != "management"]
+        table.add_row(
+            one.machine.name,
+            "on" if one.on else "off",
+            str(one.machine.management),
+            ", ".join(f"{card.segment} {card.address}" for card in cards),
+            f"https://{one.machine.bmc}" if one.machine.bmc else "-",
+        )
+    console.print(table)
+    for problem in found.problems:
+        console.print(f"problem: {problem}", markup=False)
+    if found.problems:
+        console.print(f"`ismgr lab up{_option(found.record.name)}` repairs it.", markup=False)
+
+
+def _option(name: str) -> str:
+    return "" if name == DEFAULT_NAME else f" --name {name}"

@@ -1,0 +1,89 @@
+"""A lab seen from an estate: the Site documents and the secrets that a user would otherwise type in. Nothing in the
+written files says that they point at a lab."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ismgr_automation.core.json import Json, JsonObject
+from ismgr_automation.lab.folder import Folder, write_private
+from ismgr_automation.lab.topology import BMC_USER, SITES, Machine, Segment, Topology
+
+AUTHORITY = "trust/bmc-ca.pem"
+SECRETS = ".secrets"
+PURPOSES: Mapping[Segment, str] = {
+    Segment.MANAGEMENT: "out-of-band: BMCs and SSH from the controller",
+    Segment.DC1: "the site's own network",
+    Segment.DC2: "the site's own network",
+    Segment.WAN: "between the sites and to the world",
+}
+_RACK = "R1"
+
+
+def write(topology: Topology, folder: Folder, estate: Path) -> tuple[Path, ...]:
+    """Write both Site documents, the BMCs' authority, the operator's key, BMC passwords and the key of DNS updates.
+
+    Returns the paths below ``estate``. Secrets go to ``.secrets`` (readable by their owner only), which the estate keeps
+    out of Git.
+    """
+    written: list[Path] = []
+    for site in SITES:
+        path = Path("sites") / f"{site}.yaml"
+        _write(estate / path, dump(site_document(topology, folder, site)))
+        written.append(path)
+    _write(estate / AUTHORITY, folder.authority.read_text())
+    secrets = {"ssh/operator": folder.operator_key.read_text(), "dns/tsig": folder.tsig.read_text()}
+    secrets |= {f"bmc/{machine.name}": folder.bmc(machine, "password").read_text() for machine in topology.servers}
+    for name, value in secrets.items():
+        write_private(estate / SECRETS / name, value)
+    return (*written, Path(AUTHORITY), *(Path(SECRETS) / name for name in secrets))
+
+
+def site_document(topology: Topology, folder: Folder, site: Segment) -> JsonObject:
+    """One Site document as JSON."""
+    networks = (Segment.MANAGEMENT, site, Segment.WAN)
+    return {
+        "kind": "Site",
+        "name": str(site),
+        "time_zone": "Europe/Berlin" if site is Segment.DC1 else "Europe/Paris",
+        "description": f"Data center {SITES.index(site) + 1} of two",
+        "networks": [
+            {"name": str(one), "cidr": str(topology.network(one)), "purpose": PURPOSES[one]} for one in networks
+        ],
+        "machines": [_machine(machine, folder) for machine in topology.servers if machine.site is site],
+    }
+
+
+def dump(document: JsonObject) -> str:
+    """A document as YAML, keys in the order of the document."""
+    import yaml  # noqa: PLC0415
+
+    text: str = yaml.safe_dump(document, sort_keys=False, width=120)
+    return text
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _machine(machine: Machine, folder: Folder) -> JsonObject:
+    labels: dict[str, Json] = {"role": str(machine.role), "site": str(machine.site)}
+    addresses: dict[str, Json] = {str(one.segment): str(one.address) for one in machine.interfaces}
+    return {
+        "name": machine.short,
+        "address": str(machine.management),
+        "bmc": {
+            "address": f"https://{machine.bmc}",
+            "username": BMC_USER,
+            "password": {"secret": f"file:bmc/{machine.name}"},
+            "ca": AUTHORITY,
+        },
+        "labels": labels,
+        "host_keys": [folder.host_key(machine).read_text().strip()],
+        "addresses": addresses,
+        "rack": _RACK,
+        "position": int(machine.serial[-3:]),
+        "serial": machine.serial,
+    }
