@@ -1,0 +1,5 @@
+"""Fixtures of the SSH tests."""
+
+from tests.engines.loopback import loopback_server
+
+__all__ = ["loopback_server"]
