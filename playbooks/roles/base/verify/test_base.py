@@ -54,6 +54,6 @@ def test_ssh_and_the_filter_come_back_after_a_reboot(host):
 def test_the_clock_is_kept_where_it_is_ours(host, ismgr_vars):
     zone = ismgr_vars.get("base_time_zone", "Etc/UTC")
     assert host.file("/etc/localtime").linked_to == f"/usr/share/zoneinfo/{zone}"
-    assert host.service("systemd-timesyncd").is_enabled
+    assert host.service("chrony").is_enabled
     if host.run("systemd-detect-virt --quiet --container").rc != 0:
-        assert host.service("systemd-timesyncd").is_running
+        assert host.service("chrony").is_running

@@ -58,9 +58,9 @@ PROPERTIES = (
 def systemctl(module, *words, check=True):
     code, out, err = module.run_command(["systemctl", *words])
     if code and check:
-        subject = words[-1]
-        _, log, _ = module.run_command(["journalctl", "--no-pager", "--lines=15", "--output=cat", f"--unit={subject}"])
-        module.fail_json(msg=f"systemctl {' '.join(words)}: {err.strip() or out.strip()}", journal=log.splitlines())
+        log = module.run_command(["journalctl", "--no-pager", "--lines=6", "--output=cat", f"--unit={words[-1]}"])[1]
+        why = " | ".join(log.splitlines()) or err.strip() or out.strip()
+        module.fail_json(msg=f"systemctl {' '.join(words)} failed: {why}")
     return out
 
 
@@ -123,6 +123,8 @@ def actions(unit, seen, changed):
 
 def perform(module, unit, verbs):
     for verb in verbs:
+        if verb in {"start", "restart"}:
+            systemctl(module, "reset-failed", unit["name"], check=False)  # a start limit of earlier attempts is not ours
         systemctl(module, verb, unit["name"])
         if verb == "reload":
             STAMPS.mkdir(mode=0o755, exist_ok=True)
