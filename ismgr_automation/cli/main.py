@@ -20,7 +20,7 @@ from ismgr_automation import __version__
 from ismgr_automation.cli.face import Face
 from ismgr_automation.core.errors import Cancelled, ExitCode, IsmgrError, SettingsError
 
-TOPICS = ("estate", "plan", "apply", "drift", "verify", "inventory", "destroy", "engine", "lab")
+TOPICS = ("demo", "estate", "plan", "apply", "drift", "verify", "inventory", "destroy", "engine", "lab")
 """Modules below ``cli``; each has ``register(app)``."""
 
 USAGE_ERROR: Any = typer.BadParameter.__base__
