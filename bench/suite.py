@@ -1,0 +1,145 @@
+"""What is measured, each as a function from settings to lines of the table. What cannot run here says why."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import estates
+from bench.measure import Failed, Row, Sample, command, row, together
+
+ROOT = Path(__file__).parents[1]
+PYTHON = Path(sys.executable)
+ISMGR = PYTHON.with_name("ismgr")
+AT_ONCE = 4
+PLAN_CODES = (0, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """``scratch`` is a folder of the run's own; ``runs`` how often the quick things are repeated."""
+
+    scratch: Path
+    runs: int
+    resources: int
+    documents: int
+
+
+def start(settings: Settings) -> Iterator[Row]:
+    """What every invocation pays."""
+    runs = settings.runs * 3
+    bare = row("python, nothing imported", [command([PYTHON, "-c", "pass"]) for _ in range(runs)])
+    yield bare
+    yield row(
+        "import ismgr_automation",
+        [command([PYTHON, "-c", "import ismgr_automation"]) for _ in range(runs)],
+        note="the line above included",
+    )
+    yield row("ismgr --help", [command([ISMGR, "--help"]) for _ in range(runs)])
+
+
+def validate(settings: Settings) -> Iterator[Row]:
+    """Reading an estate with many documents."""
+    folder = settings.scratch / "documents"
+    estates.documents(folder, settings.documents)
+    samples = [command([ISMGR, "-C", folder, "validate"]) for _ in range(settings.runs)]
+    yield row(f"validate {settings.documents} documents", samples)
+
+
+def demo(_settings: Settings) -> Iterator[Row]:
+    """The demo on this machine: from nothing, and again when there is nothing to do. Removes a demo that is there."""
+    estate = ROOT / "build/demo"
+    command([ISMGR, "lab", "down"])
+    shutil.rmtree(estate, ignore_errors=True)
+    yield row("lab up", [command([ISMGR, "lab", "up"])], note="image cached")
+    yield row("demo: first apply", [command([ISMGR, "lab", "demo"])], note="with its lab, which is up already")
+    plans = [command([ISMGR, "-C", estate, "plan"]) for _ in range(3)]
+    yield row("demo: plan, nothing to do", plans)
+    yield row("demo: apply, nothing to do", [command([ISMGR, "-C", estate, "apply", "--yes"]) for _ in range(3)])
+    yield row("demo: verify", [command([ISMGR, "-C", estate, "verify"])])
+    yield row("lab down", [command([ISMGR, "lab", "down"])])
+
+
+def resources(settings: Settings) -> Iterator[Row]:
+    """Many trivial resources of a native provider (bench/provider.py) in one stack and in ten."""
+    for count in (10, 1):
+        yield from _stacks(settings, count)
+
+
+def terraform(settings: Settings) -> Iterator[Row]:
+    """As many `terraform_data`, which need no plugin, with local state: in one configuration and in ten."""
+    found = shutil.which("terraform")
+    if found is None:
+        yield Row(name="terraform_data", note="left out: there is no terraform on this machine")
+        return
+    for count in (10, 1):
+        yield from _configurations(settings, found, count)
+
+
+def _stacks(settings: Settings, count: int) -> Iterator[Row]:
+    folder = settings.scratch / f"stacks-{count}"
+    estates.stacks(folder, settings.resources, count)
+    env = os.environ | {
+        "BENCH_PASSPHRASE": "bench",
+        "PATH": os.pathsep.join([str(_plugin(settings.scratch)), os.environ["PATH"]]),
+    }
+    what = f"{settings.resources} resources in {count} stack{'s' * (count > 1)}"
+
+    def ismgr(*words: str) -> Sample:
+        return command([ISMGR, "-C", folder, *words], env=env, codes=PLAN_CODES)
+
+    yield row(f"{what}: apply", [ismgr("apply", "--yes")], note="native provider in Python, file state")
+    yield row(f"{what}: plan, nothing to do", [ismgr("plan") for _ in range(settings.runs)])
+    yield row(f"{what}: destroy", [ismgr("destroy", "--yes")])
+
+
+def _plugin(scratch: Path) -> Path:
+    """A folder for PATH that holds the provider under the name that the engine looks for."""
+    folder = scratch / "bin"
+    folder.mkdir(exist_ok=True)
+    executable = folder / "pulumi-resource-bench"
+    executable.write_text(f'#!/bin/sh\nexec "{PYTHON}" "{Path(__file__).with_name("provider.py")}" "$@"\n')
+    executable.chmod(executable.stat().st_mode | stat.S_IXUSR)
+    return folder
+
+
+def _configurations(settings: Settings, binary: str, count: int) -> Iterator[Row]:
+    each = settings.resources // count
+    folders = [settings.scratch / f"terraform-{count}-{number}" for number in range(count)]
+    for folder in folders:
+        folder.mkdir()
+        body = f'resource "terraform_data" "x" {{\n  count = {each}\n  input = "value ${{count.index}}"\n}}\n'
+        (folder / "main.tf").write_text(body)
+        command([binary, "init", "-input=false"], cwd=folder)
+    what = f"{settings.resources} terraform_data in {count} configuration{'s' * (count > 1)}"
+
+    def run(*words: str) -> Sample:
+        calls = [lambda folder=folder: command([binary, *words], cwd=folder) for folder in folders]
+        return together(calls, AT_ONCE)
+
+    note = "local state" if count == 1 else f"local state, {AT_ONCE} at once"
+    yield row(f"{what}: apply", [run("apply", "-auto-approve", "-input=false")], note=note)
+    yield row(f"{what}: plan, nothing to do", [run("plan", "-input=false") for _ in range(settings.runs)])
+    yield row(f"{what}: destroy", [run("destroy", "-auto-approve", "-input=false")])
+
+
+SUITE: dict[str, Callable[[Settings], Iterator[Row]]] = {
+    "start": start,
+    "validate": validate,
+    "terraform": terraform,
+    "resources": resources,
+    "demo": demo,
+}
+
+
+def lines(name: str, settings: Settings) -> Iterator[Row]:
+    """The lines of one benchmark; what fails becomes a line that says so, and the others still run."""
+    try:
+        yield from SUITE[name](settings)
+    except Failed as problem:
+        yield Row(name=name, note=f"failed: {problem}", detail=problem.words)
