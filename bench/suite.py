@@ -57,7 +57,7 @@ def demo(_settings: Settings) -> Iterator[Row]:
     command([ISMGR, "lab", "down"])
     shutil.rmtree(estate, ignore_errors=True)
     yield row("lab up", [command([ISMGR, "lab", "up"])], note="image cached")
-    yield row("demo: first apply", [command([ISMGR, "demo", estate])], note="on the lab that is up: power on, configure, verify")
+    yield row("demo: first apply", [command([ISMGR, "demo", estate])], note="on the lab that is up")
     plans = [command([ISMGR, "-C", estate, "plan"]) for _ in range(3)]
     yield row("demo: plan, nothing to do", plans)
     yield row("demo: apply, nothing to do", [command([ISMGR, "-C", estate, "apply", "--yes"]) for _ in range(3)])
