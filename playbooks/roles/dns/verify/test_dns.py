@@ -1,7 +1,7 @@
 """What must hold on a host after the role dns. It looks, and changes nothing."""
 
 
-def listens(host, ismgr_vars, ismgr_host):
+def listens(ismgr_vars, ismgr_host):
     addresses = ismgr_vars.get("dns_addresses") or [ismgr_host.variables["addresses"][ismgr_host.site]]
     return addresses[0]
 
@@ -12,7 +12,7 @@ def test_it_runs_and_comes_back_after_a_reboot(host):
 
 
 def test_it_answers_for_its_zones_like_their_primary(host, ismgr_vars, ismgr_host):
-    here = listens(host, ismgr_vars, ismgr_host)
+    here = listens(ismgr_vars, ismgr_host)
     for zone in ismgr_vars["dns_zones"]:
         ours = host.check_output(f"kdig +short +timeout=3 @{here} {zone['name']} SOA")
         assert ours, f"no SOA of {zone['name']}"
@@ -22,7 +22,7 @@ def test_it_answers_for_its_zones_like_their_primary(host, ismgr_vars, ismgr_hos
 
 
 def test_nobody_transfers_a_zone_without_the_key(host, ismgr_vars, ismgr_host):
-    here = listens(host, ismgr_vars, ismgr_host)
+    here = listens(ismgr_vars, ismgr_host)
     for zone in ismgr_vars["dns_zones"]:
         answer = host.run(f"kdig +timeout=3 @{here} {zone['name']} AXFR")
         assert "NOTAUTH" in answer.stdout + answer.stderr or "REFUSED" in answer.stdout + answer.stderr

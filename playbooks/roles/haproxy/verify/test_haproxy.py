@@ -30,7 +30,8 @@ def test_its_own_site_works_and_the_others_stand_by(host, ismgr_host):
 
 
 def test_a_request_is_answered_through_it(host, ismgr_vars, ismgr_host):
-    port = ismgr_vars.get("haproxy_port", 80)
-    url = f"http://{ismgr_host.variables['addresses'][ismgr_host.site]}:{port}{ismgr_vars.get('haproxy_health_path', '/healthz')}"
+    address = ismgr_host.variables["addresses"][ismgr_host.site]
+    path = ismgr_vars.get("haproxy_health_path", "/healthz")
+    url = f"http://{address}:{ismgr_vars.get('haproxy_port', 80)}{path}"
     answer = host.check_output(f"curl --silent --show-error --fail --max-time 5 --head --request GET {url}")
     assert f"x-edge: {ismgr_host.name}" in answer.lower()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 def service_address(name, hostvars):
-    """The address at which a host serves others: ``service_address`` if set, else the one on the network named like its site, else
-    ``ansible_host``, else its name."""
+    """The address at which a host serves others: ``service_address`` if set, else the one on the network named like
+    its site, else ``ansible_host``, else its name."""
     known = hostvars[name]
     if "service_address" in known:
         return str(known["service_address"])

@@ -1,4 +1,4 @@
-"""Ansible module: a set of files, directories and links in one call. It changes nothing outside the paths it is given."""
+"""Ansible module: a set of files, directories and links in one call. It changes nothing but the paths it is given."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ DOCUMENTATION = r"""
 module: ismgr_files
 short_description: Keep a set of files as they should be
 description:
-  - Writes, links, creates and removes paths in one module call, which costs a host one Python start instead of one per file.
-  - Every new file is written beside its place and validated before the first one moves there, so a bad file changes nothing.
+  - Writes, links, creates and removes paths in one module call, which costs a host one Python start instead of one
+    per file.
+  - Every new file is written beside its place and validated before the first one moves there, so a bad file changes
+    nothing.
   - In check mode it reports exactly what it would change.
 options:
   files:
@@ -132,12 +134,14 @@ def diff(entry, seen):
     if entry["state"] in {"file", "directory"} and seen["kind"] == entry["state"]:
         was, wanted = (seen["ids"], seen["mode"]), (ids(entry), mode_of(entry))
         if was != wanted:
-            result.append({
-                "before": f"owner {was[0]} mode {was[1]:04o}\n",
-                "after": f"owner {wanted[0] or (entry['owner'], entry['group'])} mode {wanted[1]:04o}\n",
-                "before_header": f"{path} (permissions)",
-                "after_header": f"{path} (permissions)",
-            })
+            result.append(
+                {
+                    "before": f"owner {was[0]} mode {was[1]:04o}\n",
+                    "after": f"owner {wanted[0] or (entry['owner'], entry['group'])} mode {wanted[1]:04o}\n",
+                    "before_header": f"{path} (permissions)",
+                    "after_header": f"{path} (permissions)",
+                }
+            )
     return result
 
 
@@ -148,6 +152,14 @@ def remove(path):
         path.rmdir()
     else:
         path.unlink(missing_ok=True)
+
+
+def validate(module, entry, name):
+    """Raise unless the entry's command accepts the new file."""
+    command = [word.replace("%s", name) for word in shlex.split(entry["validate"])]
+    code, out, err = module.run_command(command)
+    if code:
+        raise Refused(f"{entry['dest']}: the new content is not valid, nothing was changed: {(err or out).strip()}")
 
 
 def stage(module, entry):
@@ -165,10 +177,7 @@ def stage(module, entry):
         os.chown(waiting, *ids(entry))
         waiting.chmod(mode_of(entry))
         if entry["validate"]:
-            command = [word.replace("%s", name) for word in shlex.split(entry["validate"])]
-            code, out, err = module.run_command(command)
-            if code:
-                raise Refused(f"{dest}: the new content is not valid, nothing was changed: {(err or out).strip()}")
+            validate(module, entry, name)
     except BaseException:
         waiting.unlink(missing_ok=True)
         raise

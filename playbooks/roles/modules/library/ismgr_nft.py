@@ -15,17 +15,24 @@ DOCUMENTATION = r"""
 module: ismgr_nft
 short_description: Keep an nftables table loaded as its file says
 description:
-  - Writes the file and loads it in one transaction. What runs is compared with what the same file gave when it was loaded last, so a rule
-    that somebody added or deleted by hand is found and undone.
+  - Writes the file and loads it in one transaction. What runs is compared with what the same file gave when it was
+    loaded last, so a rule that somebody added or deleted by hand is found and undone.
   - Refuses rules that would shut out every address that holds an SSH connection now.
   - In check mode it reports exactly what it would change.
 options:
   path: {description: The file that the system loads at boot., type: path, required: true}
-  content: {description: "What the file holds. It must replace its table: declare it, delete it, define it.", type: str, required: true}
+  content:
+    description: "What the file holds. It must replace its table: declare it, delete it, define it."
+    type: str
+    required: true
   family: {description: The family of the table., type: str, default: inet}
   table: {description: The table that the file defines., type: str, required: true}
   ssh_port: {description: Where sshd listens., type: int, default: 22}
-  ssh_from: {description: Networks that the rules let in to sshd; empty means every address., type: list, elements: str, default: []}
+  ssh_from:
+    description: Networks that the rules let in to sshd; empty means every address.
+    type: list
+    elements: str
+    default: []
 """
 
 RECORDS = Path("/var/lib/ismgr")
@@ -40,7 +47,9 @@ def listing(module):
     nft = module.get_bin_path("nft")
     if nft is None:
         return ""
-    code, out, _ = module.run_command([nft, "--stateless", "list", "table", module.params["family"], module.params["table"]])
+    code, out, _ = module.run_command(
+        [nft, "--stateless", "list", "table", module.params["family"], module.params["table"]]
+    )
     return "" if code else out
 
 
@@ -130,7 +139,14 @@ def main():
         result["diff"] = [{"before": before, "after": content, "before_header": str(path), "after_header": str(path)}]
         if before == content:
             header = f"table {module.params['family']} {module.params['table']}"
-            result["diff"] = [{"before": live, "after": wanted or "as the file says\n", "before_header": header, "after_header": header}]
+            result["diff"] = [
+                {
+                    "before": live,
+                    "after": wanted or "as the file says\n",
+                    "before_header": header,
+                    "after_header": header,
+                }
+            ]
     if changed and not module.check_mode:
         load(module, digest)
     module.exit_json(**result)

@@ -11,10 +11,11 @@ DOCUMENTATION = r"""
 module: ismgr_packages
 short_description: Install missing Debian packages
 description:
-  - Asks dpkg, and nobody else, whether the packages are installed. Only when one is missing are the package lists read again (if they are older
-    than I(lists_valid)) and the missing ones installed, so a host that has them needs no network.
-  - M(ansible.builtin.apt) with a cache time goes to the network for old lists even when nothing is missing, and without lists it cannot
-    answer in check mode. This one says in check mode which packages it would install.
+  - Asks dpkg, and nobody else, whether the packages are installed. Only when one is missing are the package lists
+    read again (if they are older than I(lists_valid)) and the missing ones installed, so a host that has them needs
+    no network.
+  - M(ansible.builtin.apt) with a cache time goes to the network for old lists even when nothing is missing, and
+    without lists it cannot answer in check mode. This one says in check mode which packages it would install.
 options:
   names: {description: Package names., type: list, elements: str, required: true}
   lists_valid: {description: Seconds for which package lists count as fresh., type: int, default: 3600}
@@ -65,7 +66,11 @@ def main():
     missing = absent(module, module.params["names"])
     result = {"changed": bool(missing), "missing": missing}
     if module._diff and missing:  # noqa: SLF001 - the documented way to ask
-        result["diff"] = {"before": "", "after": "".join(f"install {name}\n" for name in missing), "after_header": "packages"}
+        result["diff"] = {
+            "before": "",
+            "after": "".join(f"install {name}\n" for name in missing),
+            "after_header": "packages",
+        }
     if missing and not module.check_mode:
         if stale(module.params["lists_valid"]):
             apt_get(module, "update")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -12,9 +12,11 @@ module: ismgr_units
 short_description: Keep systemd units enabled, running and up to date
 description:
   - Looks at all units with one systemctl call and changes what is not as asked.
-  - A unit is restarted (or reloaded) when one of the files that it reads is newer than its last start (or reload). That is read from the
-    machine, so a run that stopped in the middle is finished by the next one, which a lost handler never is.
-  - A unit that systemd itself skips because of a Condition in it (a clock that is not ours to set, for example) counts as started.
+  - A unit is restarted (or reloaded) when one of the files that it reads is newer than its last start (or reload).
+    That is read from the machine, so a run that stopped in the middle is finished by the next one, which a lost
+    handler never is.
+  - A unit that systemd itself skips because of a Condition in it (a clock that is not ours to set, for example)
+    counts as started.
   - In check mode it reports exactly what it would change, for units that a package has yet to bring too.
 options:
   units:
@@ -68,7 +70,7 @@ def moment(text):
     """Seconds since the epoch of a systemd timestamp in UTC with microseconds, 0.0 for none."""
     if not text:
         return 0.0
-    parsed = datetime.strptime(text, "%a %Y-%m-%d %H:%M:%S.%f UTC").replace(tzinfo=timezone.utc)
+    parsed = datetime.strptime(text, "%a %Y-%m-%d %H:%M:%S.%f UTC").replace(tzinfo=UTC)
     return parsed.timestamp()
 
 
@@ -124,7 +126,9 @@ def actions(unit, seen, changed):
 def perform(module, unit, verbs):
     for verb in verbs:
         if verb in {"start", "restart"}:
-            systemctl(module, "reset-failed", unit["name"], check=False)  # a start limit of earlier attempts is not ours
+            systemctl(
+                module, "reset-failed", unit["name"], check=False
+            )  # a start limit of earlier attempts is not ours
         systemctl(module, verb, unit["name"])
         if verb == "reload":
             STAMPS.mkdir(mode=0o755, exist_ok=True)
@@ -142,7 +146,10 @@ def main():
     units = module.params["units"]
     names = [unit["name"] for unit in units]
     seen = observe(module, names)
-    if any(one["NeedDaemonReload"] == "yes" or one["LoadState"] == "not-found" for one in seen) and not module.check_mode:
+    if (
+        any(one["NeedDaemonReload"] == "yes" or one["LoadState"] == "not-found" for one in seen)
+        and not module.check_mode
+    ):
         systemctl(module, "daemon-reload")
         seen = observe(module, names)
     changed = set(module.params["changed_paths"])

@@ -1,5 +1,5 @@
-"""Ansible module: one PostgreSQL cluster of Debian's, as primary or streaming standby. It never promotes, and never deletes data that
-somebody wrote."""
+"""Ansible module: one PostgreSQL cluster of Debian's, as primary or streaming standby. It never promotes, and never
+deletes data that somebody wrote."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import os
 import secrets
 import shutil
 import socket
@@ -22,10 +21,13 @@ module: ismgr_postgresql
 short_description: A PostgreSQL cluster of Debian's as primary or streaming standby
 description:
   - C(state=created) makes the cluster where Debian's package did not.
-  - C(state=primary) starts it, makes it read its newest configuration (reload, or restart where the server says that it needs one), and keeps
-    roles, databases and replication slots. A stopped cluster with data is started only after the other members were asked and none of them is a primary.
-  - C(state=standby) clones the primary into a cluster that nobody has written to, starts it, and makes it read its newest configuration.
-  - It refuses, with a sentence, to promote a standby, to start a second primary, and to replace data that somebody wrote.
+  - C(state=primary) starts it, makes it read its newest configuration (reload, or restart where the server says that
+    it needs one), and keeps roles, databases and replication slots. A stopped cluster with data is started only after
+    the other members were asked and none of them is a primary.
+  - C(state=standby) clones the primary into a cluster that nobody has written to, starts it, and makes it read its
+    newest configuration.
+  - It refuses, with a sentence, to promote a standby, to start a second primary, and to replace data that somebody
+    wrote.
   - In check mode it reports exactly what it would change.
 options:
   version: {description: The major version., type: str, required: true}
@@ -91,9 +93,10 @@ STATE = """SELECT json_build_object(
   'mistakes', (SELECT coalesce(json_agg(line), '[]') FROM (
      SELECT format('%s:%s: %s', sourcefile, sourceline, error) AS line FROM pg_file_settings WHERE error IS NOT NULL
      AND error <> 'setting could not be applied'
-     UNION ALL SELECT format('pg_hba.conf:%s: %s', line_number, error) FROM pg_hba_file_rules WHERE error IS NOT NULL) AS found),
-  'roles', (SELECT coalesce(json_object_agg(rolname, json_build_object('secret', rolpassword, 'login', rolcanlogin, 'replication',
-     rolreplication, 'super', rolsuper)), '{}') FROM pg_authid),
+     UNION ALL
+     SELECT format('pg_hba.conf:%s: %s', line_number, error) FROM pg_hba_file_rules WHERE error IS NOT NULL) AS found),
+  'roles', (SELECT coalesce(json_object_agg(rolname, json_build_object('secret', rolpassword,
+     'login', rolcanlogin, 'replication', rolreplication, 'super', rolsuper)), '{}') FROM pg_authid),
   'databases', (SELECT json_object_agg(datname, pg_get_userbyid(datdba)) FROM pg_database),
   'slots', (SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots WHERE slot_type = 'physical'),
   'streaming', EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming'))"""
@@ -200,7 +203,9 @@ def matches(password, secret):
     with contextlib.suppress(AttributeError, ValueError):
         kind, head, _ = secret.split("$")
         rounds, salt = head.split(":")
-        return kind == "SCRAM-SHA-256" and hmac.compare_digest(verifier(password, base64.b64decode(salt), int(rounds)), secret)
+        return kind == "SCRAM-SHA-256" and hmac.compare_digest(
+            verifier(password, base64.b64decode(salt), int(rounds)), secret
+        )
     return False
 
 
@@ -222,7 +227,10 @@ def objects(params, seen):
         if not right or not matches(role["password"], has["secret"]):
             verb = "ALTER" if has else "CREATE"
             secret = literal(verifier(role["password"]))
-            yield f"{verb.lower()} role {role['name']}", f"{verb} ROLE {quoted(role['name'])} {wanted} PASSWORD {secret};"
+            yield (
+                f"{verb.lower()} role {role['name']}",
+                f"{verb} ROLE {quoted(role['name'])} {wanted} PASSWORD {secret};",
+            )
     for database in params["databases"]:
         owner = found["databases"].get(database["name"])
         name, wanted = quoted(database["name"]), quoted(database["owner"])
@@ -257,13 +265,14 @@ def may_start_as_primary(cluster):
         answer = ask(cluster, address)
         if answer == "primary":
             raise Refused(
-                f"{address} is the primary now: this cluster was one and is stopped. Nothing was started. Name the new primary in "
-                "postgresql_primary and rewind this one, or fail back first"
+                f"{address} is the primary now: this cluster was one and is stopped. Nothing was started. Name the "
+                "new primary in postgresql_primary and rewind this one, or fail back first"
             )
         if answer == "unknown" and not cluster.module.params["start_alone"]:
             raise Refused(
-                f"{address} does not say whether it is the primary now, so this stopped cluster was not started: two primaries would lose "
-                "writes. Make it reachable, or, if it is certainly off, set postgresql_start_alone: true for this one run"
+                f"{address} does not say whether it is the primary now, so this stopped cluster was not started: two "
+                "primaries would lose writes. Make it reachable, or, if it is certainly off, set "
+                "postgresql_start_alone: true for this one run"
             )
 
 
@@ -299,8 +308,8 @@ def standby(cluster):
         return
     if not cluster.pristine():
         raise Refused(
-            f"{cluster.data} holds data and is no standby: it is, or was, a primary. Nothing was deleted. Rewind it (pg_rewind), or move "
-            "the folder away by hand and run this again"
+            f"{cluster.data} holds data and is no standby: it is, or was, a primary. Nothing was deleted. Rewind it "
+            "(pg_rewind), or move the folder away by hand and run this again"
         )
     yield f"clone {cluster.module.params['primary']}", lambda: clone(cluster)
 
@@ -323,18 +332,30 @@ def clone(cluster):
         shutil.chown(fresh / "standby.signal", "postgres", "postgres")
         cluster.command("systemctl", "stop", cluster.unit)
         shutil.rmtree(cluster.data, ignore_errors=True)
-        os.rename(fresh, cluster.data)
+        fresh.rename(cluster.data)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     cluster.start()
     if cluster.until(lambda seen: seen["streaming"], params["deadline"]) is None:
-        raise Refused(f"cloned and started, and it does not stream from {params['primary']} after {params['deadline']} seconds")
+        raise Refused(
+            f"cloned and started, and it does not stream from {params['primary']} after {params['deadline']} seconds"
+        )
 
 
 def created(cluster):
     """Actions for state created."""
     if not cluster.exists():
-        words = ("pg_createcluster", "--start-conf", "manual", "--locale", "C.UTF-8", "--encoding", "UTF8", cluster.version, cluster.name)
+        words = (
+            "pg_createcluster",
+            "--start-conf",
+            "manual",
+            "--locale",
+            "C.UTF-8",
+            "--encoding",
+            "UTF8",
+            cluster.version,
+            cluster.name,
+        )
         yield "create the cluster", lambda: cluster.command(*words)
 
 

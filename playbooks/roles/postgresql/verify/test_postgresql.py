@@ -32,8 +32,9 @@ def test_it_has_read_its_newest_configuration(host):
 
 
 def test_passwords_are_scram_and_users_are_not_superusers(host):
-    weak = "rolcanlogin AND rolname <> 'postgres' AND (rolsuper OR rolpassword NOT LIKE 'SCRAM-SHA-256$%')"
-    assert sql(host, f"SELECT count(*) FROM pg_authid WHERE {weak}") == "0"
+    text = """SELECT count(*) FROM pg_authid WHERE rolcanlogin AND rolname <> 'postgres'
+        AND (rolsuper OR rolpassword NOT LIKE 'SCRAM-SHA-256$%')"""
+    assert sql(host, text) == "0"
 
 
 def test_it_never_starts_by_itself_after_a_power_cycle(host):

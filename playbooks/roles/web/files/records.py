@@ -1,4 +1,4 @@
-"""The records application: lists records and adds one. Everything that it knows is in PostgreSQL; it keeps no state of its own."""
+"""The records application: lists records and adds one. All that it knows is in PostgreSQL; it keeps no state itself."""
 
 import os
 import secrets
@@ -56,10 +56,31 @@ def database() -> str:
     return str(query("SELECT current_setting('cluster_name')")[0][0])
 
 
+def state_of(host: str) -> dict[str, object]:
+    """What one database server is, and the newest record that it has; ``down`` when it does not answer."""
+    try:
+        found = psycopg2.connect(host=host, target_session_attrs="any", **ALIVE)
+        try:
+            with found.cursor() as cursor:
+                cursor.execute(
+                    "SELECT current_setting('cluster_name'), pg_is_in_recovery(), (SELECT max(id) FROM records)"
+                )
+                name, follows, last = cursor.fetchone()
+        finally:
+            found.close()
+    except psycopg2.Error as error:
+        application.logger.warning("database %s: %s", host, str(error).strip().replace("\n", " | "))
+        return {"host": host, "role": "down"}
+    return {"host": host, "name": name, "role": "standby" if follows else "primary", "newest": last}
+
+
 def newest() -> list[dict[str, object]]:
     """The newest records first."""
     rows = query("SELECT id, text, web, at FROM records ORDER BY id DESC LIMIT %s", (SHOWN,))
-    return [{"id": number, "text": text, "web": web, "at": at.isoformat(timespec="milliseconds")} for number, text, web, at in rows]
+    return [
+        {"id": number, "text": text, "web": web, "at": at.isoformat(timespec="milliseconds")}
+        for number, text, web, at in rows
+    ]
 
 
 def add(text: object) -> int:
@@ -74,9 +95,13 @@ def page() -> Response:
     """The page for people."""
     nonce = secrets.token_urlsafe(16)
     total = query("SELECT count(*) FROM records")[0][0]
-    body = render_template("records.html", nonce=nonce, records=newest(), total=total, web=HOST, database=database(), longest=LONGEST)
+    body = render_template(
+        "records.html", nonce=nonce, records=newest(), total=total, web=HOST, database=database(), longest=LONGEST
+    )
     response = Response(body, mimetype="text/html")
-    policy = f"default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    policy = (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
     response.headers["Content-Security-Policy"] = policy
     return response
 
@@ -100,6 +125,12 @@ def add_json() -> Any:
     body = request.get_json(silent=True)
     number = add(body.get("text") if isinstance(body, dict) else None)
     return jsonify(id=number, web=HOST, database=database()), 201
+
+
+@application.get("/databases")
+def databases() -> Response:
+    """Each database server: whether it is the primary, and how far it has come."""
+    return jsonify(web=HOST, databases=[state_of(host) for host in os.environ["PGHOST"].split(",")])
 
 
 @application.get("/healthz")
