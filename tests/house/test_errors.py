@@ -14,14 +14,20 @@ from tests.house.sources import Source, called, python
 FAMILY = {
     name: kind for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, errors.IsmgrError)
 }
-# these carry the way on in fields of their own, which their sentence shows
-SELF_EXPLAINED = {"EngineMissing", "StalePlan"}
+NEED_A_WAY_ON = {
+    name
+    for name, kind in FAMILY.items()
+    if issubclass(kind, errors.EngineError | errors.Refused | errors.PartlyApplied | errors.SettingsError)
+    # these carry it in fields of their own, which their sentence shows
+    and name not in {"EngineMissing", "StalePlan"}
+}
+"""A mistake in a document says what was expected instead, and that is the way on."""
 
 
 def _without_a_way_on(source: Source) -> Iterator[int]:
-    """Places that make an error and do not say what to do next. Diagnostics say it for each mistake."""
+    """Places that make such an error and do not say what to do next. Diagnostics say it for each mistake."""
     for node in ast.walk(source.tree):
-        if isinstance(node, ast.Call) and called(node).rsplit(".", 1)[-1] in FAMILY.keys() - SELF_EXPLAINED:
+        if isinstance(node, ast.Call) and called(node).rsplit(".", 1)[-1] in NEED_A_WAY_ON:
             words = {word.arg for word in node.keywords}
             if not words & {"next_step", "diagnostics", None}:
                 yield node.lineno

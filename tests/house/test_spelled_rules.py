@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,8 @@ def unchecked_certificates(source: Source) -> Iterator[int]:
 
 def sleeps(source: Source) -> Iterator[int]:
     """A test waits for a condition with a deadline; a pause that is no part of such a loop is too short or too long."""
+    if not Path(source.path).name.startswith(("test_", "conftest", "fixtures")):
+        return  # a double may be slow on purpose
     in_loops = {
         inner
         for loop in ast.walk(source.tree)
@@ -166,7 +169,7 @@ def _can_fail(node: ast.AST) -> bool:
     )
 
 
-LIBRARY = ("ismgr_automation",)
+OUTSIDE_TESTS = tuple(folder for folder in EVERYWHERE if folder != "tests")
 DECIDING = tuple(f"ismgr_automation/{room}" for room in ("core", "ports", "planning", "estate", "converge"))
 PARSERS = ("ismgr_automation/estate/", "ismgr_automation/planning/planfile.py")
 VALUES = tuple(f"ismgr_automation/{room}" for room in ("core", "ports", "planning", "estate"))
@@ -175,7 +178,7 @@ SILENT = (*DECIDING, "ismgr_automation/engines")
 RULES: dict[Rule, tuple[tuple[str, ...], str]] = {
     shell_strings: (EVERYWHERE, "subprocess.run('ls', shell=True)"),
     unsafe_yaml: (EVERYWHERE, "yaml.load(text)"),
-    unchecked_host_keys: (EVERYWHERE, "options = '-o StrictHostKeyChecking=" + "no'"),
+    unchecked_host_keys: (OUTSIDE_TESTS, "options = '-o StrictHostKeyChecking=" + "no'"),
     unchecked_certificates: (EVERYWHERE, "session.verify=" + "False"),
     sleeps: (("tests",), "time.sleep(1)"),
     silenced_checks: (EVERYWHERE, "x = y  # type: " + "ignore"),
@@ -203,4 +206,4 @@ def test_no_file_breaks_the_rule(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_a_rule_catches_its_bad_sample(rule: Rule) -> None:
     _where, sample = RULES[rule]
-    assert list(rule(Source("sample.py", sample)))
+    assert list(rule(Source("test_sample.py", sample)))
