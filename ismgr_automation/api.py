@@ -25,6 +25,7 @@ from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.diagnostic import Diagnostic, Severity, did_you_mean
 from ismgr_automation.core.errors import EstateError, InputError, PlanFileError, Refused
 from ismgr_automation.core.events import Emit, EstateLoaded, ignore
+from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.load import load
 from ismgr_automation.estate.model import Estate as Documents
 from ismgr_automation.planning.fleet import Fleet
@@ -150,6 +151,14 @@ class Estate:
         """All hosts as the stacks' states and the inventories know them, with their groups."""
         with self._scope((), ()) as scope:
             return meet(scope, {}, read_states(scope))
+
+    def inventory(self) -> JsonObject:
+        """The hosts and groups as an inventory for plain ``ansible-playbook``; secrets are lookups, never values."""
+        from ismgr_automation import wiring
+
+        with self._scope((), ()) as scope:
+            states = read_states(scope)
+            return wiring.inventory(scope, meet(scope, {}, states), states)
 
     def plan_destroy(self, targets: Names = (), excludes: Names = ()) -> Plan:
         """The plan that deletes the selected stacks and what depends on them."""

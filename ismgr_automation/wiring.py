@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ismgr_automation import shipped
-from ismgr_automation.converge.requests import duration
+from ismgr_automation.converge.requests import duration, group_variables
 from ismgr_automation.converge.scope import Engines, Scope, Selection
+from ismgr_automation.core.address import Address
 from ismgr_automation.core.diagnostic import Diagnostic, did_you_mean
 from ismgr_automation.core.errors import InputError, SettingsError
 from ismgr_automation.core.json import Json, JsonObject, digest
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.documents import Environment, EnvironmentBackend
 from ismgr_automation.estate.model import Estate
+from ismgr_automation.planning.fleet import Fleet, ansible_groups
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Ssh
 from ismgr_automation.ports.source import Source, Tree
+from ismgr_automation.ports.stacks import StackState
 
 if TYPE_CHECKING:
     from ismgr_automation.engines.sqlite import SqliteLedger
@@ -122,6 +125,19 @@ def wire(
         context=context,
         selection=selection,
         workers=max(2, os.cpu_count() or 2),
+    )
+
+
+def inventory(scope: Scope, fleet: Fleet, states: Mapping[Address, StackState]) -> JsonObject:
+    """The inventory that plain ``ansible-playbook`` reads; it holds references instead of secrets."""
+    from ismgr_automation.engines.ansible.inventory import render
+
+    settings = scope.estate.document.ssh
+    return render(
+        fleet.hosts,
+        ansible_groups(fleet.hosts, fleet.membership),
+        group_variables={name: group_variables(scope, name, states) for name in sorted(scope.estate.groups)},
+        become_password=SecretRef.parse(settings.become_password.secret) if settings.become_password else None,
     )
 
 

@@ -73,7 +73,7 @@ def playbook_request(
         inventory=fleet.hosts,
         groups=ansible_groups(fleet.hosts, fleet.membership),
         limit=tuple(limit),
-        variables=_variables(scope, name, states),
+        variables=group_variables(scope, name, states),
         ssh=scope.ssh,
         become=settings.become if document.become is None else document.become,
         become_password=_reference(settings.become_password),
@@ -106,7 +106,7 @@ def suite_request(
         suites=tuple(scope.engines.content.path(one) for one in document.verify),
         hosts=tuple(one for one in fleet.hosts if one.name in limit),
         inventory=fleet.hosts,
-        variables=_variables(scope, name, states),
+        variables=group_variables(scope, name, states),
         ssh=scope.ssh,
         become=settings.become if document.become is None else document.become,
         root=scope.tree.root,
@@ -114,7 +114,8 @@ def suite_request(
     )
 
 
-def _variables(scope: Scope, name: str, states: Mapping[Address, StackState]) -> Mapping[str, Json | SecretRef]:
+def group_variables(scope: Scope, name: str, states: Mapping[Address, StackState]) -> Mapping[str, Json | SecretRef]:
+    """A group's variables with outputs of other stacks filled in; secrets stay references."""
     found: dict[str, Json | SecretRef] = {}
     for key, value in scope.estate.groups[name].variables.items():
         variable = _variable(value)
