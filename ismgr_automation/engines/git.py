@@ -1,5 +1,5 @@
 """Git as a source of desired state: lays out exactly one commit, or the working tree when that is asked for. Reads the
-repository and writes into the folder it is given; it never changes a repository and decides nothing."""
+repository and writes into the folder it is given; it never changes a repository that is there, and decides nothing."""
 
 from __future__ import annotations
 
@@ -61,6 +61,22 @@ class GitSource:
         _lay_out(repository, items, into)
         objects = {one.path: one.blob for one in items}
         return Tree(root=into, revision=Revision(commit=commit, ref=ref), objects=objects)
+
+
+def start(directory: Path) -> bool:
+    """Make the folder a Git repository, unless it is inside one already; says whether it did."""
+    library = _library()
+    try:
+        _Repository.around(directory, _DEADLINE)
+    except InputError:
+        try:
+            library.Repo.init(directory, initial_branch="main").close()
+        except (library.GitCommandError, OSError) as problem:
+            raise EngineFailed(
+                f"git init failed in {directory}.", engine=ENGINE, subject=str(directory), detail=str(problem)
+            ) from None
+        return True
+    return False
 
 
 class _Repository:

@@ -4,6 +4,7 @@ files; what it finds wrong is returned, never raised."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -53,6 +54,15 @@ def load(root: Path, files: Iterable[str]) -> tuple[Estate | None, tuple[Diagnos
     if any(one.severity is Severity.ERROR for one in diagnostics):
         return None, diagnostics
     return _estate(draft), diagnostics
+
+
+def files_below(root: Path) -> tuple[str, ...]:
+    """Every file of a folder that is not in Git, hidden folders left out; links are not followed."""
+    found: list[str] = []
+    for folder, inner, names in os.walk(root):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found += [(Path(folder) / name).relative_to(root).as_posix() for name in names]
+    return tuple(sorted(found))
 
 
 class _Found:

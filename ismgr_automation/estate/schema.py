@@ -64,12 +64,13 @@ def _spoken(body: dict[str, Any]) -> dict[str, Any]:
     apart by its only key is ``anyOf`` to an editor: a reference is plain JSON as well."""
 
     def visit(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {
-                ("anyOf" if key == "oneOf" else key): " ".join(item.split()) if key == "description" and isinstance(item, str) else visit(item)
-                for key, item in value.items()
-            }
-        return [visit(item) for item in value] if isinstance(value, list) else value
+        if isinstance(value, list):
+            return [visit(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        seen = {"anyOf" if key == "oneOf" else key: visit(item) for key, item in value.items()}
+        words = seen.get("description")
+        return {**seen, "description": " ".join(words.split())} if isinstance(words, str) else seen
 
     spoken: dict[str, Any] = visit(body)
     return spoken

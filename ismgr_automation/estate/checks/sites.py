@@ -44,11 +44,11 @@ def networks(draft: Draft) -> Iterator[Diagnostic]:
 
 
 def machine_names(draft: Draft) -> Iterator[Diagnostic]:
-    """No two machines of the estate have one name."""
+    """No two machines have one full name: the name and, unless it ends with that, the site's name."""
     first: dict[str, Position] = {}
     for entry, index, machine in _machines(draft):
         place = entry.marked.at("machines", index, "name")
-        before = first.setdefault(machine.name, place)
+        before = first.setdefault(machine.name.removesuffix(f".{entry.name}") + f".{entry.name}", place)
         if before != place:
             yield wrong(place, f"machine {machine.name!r} is already at {before}", "a name that is not taken")
 
@@ -64,8 +64,9 @@ def machine_addresses(draft: Draft) -> Iterator[Diagnostic]:
         }
         for address, path in places.items():
             place = entry.marked.at("machines", index, *path)
-            who, before = first.setdefault(address, (machine.name, place))
-            if who != machine.name and not (path == ("bmc", "address") and machine.bmc.system):
+            full = f"{machine.name.removesuffix(f'.{entry.name}')}.{entry.name}"
+            who, before = first.setdefault(address, (full, place))
+            if who != full and not (path == ("bmc", "address") and machine.bmc.system):
                 yield wrong(place, f"address {address} is already that of machine {who!r}, at {before}", "its own")
     for entry, site in draft.each(Site):
         yield from _in_networks(entry, site)
