@@ -70,7 +70,7 @@ def up(
 
     The machines of the sites are off until their BMC is told otherwise. The first run builds an image (a minute).
     """
-    from ismgr_automation.lab import Lab  # noqa: PLC0415
+    from ismgr_automation.lab import Lab
 
     face: Face = ctx.obj
     lab = Lab.up(name, _emit(face), face.cancelled)
@@ -87,7 +87,7 @@ def up(
 
 def status(ctx: typer.Context, name: Name = DEFAULT_NAME) -> None:
     """Show the machines of a lab: power, addresses, BMCs, and what is wrong with the lab if something is."""
-    from ismgr_automation.lab import Lab  # noqa: PLC0415
+    from ismgr_automation.lab import Lab
 
     face: Face = ctx.obj
     found = Lab.find(name).status()
@@ -95,16 +95,15 @@ def status(ctx: typer.Context, name: Name = DEFAULT_NAME) -> None:
 
 
 def ssh(
-    ctx: typer.Context,
     machine: Annotated[str, typer.Argument(help="A machine's full name, such as db1.dc1, ns or client.")],
     command: Annotated[list[str] | None, typer.Argument(help="A command; without one, a shell.")] = None,
     name: Name = DEFAULT_NAME,
 ) -> None:
     """Log in to a machine with the lab's own key; its host key is checked."""
-    import subprocess  # noqa: PLC0415
+    import subprocess
 
-    from ismgr_automation.core.errors import Unreachable  # noqa: PLC0415
-    from ismgr_automation.lab import Lab  # noqa: PLC0415
+    from ismgr_automation.core.errors import Unreachable
+    from ismgr_automation.lab import Lab
 
     lab = Lab.find(name)
     if not next(one.on for one in lab.status().machines if one.machine is lab.machine(machine)):
@@ -126,7 +125,7 @@ def down(
     images: Annotated[bool, typer.Option("--images", help="Also the images that machines start from.")] = False,
 ) -> None:
     """Remove a lab, whatever state it is in: machines, networks, processes, filters, settings, folder."""
-    from ismgr_automation import lab  # noqa: PLC0415
+    from ismgr_automation import lab
 
     face: Face = ctx.obj
     removed = lab.down(name, _emit(face))
@@ -173,7 +172,7 @@ def _body(found: Status) -> JsonObject:
 
 
 def _table(console: Console, found: Status) -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table
 
     table = Table("machine", "power", "management", "networks", "BMC", box=None, pad_edge=False)
     for one in found.machines:

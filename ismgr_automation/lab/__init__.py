@@ -1,4 +1,4 @@
-"""A data center in a box: two sites of Debian machines on this host, each with a BMC, for the demo and the tests. Only the
+"""A data center in a box: two sites of Debian machines on this host, each with a BMC, for demo and tests. Only the
 command line and tests import it; nothing else in the library knows that there is a lab."""
 
 from ismgr_automation.lab.box import Lab, MachineStatus, Status, down

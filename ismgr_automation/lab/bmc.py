@@ -1,5 +1,5 @@
-"""One machine's management controller: the Redfish service of sushy-tools over the machine's power, with what that service
-lacks (asset tag, addresses, pending BIOS settings, faults). A BMC knows its own machine and no other."""
+"""One machine's management controller: the Redfish service of sushy-tools over the machine's power, with what that
+service lacks (asset tag, addresses, pending BIOS settings, faults). A BMC knows its own machine and no other."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from types import MappingProxyType
 from typing import Any
 
 import flask
-from sushy_tools import error
-from sushy_tools.emulator import main as emulator
-from sushy_tools.emulator.resources import chassis as chassis_driver
+from sushy_tools import error  # type: ignore[import-untyped]
+from sushy_tools.emulator import main as emulator  # type: ignore[import-untyped]
+from sushy_tools.emulator.resources import chassis as chassis_driver  # type: ignore[import-untyped]
 from sushy_tools.emulator.resources import managers as managers_driver
-from sushy_tools.emulator.resources.systems.base import AbstractSystemsDriver
+from sushy_tools.emulator.resources.systems.base import AbstractSystemsDriver  # type: ignore[import-untyped]
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from ismgr_automation.lab import faults
@@ -173,11 +173,11 @@ class _Driver(AbstractSystemsDriver):  # type: ignore[misc]
         }
         if state not in actions:
             raise error.NotSupportedError(f"this machine has no reset {state}")
-        match self._bmc.take_fault("POST", faults.Kind.IGNORES, faults.Kind.LIES):
-            case None:
-                actions[state]()
-            case fault if fault.kind is faults.Kind.LIES:
-                self._bmc.told_power = "Off" if state in {"ForceOff", "GracefulShutdown"} else "On"
+        fault = self._bmc.take_fault("POST", faults.Kind.IGNORES, faults.Kind.LIES)
+        if fault is None:
+            actions[state]()
+        elif fault.kind is faults.Kind.LIES:
+            self._bmc.told_power = "Off" if state in {"ForceOff", "GracefulShutdown"} else "On"
 
     def get_boot_device(self, identity: str) -> str:
         self.uuid(identity)
@@ -272,8 +272,9 @@ def _unavailable(start_response: StartResponse) -> Iterable[bytes]:
 def install() -> None:
     """Make the emulator's one application answer for the BMC whose listener took the request. Called once."""
     application = emulator.Application
-    for name in ("systems", "managers", "chassis"):
-        setattr(application, name, property(lambda _self, name=name: getattr(_current(), name)))
+    application.systems = property(lambda _self: _current().systems)
+    application.managers = property(lambda _self: _current().managers)
+    application.chassis = property(lambda _self: _current().chassis)
     emulator.app.before_request(_remember_patch)
     emulator.app.after_request(_complete)
 
@@ -311,15 +312,10 @@ def _complete(response: flask.Response) -> flask.Response:
         return response
     bmc = _current()
     body = json.loads(response.get_data())
-    match flask.request.endpoint:
-        case "system_resource":
-            _complete_system(body, bmc)
-        case "manager_resource":
-            body |= {"FirmwareVersion": BMC_VERSION, "Model": MODEL, "Description": "BMC of " + bmc.machine.name}
-        case "ethernet_interface":
-            _complete_interface(body, bmc)
-        case "system_bios":
-            body["@Redfish.Settings"]["SupportedApplyTimes"] = ["OnReset"]
+    complete = _COMPLETIONS.get(flask.request.endpoint or "")
+    if complete is None:
+        return response
+    complete(body, bmc)
     response.set_data(json.dumps(body))
     return response
 
@@ -351,3 +347,22 @@ def _complete_interface(body: dict[str, Any], bmc: Bmc) -> None:
 
 def _ipv4(interface: Interface) -> dict[str, str]:
     return {"Address": str(interface.address), "SubnetMask": "255.255.255.0", "AddressOrigin": "Static"}
+
+
+def _complete_manager(body: dict[str, Any], bmc: Bmc) -> None:
+    body |= {"FirmwareVersion": BMC_VERSION, "Model": MODEL, "Description": f"BMC of {bmc.machine.name}"}
+
+
+def _complete_bios(body: dict[str, Any], _bmc: Bmc) -> None:
+    body["@Redfish.Settings"]["SupportedApplyTimes"] = ["OnReset"]
+
+
+_COMPLETIONS: Mapping[str, Callable[[dict[str, Any], Bmc], None]] = MappingProxyType(
+    {
+        "system_resource": _complete_system,
+        "manager_resource": _complete_manager,
+        "ethernet_interface": _complete_interface,
+        "bios": _complete_bios,
+    }
+)
+"""By the emulator's name for what was asked."""

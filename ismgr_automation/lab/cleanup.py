@@ -1,5 +1,5 @@
-"""Taking a lab away: every process, machine, network, rule, setting and folder, whatever state it is in. It needs no record:
-names and labels on the host are enough, so it also works after a crash."""
+"""Taking a lab away: every process, machine, network, rule, setting and folder, whatever state it is in. It needs no
+record: names and labels on the host are enough, so it also works after a crash."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import psutil
 
 from ismgr_automation.core.events import Emit, StepReported
 from ismgr_automation.lab import machines, networks, settings
-from ismgr_automation.lab.folder import Folder
-from ismgr_automation.lab.supervisor import MODULE, events_command
+from ismgr_automation.lab.folder import SUPERVISOR, Folder
 
 _PATIENCE = timedelta(seconds=5)
 
@@ -45,7 +44,7 @@ def supervisors(folder: Path) -> Iterator[psutil.Process]:
     """The living supervisors of a folder, found by their command line: a pid file may be stale or missing."""
     for process in psutil.process_iter(["cmdline", "status"]):
         line = process.info["cmdline"] or []
-        if line[-3:] == ["-m", MODULE, str(folder)] and process.info["status"] != psutil.STATUS_ZOMBIE:
+        if line[-3:] == ["-m", SUPERVISOR, str(folder)] and process.info["status"] != psutil.STATUS_ZOMBIE:
             yield process
 
 
@@ -56,7 +55,7 @@ def _end_processes(name: str, folders: tuple[Path, ...]) -> tuple[str, ...]:
     listeners = [
         process
         for process in psutil.process_iter(["cmdline"])
-        if tuple(process.info["cmdline"] or ()) == events_command(name)
+        if tuple(process.info["cmdline"] or ()) == machines.died_command(name)
     ]
     _end(listeners)
     return tuple(f"process {one.pid}" for one in (*found, *listeners))

@@ -22,9 +22,9 @@ _RACK = "R1"
 
 
 def write(topology: Topology, folder: Folder, estate: Path) -> tuple[Path, ...]:
-    """Write both Site documents, the BMCs' authority, the operator's key, BMC passwords and the key of DNS updates.
+    """Write both Site documents, the BMCs' authority and passwords, the operator's key and that of DNS updates.
 
-    Returns the paths below ``estate``. Secrets go to ``.secrets`` (readable by their owner only), which the estate keeps
+    Returns the paths below ``estate``. Secrets go to ``.secrets`` (only their owner reads them), which the estate keeps
     out of Git.
     """
     written: list[Path] = []
@@ -57,7 +57,7 @@ def site_document(topology: Topology, folder: Folder, site: Segment) -> JsonObje
 
 def dump(document: JsonObject) -> str:
     """A document as YAML, keys in the order of the document."""
-    import yaml  # noqa: PLC0415
+    import yaml
 
     text: str = yaml.safe_dump(document, sort_keys=False, width=120)
     return text

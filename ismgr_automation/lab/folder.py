@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +18,10 @@ from ismgr_automation.core.errors import Refused, SettingsError
 from ismgr_automation.lab.topology import Machine, Topology, choose_index, draw, valid_name
 
 FORMAT = "ismgr.lab/1"
+RUN = Path("/run/ismgr-lab")
+"""What all labs of this host share, whoever made them; a reboot clears it together with what it describes."""
+SUPERVISOR = "ismgr_automation.lab.supervisor"
+"""The module that looks after a lab; its one argument is the lab's folder."""
 
 
 class Phase(StrEnum):
@@ -145,13 +149,6 @@ def all_folders() -> tuple[Folder, ...]:
     return tuple(Folder(path) for path in paths if path.is_dir() and not path.name.startswith("."))
 
 
-def index_for(name: str) -> int:
-    """The place of a lab in the address plan: the one that it has, or a free one."""
-    records = [record for folder in all_folders() if (record := folder.read()) is not None]
-    own = [record.index for record in records if record.name == name]
-    return own[0] if own else choose_index(name, (record.index for record in records))
-
-
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner reads, whole or not at all; makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -165,14 +162,24 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
+def take_index(name: str, elsewhere: Mapping[str, int]) -> int:
+    """The place of a lab in the address plan: the one that it has, or a free one.
+
+    ``elsewhere`` are places that the host's networks show as taken, by lab: other users have labs too.
+    """
+    records = [record for folder in all_folders() if (record := folder.read()) is not None]
+    taken = {**elsewhere, **{record.name: record.index for record in records}}
+    return taken[name] if name in taken else choose_index(name, taken.values())
+
+
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hold the lock of this user's labs: choosing an address range and counting labs are done by one at a time.
+    """Hold the lock of this host's labs: choosing an address range and counting labs are done by one at a time.
 
     The last lab takes the folder with it, so the lock that we got may be that of a folder that is gone: then again.
     """
     while True:
-        with _locked(labs_root() / ".lock", wait=True) as path:
+        with _locked(RUN / "lock", wait=True) as path:
             if path is not None:
                 yield
                 return
@@ -194,12 +201,14 @@ def at_work(name: str) -> Iterator[None]:
 
 
 def tidy() -> None:
-    """Remove the folder of all labs when there is none left."""
+    """Remove the folders that all labs share when there is no lab left."""
     root = labs_root()
     if root.is_dir() and all(child.name.startswith(".") for child in root.iterdir()):
         shutil.rmtree(root)
         if not any(root.parent.iterdir()):
             root.parent.rmdir()
+    if RUN.is_dir() and not (RUN / "settings.json").exists() and not all_folders():
+        shutil.rmtree(RUN)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One suite of one archive, as apt on this host knows it; ``origin`` is empty before the first ``apt-get update``."""
+    """One suite of one archive, as apt on this host knows it; ``origin`` is empty before an ``apt-get update``."""
 
     origin: str
     uri: str

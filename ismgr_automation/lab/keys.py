@@ -44,8 +44,8 @@ class Certificate:
 
 def ssh_key_pair(comment: str) -> KeyPair:
     """A new Ed25519 key pair."""
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(
@@ -62,7 +62,7 @@ def password() -> str:
 
 def password_line(user: str, word: str) -> str:
     """One line of a password file in Apache's format, hashed with bcrypt."""
-    import bcrypt  # noqa: PLC0415
+    import bcrypt
 
     return f"{user}:{bcrypt.hashpw(word.encode(), bcrypt.gensalt(_BCRYPT_COST)).decode()}\n"
 
@@ -77,7 +77,7 @@ def bmc_certificates(lab: str, addresses: Mapping[str, IPv4Address]) -> tuple[st
 
     The authority's private key is not kept: it signs these and nothing else, ever.
     """
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec
 
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority = _authority(lab, authority_key)
@@ -86,8 +86,8 @@ def bmc_certificates(lab: str, addresses: Mapping[str, IPv4Address]) -> tuple[st
 
 
 def _authority(lab: str, key: EllipticCurvePrivateKey) -> x509.Certificate:
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
 
     name = _name(f"ismgr lab {lab} BMC authority")
     usage = x509.KeyUsage(
@@ -110,10 +110,10 @@ def _authority(lab: str, key: EllipticCurvePrivateKey) -> x509.Certificate:
 def _server(
     name: str, address: IPv4Address, authority: x509.Certificate, authority_key: EllipticCurvePrivateKey
 ) -> Certificate:
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
-    from cryptography.x509.oid import ExtendedKeyUsageOID  # noqa: PLC0415
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
@@ -141,13 +141,13 @@ def _dated(builder: x509.CertificateBuilder) -> x509.CertificateBuilder:
 
 
 def _name(common: str) -> x509.Name:
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.x509.oid import NameOID  # noqa: PLC0415
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
 
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
 
 
 def _pem(certificate: x509.Certificate) -> str:
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization
 
     return certificate.public_bytes(serialization.Encoding.PEM).decode()

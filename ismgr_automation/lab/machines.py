@@ -13,17 +13,17 @@ from ismgr_automation.lab import names
 from ismgr_automation.lab.keys import KeyPair
 from ismgr_automation.lab.networks import LAB_LABEL
 from ismgr_automation.lab.shell import podman, podman_json
-from ismgr_automation.lab.topology import USER, Machine, Role, Topology
+from ismgr_automation.lab.topology import USER, ZONE, Machine, Role, Topology
 
-REBOOT, POWER_OFF = 129, 130
-"""Exit codes of a container whose systemd asked for a reboot or a power-off (it needs the capability SYS_BOOT)."""
+REBOOT = 129
+"""Exit code of a container whose systemd asked for a reboot (it needs SYS_BOOT); after a power-off it is 130."""
 CAPABILITIES = ("SYS_BOOT", "NET_ADMIN", "NET_RAW", "AUDIT_WRITE", "SYS_PTRACE")
 _USER_ID = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What podman says about a machine. ``pid`` is that of its init, 0 when it is off; ``exit_code`` of its last run."""
+    """What podman says of a machine. ``pid`` is that of its init, 0 when it is off; ``exit_code`` of the last run."""
 
     running: bool
     exit_code: int
@@ -72,8 +72,15 @@ def inspect(container: str) -> State:
     return State(running=bool(told["Running"]), exit_code=int(told["ExitCode"]), pid=int(told["Pid"]))
 
 
+def died_command(lab: str) -> tuple[str, ...]:
+    """The command that reports each machine of a lab that ended, one JSON object per line."""
+    return ("podman", "events", "--filter", "event=died", "--filter", f"label={LAB_LABEL}={lab}", "--format", "json")
+
+
 def states(lab: str) -> Mapping[str, str]:
     """The state of each container of a lab, in podman's words, by the container's name."""
+    if shutil.which("podman") is None:
+        return {}
     rows = podman_json("ps", "--all", "--filter", f"label={LAB_LABEL}={lab}", "--format", "json")
     return {row["Names"][0]: row["State"] for row in rows}
 
@@ -112,9 +119,7 @@ def _provision(root: Path, topology: Topology, machine: Machine, identity: Ident
     _write(host_key.with_suffix(".pub"), identity.host_key.public + "\n")
     _write(root / "etc/hostname", f"{machine.name}\n")
     _write(root / "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {machine.name} {machine.short}\n")
-    _write(
-        root / "etc/resolv.conf", f"search {names.ZONE}\nnameserver {machine.resolver}\noptions timeout:1 attempts:2\n"
-    )
+    _write(root / "etc/resolv.conf", f"search {ZONE}\nnameserver {machine.resolver}\noptions timeout:1 attempts:2\n")
     _add_user(root, identity.operator)
     _write(root / "etc/systemd/system/routes.service", _routes_unit(machine))
     _enable(root, "/etc/systemd/system/routes.service")
@@ -155,8 +160,8 @@ def _add_user(root: Path, authorized_key: str) -> None:
     _write(root / f"etc/sudoers.d/{USER}", f"{USER} ALL=(ALL) NOPASSWD:ALL\n", 0o440)
     shutil.copytree(root / "etc/skel", root / home.lstrip("/"))
     _write(root / home.lstrip("/") / ".ssh/authorized_keys", authorized_key + "\n", 0o600)
-    for path in (root / home.lstrip("/"), *(root / home.lstrip("/")).rglob("*")):
-        os.chown(path, _USER_ID, _USER_ID)
+    for owned in (root / home.lstrip("/"), *(root / home.lstrip("/")).rglob("*")):
+        os.chown(owned, _USER_ID, _USER_ID)
     (root / home.lstrip("/") / ".ssh").chmod(0o700)
 
 

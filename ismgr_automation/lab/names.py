@@ -10,7 +10,7 @@ ZONE_PATH = f"var/lib/knot/{ZONE}.zone"
 
 
 def configuration(topology: Topology, secret: str) -> str:
-    """Knot's configuration: one zone, updates and transfers for those who hold the key, news for the sites' gateways."""
+    """Knot's configuration: one zone, updates and transfers with the key, news for the sites' gateways."""
     secondaries = [machine for machine in topology.servers if machine.role is Role.GATEWAY]
     remotes = "".join(
         f"  - id: {machine.short}-{machine.site}\n    address: {machine.address(Segment.WAN)}@53\n    key: {TSIG_KEY}\n"

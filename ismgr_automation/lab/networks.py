@@ -1,26 +1,26 @@
-"""The networks of a lab on its host: bridges without a way out, the controller's and the BMCs' addresses, and the filter
+"""The networks of a lab on its host: bridges without a way out, the addresses of controller and BMCs, and the filter
 that lets no machine reach another over the management network. Machines themselves are not known here."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ismgr_automation.lab.shell import attempt, command, podman, podman_json
 from ismgr_automation.lab.topology import Segment, Topology, mac_prefix
 
-LAB_LABEL = "ismgr.lab"
-FOLDER_LABEL = "ismgr.folder"
+LAB_LABEL, INDEX_LABEL, FOLDER_LABEL = "ismgr.lab", "ismgr.index", "ismgr.folder"
 
 
 def create(topology: Topology, folder: str) -> Mapping[Segment, str]:
     """Make the networks and their filter; returns the name of each one's bridge on the host."""
+    marks = {LAB_LABEL: topology.name, INDEX_LABEL: topology.index, FOLDER_LABEL: folder}
+    labels = [part for name, value in marks.items() for part in ("--label", f"{name}={value}")]
     for segment in Segment:
-        podman(
-            "network", "create", "--internal", "--disable-dns", "--subnet", str(topology.network(segment)),
-            "--label", f"{LAB_LABEL}={topology.name}", "--label", f"{FOLDER_LABEL}={folder}",
-            topology.segment_name(segment),
-        )  # fmt: skip
+        subnet, name = str(topology.network(segment)), topology.segment_name(segment)
+        podman("network", "create", "--internal", "--disable-dns", "--subnet", subnet, *labels, name)
     found = bridges(topology)
     guard(topology, found)
     return found
@@ -28,7 +28,7 @@ def create(topology: Topology, folder: str) -> Mapping[Segment, str]:
 
 def bridges(topology: Topology) -> Mapping[Segment, str]:
     """The name of each network's bridge on the host; networks that do not exist are left out."""
-    by_name = {row["name"]: row["network_interface"] for row in _listed(topology.name)}
+    by_name = {row.name: row.bridge for row in _listed(topology.name)}
     names = {segment: topology.segment_name(segment) for segment in Segment}
     return {segment: by_name[name] for segment, name in names.items() if name in by_name}
 
@@ -107,7 +107,7 @@ def ensure_addresses(topology: Topology, bridge: str) -> None:
 
 def remove(lab: str) -> tuple[str, ...]:
     """Remove a lab's networks (with them their bridges and addresses) and its filter; returns what was removed."""
-    networks = tuple(row["name"] for row in _listed(lab))
+    networks = tuple(row.name for row in _listed(lab))
     if networks:
         podman("network", "rm", "--force", "--time", "0", *networks)
     tables = [family for family in ("bridge", "inet") if attempt("nft", "list", "table", family, table(lab)).code == 0]
@@ -116,13 +116,38 @@ def remove(lab: str) -> tuple[str, ...]:
     return (*(f"network {name}" for name in networks), *(f"filter {family} {table(lab)}" for family in tables))
 
 
+def indexes() -> Mapping[str, int]:
+    """The place in the address plan of each lab on this host that has networks, whoever made it."""
+    return {row.lab: row.index for row in _listed("")}
+
+
 def recorded_folder(lab: str) -> str:
     """The folder that a lab's networks say they belong to; empty without networks. Another user may have made it."""
-    return next((str(row.get("labels", {}).get(FOLDER_LABEL, "")) for row in _listed(lab)), "")
+    return next((row.folder for row in _listed(lab)), "")
 
 
-def _listed(lab: str) -> list[dict[str, str]]:
-    rows: list[dict[str, str]] = podman_json(
-        "network", "ls", "--filter", f"label={LAB_LABEL}={lab}", "--format", "json"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Network:
+    name: str
+    lab: str
+    index: int
+    bridge: str
+    folder: str
+
+
+def _listed(lab: str) -> tuple[_Network, ...]:
+    """The networks of a lab, or with an empty name those of all labs; none without podman."""
+    if shutil.which("podman") is None:
+        return ()
+    label = f"{LAB_LABEL}={lab}" if lab else LAB_LABEL
+    rows = podman_json("network", "ls", "--filter", f"label={label}", "--format", "json")
+    return tuple(
+        _Network(
+            name=row["name"],
+            lab=row["labels"][LAB_LABEL],
+            index=int(row["labels"].get(INDEX_LABEL, -1)),
+            bridge=row["network_interface"],
+            folder=row["labels"].get(FOLDER_LABEL, ""),
+        )
+        for row in rows
     )
-    return rows

@@ -1,5 +1,5 @@
-"""The power of one machine: the life of its container. Used by the supervisor only, which is the one that starts machines
-again after a reboot."""
+"""The power of one machine: the life of its container. Used by the supervisor only, which starts machines again after a
+reboot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether this host can carry a lab: every obstacle at once, each with the way to remove it. Looking changes nothing."""
+"""Whether this host can carry a lab: every obstacle at once, each with a way around it. Looking changes nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -87,39 +87,7 @@ class HostFacts:
 
 def obstacles(facts: HostFacts, topology: Topology) -> tuple[Obstacle, ...]:
     """Everything that keeps this host from carrying that lab; empty when nothing does."""
-    found: list[Obstacle] = []
-    if not facts.root:
-        found.append(Obstacle(what="not root", way="running it as root (sudo)"))
-    for command, package in COMMANDS.items():
-        if command not in facts.commands:
-            found.append(Obstacle(what=f"no command {command}", packages=(package,)))
-    if not facts.netavark:
-        found.append(Obstacle(what="podman has no netavark", packages=("netavark",)))
-    missing = [name for name in LIBRARIES if name not in facts.libraries]
-    if missing:
-        found.append(Obstacle(what=f"no Python module {', '.join(missing)}", way="pip install 'ismgr_automation[lab]'"))
-    if not facts.control_groups:
-        found.append(Obstacle(what="no control groups at /sys/fs/cgroup", way="a host that was booted with systemd"))
-    if facts.kernel_complaint:
-        found.append(
-            Obstacle(
-                what=f"the kernel cannot do bridges, veth or nftables filters ({facts.kernel_complaint})",
-                way="a kernel with the modules bridge, veth and nf_tables, and no container around this shell",
-            )
-        )
-    found += [_overlap(device, network) for device, network in facts.taken if _collides(network, topology)]
-    if facts.disk_free_bytes < DISK_BYTES:
-        found.append(_too_small("disk below podman's storage", facts.disk_free_bytes, DISK_BYTES))
-    if facts.memory_free_bytes < MEMORY_BYTES:
-        found.append(_too_small("memory", facts.memory_free_bytes, MEMORY_BYTES))
-    if facts.bridged_filter:
-        found.append(
-            Obstacle(
-                what="a firewall drops forwarded packets, and the kernel shows it bridged ones",
-                way="sysctl net.bridge.bridge-nf-call-iptables=0",
-            )
-        )
-    return tuple(found)
+    return (*_software(facts), *_kernel(facts), *_room(facts, topology))
 
 
 def check(topology: Topology) -> None:
@@ -165,15 +133,49 @@ def _path() -> str:
     return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
+def _software(facts: HostFacts) -> Iterator[Obstacle]:
+    if not facts.root:
+        yield Obstacle(what="not root", way="running it as root (sudo)")
+    for command, package in COMMANDS.items():
+        if command not in facts.commands:
+            yield Obstacle(what=f"no command {command}", packages=(package,))
+    if not facts.netavark:
+        yield Obstacle(what="podman has no netavark", packages=("netavark",))
+    missing = [name for name in LIBRARIES if name not in facts.libraries]
+    if missing:
+        yield Obstacle(what=f"no Python module {', '.join(missing)}", way="pip install 'ismgr_automation[lab]'")
+
+
+def _kernel(facts: HostFacts) -> Iterator[Obstacle]:
+    if not facts.control_groups:
+        yield Obstacle(what="no control groups at /sys/fs/cgroup", way="a host that was booted with systemd")
+    if facts.kernel_complaint:
+        yield Obstacle(
+            what=f"the kernel cannot do bridges, veth or nftables filters ({facts.kernel_complaint})",
+            way="a kernel with the modules bridge, veth and nf_tables, and no container around this shell",
+        )
+    if facts.bridged_filter:
+        yield Obstacle(
+            what="a firewall drops forwarded packets, and the kernel shows it bridged ones",
+            way="sysctl net.bridge.bridge-nf-call-iptables=0",
+        )
+
+
+def _room(facts: HostFacts, topology: Topology) -> Iterator[Obstacle]:
+    for device, network in facts.taken:
+        if _collides(network, topology):
+            yield Obstacle(
+                what=f"address range {network} is in use on {device}",
+                way=f"a lab of another name, which gets another range, or taking {network} off {device}",
+            )
+    if facts.disk_free_bytes < DISK_BYTES:
+        yield _too_small("disk below podman's storage", facts.disk_free_bytes, DISK_BYTES)
+    if facts.memory_free_bytes < MEMORY_BYTES:
+        yield _too_small("memory", facts.memory_free_bytes, MEMORY_BYTES)
+
+
 def _collides(network: IPv4Network, topology: Topology) -> bool:
     return any(network.overlaps(topology.network(segment)) for segment in Segment)
-
-
-def _overlap(device: str, network: IPv4Network) -> Obstacle:
-    return Obstacle(
-        what=f"address range {network} is in use on {device}",
-        way=f"a lab of another name, which gets another range, or taking {network} off {device}",
-    )
 
 
 def _too_small(what: str, free: int, needed: int) -> Obstacle:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ismgr_automation.lab.folder import all_folders, labs_root, write_private
+from ismgr_automation.lab import networks
+from ismgr_automation.lab.folder import RUN, write_private
 
 WANTED = {"fs.inotify.max_user_instances": 4096}
 """Each systemd holds about five inotify instances, and all machines count as one user."""
-_RECORD = "host.json"
+_RECORD = RUN / "settings.json"
 
 
 def raise_limits() -> tuple[str, ...]:
@@ -20,7 +21,7 @@ def raise_limits() -> tuple[str, ...]:
         now = int(_path(name).read_text())
         if now < wanted:
             remembered.setdefault(name, now)
-            write_private(labs_root() / _RECORD, json.dumps(remembered))
+            write_private(_RECORD, json.dumps(remembered))
             _path(name).write_text(str(wanted))
             raised.append(name)
     return tuple(raised)
@@ -28,7 +29,7 @@ def raise_limits() -> tuple[str, ...]:
 
 def restore(*, without: str) -> tuple[str, ...]:
     """Put back what was raised, unless there is a lab other than ``without``; returns what was put back."""
-    if any(folder.name != without for folder in all_folders()):
+    if set(networks.indexes()) - {without}:
         return ()
     restored = []
     for name, before in _remembered().items():
@@ -36,13 +37,13 @@ def restore(*, without: str) -> tuple[str, ...]:
         if int(_path(name).read_text()) == WANTED[name]:
             _path(name).write_text(str(before))
             restored.append(f"setting {name}")
-    (labs_root() / _RECORD).unlink(missing_ok=True)
+    _RECORD.unlink(missing_ok=True)
     return tuple(restored)
 
 
 def _remembered() -> dict[str, int]:
     try:
-        body: dict[str, int] = json.loads((labs_root() / _RECORD).read_text())
+        body: dict[str, int] = json.loads(_RECORD.read_text())
     except FileNotFoundError:
         return {}
     return {name: before for name, before in body.items() if name in WANTED}

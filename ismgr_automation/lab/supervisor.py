@@ -1,5 +1,5 @@
-"""The process that keeps a lab alive: it serves the BMCs and starts machines again that reboot. One per lab, in a session of
-its own; it makes no lab and removes none."""
+"""The process that keeps a lab alive: it serves the BMCs and starts those again that reboot. One per lab, in a session
+of its own; it makes no lab and removes none."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from ismgr_automation.lab import networks
+from ismgr_automation.lab import machines, networks
 from ismgr_automation.lab.folder import Folder, write_private
-from ismgr_automation.lab.networks import LAB_LABEL
 from ismgr_automation.lab.power import Power
 from ismgr_automation.lab.topology import Machine, Segment, Topology
 
-MODULE = "ismgr_automation.lab.supervisor"
 READY = b"ready"
 _HANDS = 4
 _FREEBIND = 15
@@ -77,7 +75,7 @@ class _Supervisor:
         self._events: subprocess.Popen[str] | None = None
 
     def run(self, ready: int) -> None:
-        from ismgr_automation.lab import bmc  # noqa: PLC0415  loads the emulator, after the fork
+        from ismgr_automation.lab import bmc
 
         bmc.install()
         signal.signal(signal.SIGTERM, lambda _number, _frame: self._stop.set())
@@ -102,8 +100,6 @@ class _Supervisor:
         log.info("serving %d BMCs", len(servers))
         self._stop.wait()
         log.info("told to end")
-        for server in servers:
-            server.shutdown()
         if self._events is not None:
             self._events.terminate()
             self._events.wait()
@@ -134,13 +130,8 @@ class _Supervisor:
             log.exception("%s could not be looked after", container)
 
 
-def events_command(lab: str) -> tuple[str, ...]:
-    """The command that reports each machine of a lab that ended, one JSON object per line."""
-    return ("podman", "events", "--filter", "event=died", "--filter", f"label={LAB_LABEL}={lab}", "--format", "json")
-
-
 def _events(lab: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(events_command(lab), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(machines.died_command(lab), stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
 
 
 def _listen(machine: Machine) -> socket.socket:

@@ -1,4 +1,4 @@
-"""What a lab looks like: sites, machines, networks and every address, as pure values. Nothing here touches the machine."""
+"""What a lab looks like: sites, machines, networks and every address, as pure values. Nothing here touches the host."""
 
 from __future__ import annotations
 
