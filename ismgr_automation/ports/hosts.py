@@ -122,6 +122,8 @@ class PlaybookRequest:
     roles_path: tuple[Path, ...]
     deadline: timedelta
     forks: int = 10
+    collections_path: tuple[Path, ...] = ()
+    """Folders with collections (an installed Galaxy lock, for example), after those that an ``ansible.cfg`` names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,29 @@
+"""Doubles of every port over one small world in memory, public so that users can rehearse their own sites in tests.
+Enough for a whole site without any process; nothing here may talk to a real one.
+
+>>> world = MemoryWorld()
+>>> world.programs["names"] = lambda config, made: Desired(resources={"www": {"to": "192.0.2.1"}})
+"""
+
+from __future__ import annotations
+
+from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
+from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
+from ismgr_automation.ports.memory.stacks import MemoryStackEngine
+from ismgr_automation.ports.memory.world import UNKNOWN, Desired, MemoryWorld, Program, Task
+
+__all__ = [
+    "UNKNOWN",
+    "Desired",
+    "MemoryContent",
+    "MemoryLedger",
+    "MemoryPlaybookEngine",
+    "MemoryProber",
+    "MemorySecretStore",
+    "MemorySource",
+    "MemoryStackEngine",
+    "MemoryVerifier",
+    "MemoryWorld",
+    "Program",
+    "Task",
+]
