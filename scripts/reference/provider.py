@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from scripts.reference import markdown
 
 
 def page() -> str:
-    """Every resource with its inputs and outputs."""
-    schema = _schema()
-    types = schema.get("types", {})
+    """Every resource with its inputs and outputs, then the types that they use, then the provider's own settings."""
+    from ismgr_automation.provider.schema import package
+
+    schema = package()
+    types = schema["types"]
     return markdown.page(
         "The provider `pulumi-resource-ismgr`",
-        str(schema.get("description", "")),
-        *[_resource(token, body, types) for token, body in sorted(schema["resources"].items())],
+        str(schema["description"]),
+        "Typed Python classes for programs are in `ismgr_automation.resources`.",
+        *[_resource(token, body) for token, body in sorted(schema["resources"].items())],
         *(["## Types"] if types else []),
         *[_type(token, body) for token, body in sorted(types.items())],
+        "## Settings of the provider",
+        _properties(schema["provider"]["inputProperties"]),
     )
 
 
-def _schema() -> dict[str, Any]:
-    from ismgr_automation.provider.schema import schema
-
-    body = schema()
-    return json.loads(body) if isinstance(body, str) else dict(body)
-
-
-def _resource(token: str, body: dict[str, Any], _types: dict[str, Any]) -> str:
+def _resource(token: str, body: dict[str, Any]) -> str:
     parts = [
         f"## {token}",
         body.get("description", ""),
         "Inputs:",
         _properties(body.get("inputProperties", {}), set(body.get("requiredInputs", ()))),
         "Outputs:",
-        _properties(body.get("properties", {}), set()),
+        _properties(body.get("properties", {})),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -46,14 +43,19 @@ def _type(token: str, body: dict[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _properties(properties: dict[str, Any], required: set[str]) -> str:
-    rows = [
+def _properties(properties: dict[str, Any], required: set[str] | None = None) -> str:
+    if required is None:
+        rows = [(f"`{name}`", _kind(spec), _notes(spec)) for name, spec in properties.items()]
+        return markdown.table(("property", "type", "says"), rows)
+    marked = [
         (f"`{name}`", _kind(spec), "yes" if name in required else "", _notes(spec)) for name, spec in properties.items()
     ]
-    return markdown.table(("property", "type", "required", "says"), rows)
+    return markdown.table(("property", "type", "required", "says"), marked)
 
 
 def _kind(spec: dict[str, Any]) -> str:
+    if spec.get("$ref", "").endswith("#/Any"):
+        return "any value"
     if "$ref" in spec:
         return f"`{spec['$ref'].rpartition('/')[2]}`"
     if "items" in spec:
@@ -65,8 +67,9 @@ def _kind(spec: dict[str, Any]) -> str:
 
 def _notes(spec: dict[str, Any]) -> str:
     notes = [str(spec.get("description", ""))]
+    replaces = spec.get("replaceOnChanges") or spec.get("willReplaceOnChanges")
     if spec.get("secret"):
         notes.append("Secret.")
-    if spec.get("replaceOnChanges") or spec.get("willReplaceOnChanges"):
+    if replaces and "replacement" not in notes[0]:
         notes.append("A change replaces the resource.")
     return " ".join(note for note in notes if note)
