@@ -11,7 +11,7 @@ import dataclasses
 import errno
 import socket
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -71,6 +71,8 @@ class Server:
     change: timedelta = timedelta(seconds=15)
     poll: timedelta = timedelta(milliseconds=200)
     cancelled: threading.Event = field(default_factory=threading.Event)
+    sent: threading.Event = field(default_factory=threading.Event)
+    """Set once an update was sent that the server has not refused."""
 
     def __str__(self) -> str:
         return f"{self.subject}: the name server {self.address} port {self.port}"
@@ -148,6 +150,10 @@ _SENTENCES: Mapping[Failure, tuple[str, str]] = {
     Failure.FAILED: ("failed", "Look at the server's own log."),
     Failure.ABSENT: ("does not know the name", "Correct the zone."),
 }
+
+
+Change = Callable[[Server, RecordSet], RecordSet]
+"""``create`` or ``replace``."""
 
 
 def absolute(name: str, zone: str) -> str:
@@ -278,10 +284,16 @@ def _applied(server: Server, update: dns.update.UpdateMessage, wanted: RecordSet
 
 
 def _send(server: Server, update: dns.update.UpdateMessage) -> None:
-    """An update whose answer was lost is not sent again: the read that follows tells whether it arrived."""
-    answer = _ask(server, update)
+    """Sent once: an update whose answer was lost is not repeated, the caller looks at what is there."""
+    server.sent.set()
+    try:
+        answer = _ask(server, update)
+    except (Unreachable, CredentialRejected):
+        server.sent.clear()
+        raise
     failure = RCODES[answer.rcode()]
     if failure is not Failure.NONE:
+        server.sent.clear()
         raise _error(server, failure, dns.rcode.to_text(answer.rcode()))
 
 

@@ -33,7 +33,7 @@ from ismgr_automation.engines.redfish_transport import (
     translate,
 )
 
-__all__ = ["Bmc", "Facts", "Power", "Scalar", "Timeouts", "Wanted", "connect"]
+__all__ = ["Bmc", "Facts", "NoSuchSystem", "Power", "Scalar", "Timeouts", "Wanted", "connect"]
 
 Scalar = str | bool | int | float
 POSTS_AT_MOST = 5
@@ -100,6 +100,10 @@ class Wanted:
     asset_tag: str | None = None
 
 
+class NoSuchSystem(EngineFailed):
+    """The BMC is there and does not know the system: somebody took the blade out, or the id is wrong."""
+
+
 def connect(bmc: Bmc, cancelled: threading.Event | None = None) -> System:
     """Log in and find the system; reads only.
 
@@ -115,6 +119,8 @@ class System:
     def __init__(self, bmc: Bmc, cancelled: threading.Event) -> None:
         self._bmc = bmc
         self._cancelled = cancelled
+        self.last: Facts | None = None
+        """What was read last, for a report when reading fails later."""
         self._connector = Connector(bmc.url, ca=bmc.ca, timeouts=bmc.timeouts, cancelled=cancelled)
         try:
             with self._translated():
@@ -123,7 +129,7 @@ class System:
                     auth=sushy.auth.BasicAuth(bmc.username, bmc.password.reveal()),
                     connector=self._connector,
                 )
-                self._system = self._root.get_system(self._path_of(bmc.system) if bmc.system else None)
+            self._system = self._find(bmc.system)
         except BaseException:
             self.close()
             raise
@@ -145,6 +151,27 @@ class System:
         """Whether a change was sent that may have arrived."""
         return self._connector.touched
 
+    def _find(self, system: str) -> Any:
+        try:
+            with self._translated(
+                passing=(sushy_exceptions.ResourceNotFoundError, sushy_exceptions.UnknownDefaultError)
+            ):
+                return self._root.get_system(f"/redfish/v1/Systems/{system}" if system else None)
+        except sushy_exceptions.ResourceNotFoundError as error:
+            raise NoSuchSystem(
+                f"{self._bmc.target} does not know the system {system!r}.",
+                engine=ENGINE,
+                subject=self._bmc.subject,
+                untouched=self._untouched(),
+                next_step="Correct the system id; leave it out when the BMC manages one system.",
+            ) from error
+        except sushy_exceptions.UnknownDefaultError as error:
+            with self._translated():
+                known = ", ".join(
+                    path.rsplit("/", 1)[-1] for path in self._root.get_system_collection().members_identities
+                )
+            raise self._failed(f"manages several systems or none ({known})", "Say which one in `system`.") from error
+
     def power(self) -> Power:
         """The power state now: one request."""
         with self._translated():
@@ -156,7 +183,7 @@ class System:
         with self._translated():
             self._system.refresh(force=True)
             effective, pending = self._bios()
-            return Facts(
+            self.last = Facts(
                 system=self._system.identity,
                 power=_power_of(self._system),
                 boot_device=_boot_device_of(self._system),
@@ -168,6 +195,7 @@ class System:
                 bmc_version=self._bmc_version(),
                 addresses=self._addresses(),
             )
+            return self.last
 
     def make(self, wanted: Wanted) -> Facts:
         """Change what differs, verify each by reading, and return what is true then. Power comes last, so that a
@@ -325,9 +353,6 @@ class System:
         listed = [entry.get("Address") for one in interfaces for entry in one.json.get("IPv4Addresses") or ()]
         return tuple(dict.fromkeys(address for address in listed if address and address != "0.0.0.0"))  # noqa: S104
 
-    def _path_of(self, system: str) -> str:
-        return f"/redfish/v1/Systems/{system}"
-
     @contextmanager
     def _raw(self) -> Iterator[None]:
         """What the parsers raise on an answer of another shape becomes one of sushy's own errors."""
@@ -338,10 +363,12 @@ class System:
             raise sushy_exceptions.MalformedAttributeError(attribute="", resource=url, error=error) from error
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
         try:
             yield
         except EngineError:
+            raise
+        except passing:
             raise
         except (sushy_exceptions.SushyError, *ANSWERS_OF_ANOTHER_SHAPE) as error:
             raise translate(error, self._bmc.target, untouched=self._untouched()) from error

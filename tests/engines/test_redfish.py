@@ -82,7 +82,7 @@ def test_a_system_is_read_as_a_value(fake, bmc):
 def test_a_named_system_is_found_and_an_unknown_one_is_said_so(bmc):
     with redfish.connect(replace(bmc, system="1")) as system:
         assert system.power() is Power.OFF
-    with pytest.raises(EngineFailed, match=r"db1\.dc1.*does not know .*Systems/7"):
+    with pytest.raises(redfish.NoSuchSystem, match=r"db1\.dc1.*does not know the system '7'"):
         redfish.connect(replace(bmc, system="7"))
 
 
