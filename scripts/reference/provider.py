@@ -62,7 +62,7 @@ def _kind(spec: dict[str, Any]) -> str:
         return f"list of {_kind(spec['items'])}"
     if "additionalProperties" in spec:
         return f"map of {_kind(spec['additionalProperties'])}"
-    return str(spec.get("type", ""))
+    return str(spec.get("type", "any value"))
 
 
 def _notes(spec: dict[str, Any]) -> str:

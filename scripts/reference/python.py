@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
+import re
 from typing import Any
 
 import ismgr_automation
 from scripts.reference import markdown
+
+LINE = 100
+ANNOTATION = re.compile(r"((?:: |-> ))'([^']*)'")
 
 
 def page() -> str:
@@ -20,11 +25,13 @@ def page() -> str:
 
 def _section(name: str, value: Any) -> str:
     parts = [f"## {name}"]
-    if inspect.isclass(value) or inspect.isfunction(value):
+    if inspect.isclass(value) and issubclass(value, enum.Enum):
+        docs = markdown.attribute_docs(value)
+        rows = [(f"`{one.name}`", f"`{one.value}`", markdown.first_sentence(docs.get(one.name))) for one in value]
+        parts += [markdown.prose(value.__doc__), markdown.table(("name", "value", "says"), rows)]
+    elif inspect.isclass(value):
         parts += [f"```python\n{_signature(name, value)}\n```", markdown.prose(value.__doc__)]
-        parts += (
-            [_member(member, value) for member in vars(value) if member[0] != "_"] if inspect.isclass(value) else []
-        )
+        parts += [_member(member, value) for member in vars(value) if member[0] != "_"]
     else:
         parts.append(markdown.prose(value.__doc__))
     return "\n\n".join(part for part in parts if part)
@@ -42,8 +49,16 @@ def _member(name: str, owner: type) -> str:
 
 
 def _signature(name: str, value: Any) -> str:
+    """On one line where it fits; an argument a line otherwise. Annotations stand in it as they are written."""
     try:
-        given = str(inspect.signature(value))
+        signature = inspect.signature(value)
     except ValueError:  # built in
         return name
-    return f"{name}{given.replace('(self, ', '(').replace('(self)', '()')}".replace("'", "")
+    kept = [one for one in signature.parameters.values() if one.name not in {"self", "cls"}]
+    text = ANNOTATION.sub(r"\1\2", f"{name}{signature.replace(parameters=kept)}").replace(" -> None", "")
+    if len(text) <= LINE:
+        return text
+    inner = ANNOTATION.sub(r"\1\2", str(signature.replace(parameters=kept, return_annotation=signature.empty)))[1:-1]
+    returned = text.rpartition(") -> ")[2] if ") -> " in text else ""
+    lines = "".join(f"    {part},\n" for part in re.split(r", (?=\w+: |\w+=|\*)", inner))
+    return f"{name}(\n{lines})" + (f" -> {returned}" if returned else "")
