@@ -1,0 +1,329 @@
+"""Runs playbooks and reads inventories with Ansible. Decides nothing; secrets are taken out of all that it gives."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from ismgr_automation.core.address import Kind
+from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineMissing, EngineTimedOut, InputError
+from ismgr_automation.core.events import OutputSeen, TaskFinished
+from ismgr_automation.core.json import Json
+from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.engines import process
+from ismgr_automation.engines.ansible import inventory as rendering
+from ismgr_automation.engines.ansible import settings
+from ismgr_automation.engines.ansible.desk import Desk, Message
+from ismgr_automation.engines.ansible.failures import ENGINE, failure
+from ismgr_automation.engines.ansible.leftovers import end_marked
+from ismgr_automation.engines.ansible.reading import read_inventory
+from ismgr_automation.engines.ansible.redaction import Cleaner
+from ismgr_automation.engines.ansible.results import Collector, TaskEvent
+from ismgr_automation.engines.ssh import Session, session
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.hosts import Host, PlaybookRequest, PlaybookResult, Reachability, Status
+from ismgr_automation.ports.secrets import SecretStore
+
+GRACE = timedelta(seconds=5)
+_LINES_KEPT = 200
+
+
+class AnsibleEngine:
+    """Implements ``ports.hosts.PlaybookEngine``."""
+
+    def __init__(self, store: SecretStore) -> None:
+        self._store = store
+
+    def check(self, request: PlaybookRequest, context: Context) -> PlaybookResult:
+        """Check mode with diff: looks, and changes nothing."""
+        return self._play(request, context, looking=True)
+
+    def run(self, request: PlaybookRequest, context: Context) -> PlaybookResult:
+        """Make it so. Raises ``InputError`` for a wrong playbook, ``EngineError``, and ``Cancelled``."""
+        return self._play(request, context, looking=False)
+
+    def read_inventory(self, path: Path, root: Path) -> tuple[Host, ...]:
+        """Hosts of an existing Ansible inventory (file, folder or script), with their groups and variables."""
+        return read_inventory(path, root)
+
+    def _play(self, request: PlaybookRequest, context: Context, *, looking: bool) -> PlaybookResult:
+        if not request.playbook.is_file():
+            raise InputError(f"{request.address}: there is no playbook {request.playbook}.")
+        hosts = tuple(host for host in request.inventory if _uses_ssh(host))
+        with _folders(context.work) as places, contextlib.ExitStack() as stack:
+            here = stack.enter_context(session(hosts, request.ssh, self._store, places.private))
+            excluded = {one.host: one for one in here.excluded if one.host in request.limit}
+            limit = [name for name in request.limit if name not in excluded]
+            run = _Run(request=request, context=context, looking=looking, places=places, limit=limit)
+            if limit:
+                run.play(here, self._store)
+        return run.result(excluded)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    private: Path
+    """Below the run's own folder: inventory, settings, SSH configuration; no secret."""
+    memory: Path
+    """In memory where the machine has such a place: Ansible renders templates there."""
+
+
+@contextlib.contextmanager
+def _folders(work: Path) -> Iterator[_Places]:
+    shared = Path("/dev/shm")  # noqa: S108  mkdtemp makes it private
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        private = Path(tempfile.mkdtemp(prefix="ansible-", dir=work))
+    except OSError as error:
+        raise _full(error, work) from error
+    try:
+        memory = Path(tempfile.mkdtemp(prefix="ismgr-", dir=shared if os.access(shared, os.W_OK) else private))
+    except OSError as error:
+        shutil.rmtree(private, ignore_errors=True)
+        raise _full(error, shared) from error
+    try:
+        yield _Places(private=private, memory=memory)
+    finally:
+        shutil.rmtree(memory, ignore_errors=True)
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _full(error: OSError, folder: Path) -> EngineFailed:
+    return EngineFailed(
+        f"Cannot prepare Ansible in {folder}: {error.strerror or error}.",
+        engine=ENGINE,
+        untouched="No host was touched.",
+        next_step="Free space there and run again.",
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    """One ansible-playbook, from files to result."""
+
+    request: PlaybookRequest
+    context: Context
+    looking: bool
+    places: _Places
+    limit: list[str]
+    cleaner: Cleaner = field(default_factory=Cleaner)
+    collector: Collector = field(init=False)
+    said: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_KEPT))
+
+    def __post_init__(self) -> None:
+        self.collector = Collector(looking=self.looking, shown_from=_shown_from(self.request))
+
+    def play(self, here: Session, store: SecretStore) -> None:
+        """Run it; the collector knows the rest afterwards."""
+        desk = Desk(here.sockets, store, self._secrets(), self.cleaner, self._heard)
+        try:
+            body = self._prepare(here, desk)
+            with desk:
+                code = self._execute(body)
+        except BaseException:
+            # Ansible's workers lead sessions of their own, so stopping it may leave some
+            end_marked("ISMGR_TOKEN", desk.token)
+            raise
+        if self.collector.failures is None:
+            raise failure(code, "\n".join(self.said), subject=str(self.request.address), root=self.request.root)
+
+    def result(self, excluded: Mapping[str, Reachability]) -> PlaybookResult:
+        """What was found, the hosts that nobody could connect to included."""
+        unreachable = {**excluded, **self.collector.unreachable}
+        failed = self._failed(set(unreachable))
+        recovered = {host for host in self.collector.stories if host not in failed}
+        counts: dict[str, Mapping[Status, int]] = {
+            host: dict(story.counts) for host, story in sorted(self.collector.stories.items())
+        }
+        counts |= {host: {Status.UNREACHABLE: 1} for host in excluded}
+        return PlaybookResult(
+            # a failed task on a host that did not fail was rescued by its block
+            tasks=tuple(
+                one
+                for one in self.collector.tasks
+                if one.status is not Status.FAILED or one.unpredictable or one.host not in recovered
+            ),
+            counts=counts,
+            unreachable=tuple(unreachable[name] for name in sorted(unreachable)),
+            failed=tuple(sorted(failed)),
+            engine=f"ansible-core {importlib.metadata.version('ansible-core')}",
+        )
+
+    def _failed(self, unreachable: Collection[str]) -> set[str]:
+        failures = self.collector.failures or {}
+        doubtful = {one.host for one in self.collector.tasks if one.status is Status.FAILED and one.unpredictable}
+        failed = {host for host, count in failures.items() if count} - doubtful
+        if self.collector.stopped:
+            # neither done: those whose play was given up because of others, and those whose turn never came
+            failed |= self.collector.cut_short | (set(self.limit) - set(self.collector.stories))
+            failed -= doubtful if self.looking else set()
+        return failed - set(unreachable)
+
+    def _secrets(self) -> frozenset[SecretRef]:
+        named = [self.request.variables, *(host.variables for host in self.request.inventory)]
+        found = frozenset[SecretRef]().union(*map(rendering.references, named))
+        return found | ({self.request.become_password} if self.request.become_password else set())
+
+    def _prepare(self, here: Session, desk: Desk) -> bytes:
+        request, private = self.request, self.places.private
+        estate = settings.find_settings(request.playbook, request.root)
+        for name in estate.ignored:
+            self._say(f"ansible.cfg: {name} is left out; ismgr decides about it")
+        config = private / "ansible.cfg"
+        files = {
+            config: settings.render_settings(estate, request.roles_path, request.collections_path),
+            private / "hosts.json": json.dumps(self._inventory(here)),
+            private / "limit": "\n".join(self.limit) + "\n",
+            private / "ours.json": json.dumps(self._ours(here)),
+        }
+        try:
+            for path, text in files.items():
+                path.write_text(text)
+        except OSError as error:
+            raise _full(error, private) from error
+        environment = settings.environment(os.environ, config=config, memory=self.places.memory) | {
+            "ANSIBLE_CALLBACK_PLUGINS": str(settings.PLUGINS / "callback"),
+            "ANSIBLE_STDOUT_CALLBACK": "ismgr_events",
+            "ANSIBLE_INVENTORY_ENABLED": "yaml",
+            "ANSIBLE_TIMEOUT": str(max(1, round(request.ssh.connect_timeout.total_seconds()))),
+            **({} if "gathering" in estate.defaults else {"ANSIBLE_GATHERING": "smart"}),
+            **desk.environment,
+        }
+        body = {
+            "executable": _executable("ansible-playbook"),
+            "arguments": self._arguments(),
+            "environment": environment,
+            "private": str(private / "runner"),
+            "artifacts": str(self.places.memory / "artifacts"),
+            "folder": str(request.root),
+        }
+        return json.dumps(body).encode()
+
+    def _inventory(self, here: Session) -> Json:
+        request = self.request
+        # the variables of the request are those of its group, by Ansible's own rules: a host's own come before them
+        mine = rendering.group_name(request.address.name)
+        known = {rendering.group_name(name) for name in request.groups}
+        groups = dict(request.groups)
+        if request.address.kind is not Kind.GROUP or mine not in known:
+            groups[mine] = request.limit
+        return rendering.render(
+            request.inventory,
+            groups,
+            group_variables={mine: request.variables},
+            become_password=request.become_password,
+            ssh_config=here.config,
+        )
+
+    def _ours(self, here: Session) -> Mapping[str, Json]:
+        return {**rendering.SSH_IS_OURS, "ansible_ssh_args": f"-F {here.config}"}
+
+    def _arguments(self) -> list[str]:
+        private = self.places.private
+        return [
+            *("-i", str(private / "hosts.json")),
+            *("--limit", f"@{private / 'limit'}"),
+            *("-e", f"@{private / 'ours.json'}"),
+            *("--forks", str(self.request.forks)),
+            "--diff",
+            *(["--check"] if self.looking else []),
+            *(["--become"] if self.request.become else []),
+            "--",
+            str(self.request.playbook),
+        ]
+
+    def _execute(self, body: bytes) -> int:
+        request = self.request
+        try:
+            done = process.run(
+                [sys.executable, "-m", "ismgr_automation.engines.ansible.worker"],
+                engine=ENGINE,
+                subject=str(request.address),
+                deadline=request.deadline,
+                cwd=request.root,
+                env=settings.kept_environment(os.environ),
+                stdin=body,
+                on_stdout=self._say,
+                on_stderr=self._say,
+                cancelled=self.context.cancelled,
+                grace=GRACE,
+                clean=self.cleaner.clean,
+            )
+        except EngineTimedOut as error:
+            error.next_step = " ".join(filter(None, (error.next_step, self._left_running())))
+            raise
+        except Cancelled as error:
+            error.next_step = self._left_running()
+            raise
+        return done.code
+
+    def _left_running(self) -> str:
+        """What may go on at the other side of a closed connection."""
+        running = [f"{host} ({task})" for host, task in sorted(self.collector.running().items())]
+        return f"A task may still be running on: {', '.join(running)}." if running else ""
+
+    def _say(self, line: str) -> None:
+        cleaned = self.cleaner.clean(line)
+        if cleaned.strip():
+            self.said.append(cleaned)
+            self.context.emit(OutputSeen(subject=self.request.address, text=cleaned))
+
+    def _heard(self, message: Message) -> None:
+        collector = self.collector
+        match message.get("kind"):
+            case "play":
+                collector.play_started()
+            case "start":
+                collector.task_started(str(message["host"]), str(message["task"]))
+            case "stopped":
+                collector.play_stopped()
+            case "stats":
+                found = message["failures"]
+                collector.failures = (
+                    {str(host): int(str(count)) for host, count in found.items()} if isinstance(found, Mapping) else {}
+                )
+            case "task":
+                result = collector.task_ended(TaskEvent.read(message))
+                self.context.emit(
+                    TaskFinished(
+                        subject=self.request.address, host=result.host, task=result.task, status=str(result.status)
+                    )
+                )
+            case other:
+                raise EngineFailed(f"Ansible told something unknown: {other}", engine=ENGINE)
+
+
+def _uses_ssh(host: Host) -> bool:
+    return host.variables.get("ansible_connection", "ssh") in {"ssh", "smart", "ansible.builtin.ssh"}
+
+
+def _shown_from(request: PlaybookRequest) -> tuple[tuple[Path, str], ...]:
+    """Task paths must not name this machine's folders: a plan is the same wherever it is made."""
+    return (
+        (request.root, ""),
+        *((folder, "roles") for folder in request.roles_path),
+        (request.playbook.parent, ""),
+    )
+
+
+def _executable(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise EngineMissing(
+            engine=ENGINE,
+            needed=name,
+            found=(str(beside), f"PATH: no {name}"),
+            ways=("install ismgr_automation with its dependencies: pip install ansible-core",),
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Plug-ins that Ansible loads by path; nothing of ismgr imports them."""
