@@ -8,6 +8,7 @@
       EngineError     Unreachable  CredentialRejected  Throttled  EngineFailed  EngineTimedOut  EngineMissing
       PartlyApplied   what landed, what did not, what is unknown
       Cancelled       somebody stopped the run
+      InternalError   a bug of ours
 
 Fields first, sentence second. Every leaf says what was not touched and what to do next. A failed *target* is a
 result; a failed *us* is one of these.
@@ -198,6 +199,12 @@ class PartlyApplied(IsmgrError):
 
 
 class Cancelled(IsmgrError):
-    """Somebody stopped the run before anything was touched; once something was, it is ``PartlyApplied``."""
+    """Somebody stopped the run. An apply that had begun gives a report instead, with what landed and what did not."""
 
     exit_code = ExitCode.CANCELLED
+
+
+class InternalError(IsmgrError):
+    """A bug in ismgr: nothing that anybody asked for or wrote is the cause."""
+
+    exit_code = ExitCode.INTERNAL

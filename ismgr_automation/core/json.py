@@ -12,11 +12,14 @@ import rfc8785
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 JsonObject = Mapping[str, Json]
 
+_EXACT = 2**53
+
 
 def canonical(value: Json) -> bytes:
     """The one byte string of a JSON value: RFC 8785, so equal values give equal bytes on every machine.
 
-    Raises ``ValueError`` for what JSON cannot hold: NaN, infinities, integers beyond 2**53.
+    Integers beyond 2**53 are the nearest double, as they are to every other reader of JSON. Half characters (lone
+    surrogates, from bytes that are no text) are written as escapes. Raises ``ValueError`` for NaN and infinities.
 
     >>> canonical({"b": 1, "a": [True, None]})
     b'{"a":[true,null],"b":1}'
@@ -40,8 +43,19 @@ def keyed_digest(key: bytes, value: Json) -> str:
 
 def _plain(value: Json) -> Any:
     """rfc8785 accepts dict and list only; tuples and mappings are as good to us."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
         return [_plain(item) for item in value]
+    if isinstance(value, int) and abs(value) >= _EXACT:
+        return _double(value)
     return value
+
+
+def _double(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError("an integer is larger than any JSON number") from None

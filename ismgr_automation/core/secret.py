@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -75,9 +76,9 @@ class Redactor:
         self.__values: set[str] = set()
 
     def learn(self, secret: Secret) -> Secret:
-        """Remember a secret (and each line of one with several lines); returns it unchanged."""
+        """Remember a secret, each line of one with several lines, and how JSON would write it; returns it unchanged."""
         value = secret.reveal()
-        parts = {value, *value.splitlines()}
+        parts = {value, *value.splitlines(), json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
         self.__values |= {part.strip() for part in parts if len(part.strip()) >= SHORTEST}
         return secret
 
