@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import importlib
 import warnings
 from collections.abc import Iterator
@@ -97,3 +98,10 @@ def test_every_decision_says_context_decision_and_consequences() -> None:
         assert not missing, f"{page.name}: {missing}"
     numbers = [page.name[:4] for page in decisions]
     assert len(set(numbers)) == len(numbers)
+
+
+@pytest.mark.parametrize("module", [one.module for one in python("ismgr_automation") if ">>> " in one.text])
+def test_the_examples_in_docstrings_run(module: str) -> None:
+    found = doctest.testmod(importlib.import_module(module))
+    assert found.attempted
+    assert not found.failed
