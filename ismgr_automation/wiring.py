@@ -19,7 +19,7 @@ from ismgr_automation.core.diagnostic import Diagnostic, did_you_mean
 from ismgr_automation.core.errors import InputError, SettingsError
 from ismgr_automation.core.json import Json, JsonObject, digest
 from ismgr_automation.core.secret import SecretRef
-from ismgr_automation.estate.documents import Environment, EnvironmentBackend
+from ismgr_automation.estate.documents import Environment, EnvironmentBackend, SecretValue
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.planning.fleet import Fleet, ansible_groups
 from ismgr_automation.ports.context import Context
@@ -108,7 +108,7 @@ def wire(
     engines = Engines(
         stacks=PulumiEngine(find, store, tree.root),
         playbooks=AnsibleEngine(store),
-        prober=SshProber(store),
+        prober=SshProber(store, _reference(estate.document.ssh.become_password)),
         verifier=TestinfraVerifier(store),
         ledger=_ledger(settings, name, directory),
         content=TreeContent(tree=tree),
@@ -137,7 +137,7 @@ def inventory(scope: Scope, fleet: Fleet, states: Mapping[Address, StackState]) 
         fleet.hosts,
         ansible_groups(fleet.hosts, fleet.membership),
         group_variables={name: group_variables(scope, name, states) for name in sorted(scope.estate.groups)},
-        become_password=SecretRef.parse(settings.become_password.secret) if settings.become_password else None,
+        become_password=_reference(settings.become_password),
     )
 
 
@@ -178,7 +178,11 @@ def _ssh(estate: Estate, tree: Tree) -> Ssh:
     settings = estate.document.ssh
     known = (tree.root / settings.known_hosts).read_text(encoding="utf-8") if settings.known_hosts else ""
     return Ssh(
-        key=SecretRef.parse(settings.key.secret) if settings.key is not None else None,
+        key=_reference(settings.key),
         known_hosts=known,
         connect_timeout=duration(settings.connect_timeout),
     )
+
+
+def _reference(value: SecretValue | None) -> SecretRef | None:
+    return SecretRef.parse(value.secret) if value is not None else None

@@ -181,17 +181,19 @@ def _reachability(scope: Scope, fleet: Fleet, covered: frozenset[Address]) -> di
         for name in fleet.membership[address.name]
         if scope.selection.takes_host(name)
     }
-    hosts = [one.host for one in fleet.sightings if one.host.name in wanted and not one.pending]
-    return probe(scope, hosts)
+    return probe(scope, [one.host for one in fleet.sightings if one.host.name in wanted and not one.pending], fleet)
 
 
-def probe(scope: Scope, hosts: Sequence[Host]) -> dict[str, Reachability]:
-    """Who can be worked on, by name."""
+def probe(scope: Scope, hosts: Sequence[Host], fleet: Fleet) -> dict[str, Reachability]:
+    """Who of the hosts can be worked on, by name. The bastions that lead to them are probed along."""
     if not hosts:
         return {}
+    wanted = {one.name for one in hosts}
+    bastions = {one.bastion for one in fleet.hosts} - wanted
+    everybody = [*hosts, *(one for one in fleet.hosts if one.name in bastions)]
     become = scope.estate.document.ssh.become
-    found = scope.engines.prober.probe(hosts, scope.ssh, become, scope.context)
-    return {one.host: one for one in found}
+    found = scope.engines.prober.probe(everybody, scope.ssh, become, scope.context)
+    return {one.host: one for one in found if one.host in wanted}
 
 
 def _look_at_groups(scope: Scope, covered: frozenset[Address], ground: _Ground) -> dict[Address, GroupSight]:

@@ -101,7 +101,7 @@ def _wait_for_hosts(ready: Sequence[Deferred], fleet: Fleet, scope: Scope) -> di
     until = time.monotonic() + duration(scope.estate.document.ssh.boot_timeout).total_seconds()
     while True:
         missing = [one for name, one in hosts.items() if name not in found or found[name].reach in COMING_UP]
-        found |= probe(scope, missing)
+        found |= probe(scope, missing, fleet)
         coming = [name for name in hosts if found[name].reach in COMING_UP]
         if not coming or time.monotonic() > until or scope.context.cancelled.wait(BETWEEN_PROBES_S):
             return found
