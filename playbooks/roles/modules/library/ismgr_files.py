@@ -114,7 +114,7 @@ def differs(entry, seen):
 
 def as_text(seen):
     if seen["kind"] == "file":
-        return seen["content"].decode(errors="replace")
+        return seen["content"].decode(errors="replace") or "(an empty file)\n"
     if seen["kind"] == "link":
         return f"link to {seen['link']}\n"
     return f"{seen['kind']}\n" if seen["kind"] else ""

@@ -20,7 +20,8 @@ DOCUMENTATION = r"""
 module: ismgr_postgresql
 short_description: A PostgreSQL cluster of Debian's as primary or streaming standby
 description:
-  - C(state=created) makes the cluster where Debian's package did not.
+  - C(state=created) makes the cluster where Debian's package did not, and refuses before anything else changes when the
+    cluster cannot become what I(becomes) says.
   - C(state=primary) starts it, makes it read its newest configuration (reload, or restart where the server says that
     it needs one), and keeps roles, databases and replication slots. A stopped cluster with data is started only after
     the other members were asked and none of them is a primary.
@@ -33,6 +34,7 @@ options:
   version: {description: The major version., type: str, required: true}
   cluster: {description: Debian's name of the cluster., type: str, default: main}
   state: {description: What it should be., type: str, choices: [created, primary, standby], required: true}
+  becomes: {description: What a created cluster will be., type: str, choices: [primary, standby]}
   changed_paths: {description: Files that an earlier task of this run changed., type: list, elements: path, default: []}
   members: {description: Addresses of the other members., type: list, elements: str, default: []}
   start_alone: {description: Start a stopped primary although a member does not answer., type: bool, default: false}
@@ -58,6 +60,7 @@ ARGUMENTS = {
     "version": {"type": "str", "required": True},
     "cluster": {"type": "str", "default": "main"},
     "state": {"type": "str", "choices": ["created", "primary", "standby"], "required": True},
+    "becomes": {"type": "str", "choices": ["primary", "standby"]},
     "changed_paths": {"type": "list", "elements": "path", "default": []},
     "members": {"type": "list", "elements": "str", "default": []},
     "start_alone": {"type": "bool", "default": False},
@@ -102,6 +105,7 @@ STATE = """SELECT json_build_object(
   'streaming', EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming'))"""
 
 INITIAL_DATABASES = {"1", "4", "5", "pgsql_tmp"}  # template1, template0 and postgres: what initdb makes
+NOT_THE_SERVERS = {"start.conf", "pg_ctl.conf"}  # Debian's scripts read them, the server does not
 FIRST_OWN_FILE = 16384  # files of relations that somebody made have this number or a higher one
 
 
@@ -155,9 +159,13 @@ class Cluster:
     def observe(self):
         return json.loads(self.sql(STATE))
 
-    def unread(self, seen):
-        """Whether a file of the configuration is newer than what the server has read."""
-        files = [path for path in self.settings.rglob("*.conf") if path.name not in {"start.conf", "pg_ctl.conf"}]
+    def behind(self, seen):
+        """Whether the server has not read, or could not yet use, a file of its configuration. A file that this run
+        changed (in check mode: would change) is one."""
+        changed = [Path(path) for path in self.module.params["changed_paths"]]
+        if seen["pending_restart"] or any(path.name not in NOT_THE_SERVERS for path in changed):
+            return True
+        files = [path for path in self.settings.rglob("*.conf") if path.name not in NOT_THE_SERVERS]
         return any(path.stat().st_mtime > seen["loaded"] for path in files)
 
     def start(self):
@@ -276,42 +284,50 @@ def may_start_as_primary(cluster):
             )
 
 
-def primary(cluster):
-    """Actions for state primary, as pairs of a sentence and what does it."""
+def refuse_primary(cluster):
+    """Raise when the cluster must not run as the primary."""
     if cluster.follows():
         raise Refused("this cluster is a standby: promoting it is a switchover, which this role never does")
-    if not cluster.runs():
-        if not cluster.pristine():
-            may_start_as_primary(cluster)
-        yield "start", cluster.start
-        seen = {} if cluster.module.check_mode else None
-    else:
+    if not cluster.runs() and not cluster.pristine():
+        may_start_as_primary(cluster)
+
+
+def refuse_standby(cluster):
+    """Raise when the cluster holds data of its own, which a clone would replace."""
+    if not cluster.follows() and not cluster.pristine():
+        raise Refused(
+            f"{cluster.data} holds data and is no standby: it is, or was, a primary. Nothing was deleted. If it is the "
+            "primary now, name it in postgresql_primary; else rewind it (pg_rewind), or move the folder away by hand"
+        )
+
+
+def primary(cluster):
+    """Actions for state primary, as pairs of a sentence and what does it."""
+    refuse_primary(cluster)
+    if cluster.runs():
         seen = cluster.observe()
         if seen["in_recovery"]:
             raise Refused("this cluster is still recovering, so it is no primary yet")
-        if cluster.unread(seen) or cluster.module.params["changed_paths"] or seen["pending_restart"]:
+        if cluster.behind(seen):
             yield "load the newest configuration", cluster.reload
-    seen = cluster.observe() if seen is None else seen
-    for sentence, sql in objects(cluster.module.params, seen):
+    else:
+        yield "start", cluster.start
+        seen = {} if cluster.module.check_mode and cluster.pristine() else None
+    if seen is None and not cluster.module.check_mode:
+        seen = cluster.observe()
+    for sentence, sql in objects(cluster.module.params, seen) if seen is not None else ():
         yield sentence, lambda sql=sql: cluster.sql(sql)
 
 
 def standby(cluster):
     """Actions for state standby, as pairs of a sentence and what does it."""
-    if cluster.follows():
-        if not cluster.runs():
-            yield "start", cluster.start
-            return
-        seen = cluster.observe()
-        if cluster.unread(seen) or cluster.module.params["changed_paths"] or seen["pending_restart"]:
-            yield "load the newest configuration", cluster.reload
-        return
-    if not cluster.pristine():
-        raise Refused(
-            f"{cluster.data} holds data and is no standby: it is, or was, a primary. Nothing was deleted. Rewind it "
-            "(pg_rewind), or move the folder away by hand and run this again"
-        )
-    yield f"clone {cluster.module.params['primary']}", lambda: clone(cluster)
+    refuse_standby(cluster)
+    if not cluster.follows():
+        yield f"clone {cluster.module.params['primary']}", lambda: clone(cluster)
+    elif not cluster.runs():
+        yield "start", cluster.start
+    elif cluster.behind(cluster.observe()):
+        yield "load the newest configuration", cluster.reload
 
 
 def clone(cluster):
@@ -345,18 +361,14 @@ def clone(cluster):
 def created(cluster):
     """Actions for state created."""
     if not cluster.exists():
-        words = (
-            "pg_createcluster",
-            "--start-conf",
-            "manual",
-            "--locale",
-            "C.UTF-8",
-            "--encoding",
-            "UTF8",
-            cluster.version,
-            cluster.name,
-        )
-        yield "create the cluster", lambda: cluster.command(*words)
+        make = ("pg_createcluster", "--start-conf", "manual", "--locale", "C.UTF-8", "--encoding", "UTF8")
+        yield "create the cluster", lambda: cluster.command(*make, cluster.version, cluster.name)
+        return
+    match cluster.module.params["becomes"]:
+        case "primary":
+            refuse_primary(cluster)
+        case "standby":
+            refuse_standby(cluster)
 
 
 def main():
