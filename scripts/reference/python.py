@@ -55,10 +55,15 @@ def _signature(name: str, value: Any) -> str:
     except ValueError:  # built in
         return name
     kept = [one for one in signature.parameters.values() if one.name not in {"self", "cls"}]
-    text = ANNOTATION.sub(r"\1\2", f"{name}{signature.replace(parameters=kept)}").replace(" -> None", "")
+    text = _plain(f"{name}{signature.replace(parameters=kept)}").replace(" -> None", "")
     if len(text) <= LINE:
         return text
-    inner = ANNOTATION.sub(r"\1\2", str(signature.replace(parameters=kept, return_annotation=signature.empty)))[1:-1]
+    inner = _plain(str(signature.replace(parameters=kept, return_annotation=signature.empty)))[1:-1]
     returned = text.rpartition(") -> ")[2] if ") -> " in text else ""
     lines = "".join(f"    {part},\n" for part in re.split(r", (?=\w+: |\w+=|\*)", inner))
     return f"{name}(\n{lines})" + (f" -> {returned}" if returned else "")
+
+
+def _plain(signature: str) -> str:
+    """Annotations without their quotes, functions by their name."""
+    return re.sub(r"<function (\w+) at \w+>", r"\1", ANNOTATION.sub(r"\1\2", signature))

@@ -102,6 +102,4 @@ def test_every_decision_says_context_decision_and_consequences() -> None:
 
 @pytest.mark.parametrize("module", [one.module for one in python("ismgr_automation") if ">>> " in one.text])
 def test_the_examples_in_docstrings_run(module: str) -> None:
-    found = doctest.testmod(importlib.import_module(module))
-    assert found.attempted
-    assert not found.failed
+    assert not doctest.testmod(importlib.import_module(module)).failed
