@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import threading
@@ -73,11 +74,12 @@ def command(
     codes: Sequence[int] = (0,),
 ) -> Sample:
     """Run one command to its end. Raises ``Failed`` with what it printed when its exit code is none of ``codes``."""
+    variables = {key: value for key, value in (env or os.environ).items() if key != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
     child = subprocess.Popen(
         list(map(str, argv)),
         cwd=cwd,
-        env=env,
+        env=variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
