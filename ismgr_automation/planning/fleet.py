@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ismgr_automation.core.address import Address
+from ismgr_automation.core.address import Address, group
 from ismgr_automation.core.diagnostic import Diagnostic, Position
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.documents import SshSettings
@@ -40,6 +40,14 @@ class Fleet:
         """The hosts with the groups that they belong to."""
         return with_groups([one.host for one in self.sightings], self.membership)
 
+    @property
+    def makers(self) -> Mapping[Address, frozenset[Address]]:
+        """For each host group the stacks that made its members."""
+        made = {one.host.name: one.stack for one in self.sightings if one.stack is not None}
+        return {
+            group(name): frozenset(made[host] for host in who if host in made) for name, who in self.membership.items()
+        }
+
     def of(self, name: str) -> tuple[Sighting, ...]:
         """The members of one group, in the order of its waves."""
         taken = set(self.membership[name])
@@ -49,7 +57,8 @@ class Fleet:
 def sightings(
     value: Json, stack: Address, ssh: SshSettings, place: Position | None
 ) -> tuple[tuple[Sighting, ...], tuple[Diagnostic, ...]]:
-    """Read a ``hosts`` output. An output that is wholly unknown has no sightings; a malformed one is a diagnostic."""
+    """Read a ``hosts`` output. What is unknown, or has no name yet, has no sighting; a malformed entry is a
+    diagnostic."""
     if value == UNKNOWN or value is None:
         return (), ()
     if not isinstance(value, Sequence) or isinstance(value, str):
@@ -57,7 +66,7 @@ def sightings(
     found: list[Sighting] = []
     wrong: list[Diagnostic] = []
     for index, entry in enumerate(value):
-        if entry == UNKNOWN:
+        if entry == UNKNOWN or (isinstance(entry, Mapping) and entry.get("name") == UNKNOWN):
             continue
         sighting = _sighting(entry, stack, ssh) if isinstance(entry, Mapping) else "is not an object"
         if isinstance(sighting, Sighting):
@@ -65,6 +74,17 @@ def sightings(
         else:
             wrong.append(_wrong(stack, place, f"has an entry {index} that {sighting}"))
     return tuple(found), tuple(wrong)
+
+
+def telling(value: Json) -> bool:
+    """Whether a ``hosts`` output tells the name and the labels of every host, so that groups can count them."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return False
+    return not any(
+        entry == UNKNOWN
+        or (isinstance(entry, Mapping) and any(_holds_unknown([entry.get(key)]) for key in ("name", "labels", "site")))
+        for entry in value
+    )
 
 
 def _wrong(stack: Address, place: Position | None, what: str) -> Diagnostic:
@@ -77,12 +97,12 @@ def _wrong(stack: Address, place: Position | None, what: str) -> Diagnostic:
 
 def _sighting(entry: Mapping[str, Json], stack: Address, ssh: SshSettings) -> Sighting | str:
     name, address = entry.get("name"), entry.get("address")
-    if not isinstance(name, str) or name in ("", UNKNOWN):
+    if not isinstance(name, str) or not name:
         return "has no name"
     if not isinstance(address, str) or not address:
         return f"has no address ({name})"
     keys = entry.get("host_keys", [])
-    unknown = sorted(key for key, item in entry.items() if item == UNKNOWN or _holds_unknown(item))
+    unknown = sorted(key for key, item in entry.items() if _holds_unknown([item]))
     port = entry.get("port")
     host = Host(
         name=name,
@@ -96,9 +116,18 @@ def _sighting(entry: Mapping[str, Json], stack: Address, ssh: SshSettings) -> Si
         bastion=_text(entry, "bastion") or ssh.bastion,
         site=_text(entry, "site"),
         machine=_text(entry, "machine"),
-        variables={"addresses": dict(_texts(entry.get("addresses")))} if entry.get("addresses") else {},
+        variables=_variables(entry),
     )
     return Sighting(host=host, stack=stack, pending=f"{', '.join(unknown)} not known yet" if unknown else "")
+
+
+def _variables(entry: Mapping[str, Json]) -> Mapping[str, Json]:
+    """What roles may read of a host: its site, labels and addresses on each network, where the output has them."""
+    found: dict[str, Json] = {"site": _text(entry, "site")} if _text(entry, "site") else {}
+    for key in ("labels", "addresses"):
+        if entry.get(key):
+            found[key] = dict(_texts(entry[key]))
+    return found
 
 
 def _holds_unknown(item: Json) -> bool:
@@ -161,7 +190,9 @@ def with_groups(hosts: Iterable[Host], groups: Mapping[str, Sequence[str]]) -> t
 
 def ansible_groups(hosts: Iterable[Host], groups: Mapping[str, Sequence[str]]) -> Mapping[str, tuple[str, ...]]:
     """The groups of an Ansible inventory: one for each HostGroup, label (``role_db``) and group of an inventory."""
-    found: dict[str, set[str]] = {_word(name): set(who) for name, who in groups.items()}
+    found: dict[str, set[str]] = {}
+    for name, who in groups.items():
+        found.setdefault(_word(name), set()).update(who)
     for host in hosts:
         for label, value in host.labels.items():
             found.setdefault(_word(f"{label}_{value}"), set()).add(host.name)
