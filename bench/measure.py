@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import threading
@@ -30,9 +31,11 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One run: wall clock, and the greatest sum of proportional set sizes over the process tree that was seen."""
+    """One run: wall clock, processor time of all that it started and waited for, and the greatest sum of proportional
+    set sizes over the process tree that was seen."""
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
     stdout: str
 
@@ -45,6 +48,7 @@ class Row:
     seconds: float | None = None
     fastest: float | None = None
     slowest: float | None = None
+    cpu_seconds: float | None = None
     runs: int = 0
     peak_bytes: int | None = None
     note: str = ""
@@ -60,6 +64,7 @@ def row(name: str, samples: Sequence[Sample], note: str = "") -> Row:
         seconds=statistics.median(seconds),
         fastest=min(seconds),
         slowest=max(seconds),
+        cpu_seconds=statistics.median(sample.cpu_seconds for sample in samples),
         runs=len(samples),
         peak_bytes=max(sample.peak_bytes for sample in samples),
         note=note,
@@ -75,6 +80,7 @@ def command(
 ) -> Sample:
     """Run one command to its end. Raises ``Failed`` with what it printed when its exit code is none of ``codes``."""
     variables = {key: value for key, value in (env or os.environ).items() if key != "PYTHONDONTWRITEBYTECODE"}
+    before = _cpu_of_children()
     started = time.perf_counter()
     child = subprocess.Popen(
         list(map(str, argv)),
@@ -98,19 +104,26 @@ def command(
         words = "\n".join([*stdout.splitlines(), *stderr.splitlines()][-15:])
         called = " ".join([Path(argv[0]).name, *map(str, argv[1:])])
         raise Failed(f"{called} ended with {child.returncode}", words)
-    return Sample(seconds=seconds, peak_bytes=peak, stdout=stdout)
+    return Sample(seconds=seconds, cpu_seconds=_cpu_of_children() - before, peak_bytes=peak, stdout=stdout)
 
 
 def together(runs: Sequence[Callable[[], Sample]], at_once: int) -> Sample:
     """Several commands, some at once, as one sample: the wall clock of all, the sum of the greatest peaks."""
     from concurrent.futures import ThreadPoolExecutor
 
+    before = _cpu_of_children()
     started = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
         samples = list(pool.map(lambda run: run(), runs))
     seconds = time.perf_counter() - started
     peaks = sorted((sample.peak_bytes for sample in samples), reverse=True)
-    return Sample(seconds=seconds, peak_bytes=sum(peaks[:at_once]), stdout="")
+    cpu = _cpu_of_children() - before
+    return Sample(seconds=seconds, cpu_seconds=cpu, peak_bytes=sum(peaks[:at_once]), stdout="")
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class _Watch:

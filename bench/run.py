@@ -11,6 +11,7 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -59,18 +60,20 @@ def _arguments() -> argparse.Namespace:
     return wanted
 
 
-def _cells(line: Row) -> tuple[str, str, str, str, str]:
+def _cells(line: Row) -> tuple[str, ...]:
     if line.seconds is None:
-        return (line.name, "-", "", "", line.note)
+        return (line.name, "-", "", "", "", line.note)
     spread = f"{line.fastest:.2f}-{line.slowest:.2f} of {line.runs}" if line.runs > 1 else "1 run"
-    return (line.name, f"{line.seconds:.2f} s", spread, f"{(line.peak_bytes or 0) / MEBIBYTE:.0f} MiB", line.note)
+    peak = f"{(line.peak_bytes or 0) / MEBIBYTE:.0f} MiB"
+    return (line.name, f"{line.seconds:.2f} s", spread, f"{line.cpu_seconds:.2f} s", peak, line.note)
 
 
 def _table(found: list[Row]) -> Table:
     table = Table(
         box=box.SIMPLE, caption=f"{_machine()}; wall clock, median; memory of the whole process tree, shared pages once"
     )
-    for name, side in (("what", "left"), ("time", "right"), ("spread", "right"), ("peak", "right"), ("note", "left")):
+    for name in ("what", "time", "spread", "cpu", "peak", "note"):
+        side: Literal["left", "right"] = "left" if name in {"what", "note"} else "right"
         table.add_column(name, justify=side, no_wrap=True)
     for line in found:
         table.add_row(*_cells(line))
