@@ -16,10 +16,11 @@ from typing import Self
 
 from ismgr_automation.converge.apply import apply
 from ismgr_automation.converge.destroy import destroy, plan_destroy
-from ismgr_automation.converge.observe import meet, read_states
+from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.plan import plan, refuse_if_stale
 from ismgr_automation.converge.report import Report
 from ismgr_automation.converge.scope import Scope, Selection
+from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.converge.verify import verify
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.diagnostic import Diagnostic, Severity, did_you_mean

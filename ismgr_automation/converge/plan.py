@@ -10,7 +10,7 @@ from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.errors import StalePlan
 from ismgr_automation.core.events import PlanComposed
 from ismgr_automation.planning.compose import compose
-from ismgr_automation.planning.plan import Beside, Plan
+from ismgr_automation.planning.plan import Beside, Plan, change_json
 
 
 def plan(scope: Scope, now: datetime) -> Plan:
@@ -56,20 +56,33 @@ def moved(planned: Plan, now: Plan) -> Iterable[str]:
         ("engine of", before.engines, after.engines),
     ):
         yield from (f"{what} {key} changed" for key in sorted({*old, *new}) if old.get(key) != new.get(key))
-    if before.inventory != after.inventory:
-        yield "the inventory changed"
-    if before.selection != after.selection:
-        yield "targets or exclusions differ"
-    old_changes = {one.key: one for one in planned.changes}
-    new_changes = {one.key: one for one in now.changes}
-    for key in sorted({*old_changes, *new_changes}):
-        if key not in new_changes:
+    for differs, words in (
+        (before.inventory != after.inventory, "the inventory changed"),
+        (before.selection != after.selection, "targets or exclusions differ"),
+    ):
+        if differs:
+            yield words
+    yield from _moved_changes(planned, now)
+    for differs, words in (
+        (planned.waves != now.waves, "the order of the changes differs"),
+        (planned.deferred != now.deferred, "what is deferred differs"),
+        (_whose(planned) != _whose(now), "it is a plan for something else"),
+    ):
+        if differs:
+            yield words
+
+
+def _moved_changes(planned: Plan, now: Plan) -> Iterable[str]:
+    old = {one.key: one for one in planned.changes}
+    new = {one.key: one for one in now.changes}
+    for key in sorted({*old, *new}):
+        if key not in new:
             yield f"{key} has nothing to do any more"
-        elif key not in old_changes:
+        elif key not in old:
             yield f"{key} would change now"
-        elif old_changes[key].steps != new_changes[key].steps:
+        elif change_json(old[key]) != change_json(new[key]):
             yield f"{key} would do something else now"
-    if planned.deferred != now.deferred:
-        yield "what is deferred differs"
-    if planned.purpose is not now.purpose or planned.environment != now.environment or planned.estate != now.estate:
-        yield "it is a plan for something else"
+
+
+def _whose(plan: Plan) -> tuple[str, str, str]:
+    return plan.estate, plan.environment, plan.purpose

@@ -2,56 +2,52 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ismgr_automation.converge.observe import look_at_stacks, meet, probe, read_states
-from ismgr_automation.converge.requests import duration, group_content, inventory_digest
+from ismgr_automation.converge.fleet import await_hosts, meet, unreachable
+from ismgr_automation.converge.observe import graph_with
+from ismgr_automation.converge.requests import group_content, group_inputs
 from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.stacks import look_at_stacks, read_states
 from ismgr_automation.core.address import Address, Kind, host
-from ismgr_automation.core.json import digest
+from ismgr_automation.core.errors import Cancelled
 from ismgr_automation.planning.change import Action, Certainty, Change, Deferred, Reason, Step
-from ismgr_automation.planning.compose import stack_change
+from ismgr_automation.planning.compose import stack_change, waves
 from ismgr_automation.planning.envelope import breach
 from ismgr_automation.planning.fleet import Fleet, Sighting, parts
 from ismgr_automation.planning.graph import Graph, ancestors
 from ismgr_automation.planning.observation import StackSight
-from ismgr_automation.ports.hosts import Reach, Reachability
-
-COMING_UP = (Reach.DNS, Reach.REFUSED, Reach.TIMEOUT, Reach.AUTH)
-"""What a host may answer while it boots (logins are refused until the boot is done); the rest is final."""
-
-BETWEEN_PROBES_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """What may run now, what still waits, and why the run must stop instead, if it must."""
+    """What may run now and in which waves, what still waits, and why the run must stop instead, if it must."""
 
     changes: tuple[Change, ...] = ()
+    waves: tuple[tuple[str, ...], ...] = ()
     waiting: tuple[Deferred, ...] = ()
     stop: str = ""
 
 
-def release(waiting: Sequence[Deferred], scope: Scope, graph: Graph) -> Released:
+def release(waiting: Sequence[Deferred], scope: Scope) -> Released:
     """Look again at what waits. Hosts that have just been created are not asked in check mode: there is nothing on them
     that a prediction could be about, which is what the envelope says."""
     mine = frozenset(one.address for one in waiting if one.address.kind is Kind.STACK)
-    stacks = look_at_stacks(scope, graph, mine, read_states(scope))
+    states = read_states(scope)
+    stacks = look_at_stacks(scope, mine, states, {})
     problems = [sight.problem.summary for sight in stacks.values() if sight.problem is not None]
     if problems:
         return Released(waiting=tuple(waiting), stop="; ".join(problems))
-    fleet = meet(scope, stacks, read_states(scope))
+    fleet = meet(scope, stacks, states)
+    graph = graph_with(scope.estate, fleet)
     known = {address: found for address, sight in stacks.items() if (found := _stack(sight)) is not None}
     moving = {address for address, found in known.items() if found} | (mine - set(known))
     ready = [one for one in waiting if one.address.kind is Kind.GROUP and not set(one.waits_for) & moving]
-    reachability = _wait_for_hosts(ready, fleet, scope)
-    for one in ready:
-        lost = _lost(one.address.name, fleet, scope, reachability)
-        if lost:
-            return Released(waiting=tuple(waiting), stop=f"{one.address} cannot be worked on: {'; '.join(lost)}")
-        known[one.address] = _group(one.address, fleet, scope)
+    lost = _wait_for_hosts(ready, fleet, scope)
+    if lost:
+        return Released(waiting=tuple(waiting), stop=lost)
+    known |= {one.address: _group(one.address, fleet, scope) for one in ready}
     return _let_go(waiting, known, stacks, scope, graph)
 
 
@@ -76,7 +72,8 @@ def _let_go(
     if not free:
         whys = "; ".join(f"{one.address} {one.why}" for one in rest)
         return Released(waiting=rest, stop=f"what was deferred is still not known: {whys}")
-    return Released(changes=tuple(change for address in sorted(free) for change in known[address]), waiting=rest)
+    changes = tuple(change for address in sorted(free) for change in known[address])
+    return Released(changes=changes, waves=waves(changes, graph), waiting=rest)
 
 
 def _stack(sight: StackSight) -> tuple[Change, ...] | None:
@@ -89,36 +86,23 @@ def _members(name: str, fleet: Fleet, scope: Scope) -> list[Sighting]:
     return [one for one in fleet.of(name) if scope.selection.takes_host(one.host.name)]
 
 
-def _wait_for_hosts(ready: Sequence[Deferred], fleet: Fleet, scope: Scope) -> dict[str, Reachability]:
-    """Probe the hosts of the groups until each answers, or the time that a boot may take is over."""
-    hosts = {
-        one.host.name: one.host
-        for deferred in ready
-        for one in _members(deferred.address.name, fleet, scope)
-        if not one.pending
-    }
-    found: dict[str, Reachability] = {}
-    until = time.monotonic() + duration(scope.estate.document.ssh.boot_timeout).total_seconds()
-    while True:
-        missing = [one for name, one in hosts.items() if name not in found or found[name].reach in COMING_UP]
-        found |= probe(scope, missing, fleet)
-        coming = [name for name in hosts if found[name].reach in COMING_UP]
-        if not coming or time.monotonic() > until or scope.context.cancelled.wait(BETWEEN_PROBES_S):
-            return found
-
-
-def _lost(name: str, fleet: Fleet, scope: Scope, reachability: Mapping[str, Reachability]) -> list[str]:
-    members = _members(name, fleet, scope)
-    if not members:
-        return ["it has no hosts"]
-    lost = [f"{one.host.name}: {one.pending}" for one in members if one.pending]
-    answers = [reachability[one.host.name] for one in members if not one.pending]
-    return [*lost, *(f"{one.host} ({one.reach}) {one.detail}" for one in answers if one.reach is not Reach.OK)]
+def _wait_for_hosts(ready: Sequence[Deferred], fleet: Fleet, scope: Scope) -> str:
+    """Wait until the hosts of the groups answer; says which group cannot be worked on, or nothing."""
+    members = {one.address: _members(one.address.name, fleet, scope) for one in ready}
+    for address, who in members.items():
+        unknown = [f"{one.host.name}: {one.pending}" for one in who if one.pending]
+        if not who or unknown:
+            return f"{address} cannot be worked on: {'; '.join(unknown) or 'it has no hosts'}"
+    hosts = {one.host.name: one.host for who in members.values() for one in who}
+    found = await_hosts(scope, list(hosts.values()), fleet)
+    if scope.context.cancelled.is_set():
+        raise Cancelled("Stopped while waiting for hosts.", next_step="Plan again to see what is left to do.")
+    lost = unreachable(found)
+    return f"hosts cannot be worked on: {'; '.join(lost)}" if lost else ""
 
 
 def _group(address: Address, fleet: Fleet, scope: Scope) -> tuple[Change, ...]:
     document = scope.estate.groups[address.name]
-    inputs = digest({"content": group_content(scope, address.name), "inventory": inventory_digest(fleet.hosts)})
     names = [one.host.name for one in _members(address.name, fleet, scope)]
     return tuple(
         Change(
@@ -128,7 +112,7 @@ def _group(address: Address, fleet: Fleet, scope: Scope) -> tuple[Change, ...]:
             reason=Reason.RELEASED,
             steps=tuple(_fresh(name, document.playbook) for name in part),
             targets=tuple(map(host, part)),
-            inputs=inputs,
+            inputs=group_inputs(scope, address.name, fleet),
         )
         for number, part in enumerate(parts(names, document.waves), start=1)
     )

@@ -20,6 +20,9 @@ from ismgr_automation.ports.verification import SuiteRequest
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
+SHIPPED_ROLES = "ismgr:playbooks/roles"
+"""Always on the roles path, after the estate's own."""
+
 
 def duration(text: str) -> timedelta:
     """Read ``30s``, ``15m``, ``250ms``.
@@ -65,7 +68,7 @@ def playbook_request(
     """The request for one host group, on the hosts in ``limit``."""
     document = scope.estate.groups[name]
     settings = scope.estate.document.ssh
-    roles = tuple(scope.tree.root / path for path in scope.estate.document.ansible.roles_path)
+    roles = [scope.engines.content.path(path) for path in scope.estate.document.ansible.roles_path]
     return PlaybookRequest(
         address=group(name),
         playbook=scope.engines.content.path(document.playbook),
@@ -77,7 +80,7 @@ def playbook_request(
         ssh=scope.ssh,
         become=settings.become if document.become is None else document.become,
         become_password=_reference(settings.become_password),
-        roles_path=(*roles, scope.engines.content.path("ismgr:playbooks/roles")),
+        roles_path=(*roles, scope.engines.content.path(SHIPPED_ROLES)),
         deadline=duration(document.deadline),
         forks=scope.estate.document.ansible.forks,
     )
@@ -87,8 +90,25 @@ def group_content(scope: Scope, name: str) -> str:
     """Digest of all that Git says about a host group, besides who its hosts are."""
     document: HostGroup = scope.estate.groups[name]
     variables = {key: _described(_variable(value)) for key, value in document.variables.items()}
-    roles = {path: scope.engines.content.digest(path) for path in scope.estate.document.ansible.roles_path}
+    paths = [*scope.estate.document.ansible.roles_path, SHIPPED_ROLES]
+    roles = {path: scope.engines.content.digest(path) for path in paths}
     return digest({"playbook": scope.engines.content.digest(document.playbook), "variables": variables, "roles": roles})
+
+
+def group_inputs(scope: Scope, name: str, fleet: Fleet) -> str:
+    """Digest of all that a host group is made from: its content and, since roles look at other hosts, all hosts."""
+    return digest({"content": group_content(scope, name), "inventory": inventory_digest(fleet.hosts)})
+
+
+def suites_content(scope: Scope, name: str) -> str:
+    """Digest of a host group's verification suites."""
+    return digest({path: scope.engines.content.digest(path) for path in scope.estate.groups[name].verify})
+
+
+def variable_references(scope: Scope, name: str) -> tuple[OutputRef, ...]:
+    """The outputs of stacks that a host group's variables need."""
+    values = map(_variable, scope.estate.groups[name].variables.values())
+    return tuple(one for one in values if isinstance(one, OutputRef))
 
 
 def inventory_digest(hosts: Sequence[Host]) -> str:

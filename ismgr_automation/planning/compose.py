@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 
 from ismgr_automation.core.address import Address, host
 from ismgr_automation.planning.change import (
@@ -17,7 +16,7 @@ from ismgr_automation.planning.change import (
     Reason,
     Step,
 )
-from ismgr_automation.planning.defer import behind
+from ismgr_automation.planning.defer import group_behind, stack_behind
 from ismgr_automation.planning.graph import Graph, ancestors, levels
 from ismgr_automation.planning.observation import GroupSight, Observation, StackSight
 from ismgr_automation.planning.plan import Beside, Plan, Purpose
@@ -37,7 +36,7 @@ ACTIONS: Mapping[Operation, Action] = {
 
 def compose(seen: Observation, *, estate: str, environment: str, beside: Beside) -> Plan:
     """Compose the plan of an observation. The same observation always gives the same digest."""
-    graph = _with_makers(seen)
+    graph = seen.graph
     changes = [*_stack_changes(seen), *_group_changes(seen)]
     deferred = {one.address: one for one in _deferred(seen)}
     changes, deferred = _push_back(changes, deferred, graph, seen)
@@ -73,12 +72,6 @@ def waves(changes: Iterable[Change], graph: Graph) -> tuple[tuple[str, ...], ...
     return levels(edges)
 
 
-def _with_makers(seen: Observation) -> Graph:
-    """A group needs the stacks that made its members, said or not."""
-    made = {address: frozenset(sight.made_by) for address, sight in seen.groups.items()}
-    return {address: needs | made.get(address, frozenset()) for address, needs in seen.graph.items()}
-
-
 def _stack_changes(seen: Observation) -> Iterable[Change]:
     for address in sorted(seen.stacks):
         sight = seen.stacks[address]
@@ -90,7 +83,8 @@ def stack_change(sight: StackSight) -> Change:
     """The change of a stack whose preview has steps."""
     preview = sight.preview
     assert preview is not None  # noqa: S101  the caller looked
-    steps = tuple(_resource(one) for one in preview.steps)
+    # engines work in parallel: the order in which they speak is not part of what will be done
+    steps = tuple(_resource(one) for one in sorted(preview.steps, key=lambda one: (one.name, one.type, one.operation)))
     fresh = sight.state.resources == 0
     drifted = {one.name for one in preview.drift}
     only_drift = bool(drifted) and all(one.target in drifted for one in steps)
@@ -135,8 +129,8 @@ def _parts(sight: GroupSight) -> Iterable[Change]:
     assert sight.checked is not None  # noqa: S101  the caller looked
     same_inputs = sight.applied == sight.inputs
     for part, names in enumerate(sight.parts, start=1):
-        tasks = [one for one in sight.checked.tasks if one.host in names]
-        certain = any(one.status is Status.CHANGED for one in tasks)
+        tasks = [one for name in names for one in sight.checked.tasks if one.host == name]
+        certain = any(one.status is Status.CHANGED and not one.unpredictable for one in tasks)
         open_questions = any(one.unpredictable for one in tasks) and not same_inputs
         if not certain and not open_questions:
             continue
@@ -165,9 +159,8 @@ def _task(task: TaskResult) -> Step:
 
 
 def _deferred(seen: Observation) -> Iterable[Deferred]:
-    for sight in (*seen.stacks.values(), *seen.groups.values()):
-        if sight.deferred is not None:
-            yield sight.deferred
+    sights: list[StackSight | GroupSight] = [*seen.stacks.values(), *seen.groups.values()]
+    yield from (sight.deferred for sight in sights if sight.deferred is not None)
 
 
 def _push_back(
@@ -180,34 +173,37 @@ def _push_back(
         waits = ancestors(graph, [one.address]) & set(deferred)
         (pushed.setdefault(one.address, []) if waits else kept).append(one)
     late = {
-        address: _pushed(parts, ancestors(graph, [address]) & set(deferred), seen) for address, parts in pushed.items()
+        address: _pushed(parts[0], ancestors(graph, [address]) & set(deferred), seen)
+        for address, parts in pushed.items()
     }
     return kept, {**deferred, **late}
 
 
-def _pushed(parts: list[Change], waits: Collection[Address], seen: Observation) -> Deferred:
-    address = parts[0].address
+def _pushed(change: Change, waits: Collection[Address], seen: Observation) -> Deferred:
+    address = change.address
     if address in seen.stacks:
-        return behind(address, waits, len(parts[0].steps), seen.stacks[address].content)
-    waiting = behind(address, waits, sum(len(one.steps) for one in parts), seen.groups[address].content)
-    targets = tuple(target for one in parts for target in one.targets)
-    envelope = replace(waiting.envelope, at_most=len(targets), actions=(Action.CONFIGURE,))
-    return replace(waiting, expected=targets, envelope=envelope)
+        return stack_behind(change, waits, seen.stacks[address].content)
+    sight = seen.groups[address]
+    return group_behind(address, [name for part in sight.parts for name in part], waits, sight.content)
 
 
 def _drift(seen: Observation) -> Iterable[Drift]:
     for address in sorted(seen.stacks):
         preview = seen.stacks[address].preview
-        for one in preview.drift if preview else ():
+        for one in sorted(preview.drift, key=lambda one: (one.name, one.type)) if preview else ():
             yield Drift(address=address, target=one.name, what=one.type, before=one.before, after=one.after)
     for address in sorted(seen.groups):
         sight = seen.groups[address]
         if sight.checked is None or sight.applied != sight.inputs:
             continue
-        for task in sight.checked.tasks:
+        for task in sorted(sight.checked.tasks, key=lambda one: one.host):
             if task.status is Status.CHANGED and not task.unpredictable:
                 yield Drift(
-                    address=host(task.host), target=task.host, what=task.task, before=task.before, after=task.after
+                    address=host(task.host),
+                    target=task.host,
+                    what=task.task,
+                    before=task.before or None,
+                    after=task.after or None,
                 )
 
 

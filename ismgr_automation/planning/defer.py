@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from ismgr_automation.core.address import Address, host, stack
 from ismgr_automation.estate.documents import HostGroup
-from ismgr_automation.planning.change import Action, Deferred, Envelope, Finding, Level
+from ismgr_automation.planning.change import Action, Change, Deferred, Envelope, Finding, Level
 from ismgr_automation.planning.fleet import Sighting
 from ismgr_automation.ports.hosts import Reach, Reachability
 from ismgr_automation.ports.stacks import OutputRef, StackPreview, StackState
@@ -15,23 +16,48 @@ CREATING = (Action.CREATE, Action.UPDATE)
 CONFIGURING = (Action.CONFIGURE,)
 
 
-def unknown_outputs(
-    references: Sequence[OutputRef],
-    states: Mapping[Address, StackState],
-    previews: Mapping[Address, StackPreview | None],
-) -> tuple[OutputRef, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known of stacks when somebody asks for an output: their states, the previews that were made, and those
+    that could not be previewed although the run covers them."""
+
+    states: Mapping[Address, StackState]
+    previews: Mapping[Address, StackPreview]
+    waiting: Collection[Address]
+
+
+def unknown_outputs(references: Sequence[OutputRef], known: Known) -> tuple[OutputRef, ...]:
     """The outputs among ``references`` that nobody can tell yet: never applied, or about to change."""
-    return tuple(one for one in references if not _settled(one, states, previews))
+    return tuple(one for one in references if not _settled(one, known))
 
 
-def _settled(
-    reference: OutputRef, states: Mapping[Address, StackState], previews: Mapping[Address, StackPreview | None]
-) -> bool:
+def missing_outputs(address: Address, references: Sequence[OutputRef], known: Known) -> Finding | None:
+    """What is wrong when an output will not come in this run either: its stack is done, or left out."""
+    for one in references:
+        owner = stack(one.stack)
+        state, preview = known.states.get(owner), known.previews.get(owner)
+        exists = state is not None and one.output in state.outputs
+        if exists or owner in known.waiting or (preview is not None and preview.steps):
+            continue
+        has = f"it has {', '.join(sorted(state.outputs))}" if state is not None and state.outputs else "it has none"
+        left_out = preview is None
+        return Finding(
+            level=Level.DENY,
+            subject=address,
+            summary=f"{address} needs the output {one.stack}.{one.output}, which {owner} does not have; {has}",
+            next_step=f"Apply {owner} first, or leave {address} out."
+            if left_out
+            else f"Export {one.output} from the program of {owner}, or name another output.",
+        )
+    return None
+
+
+def _settled(reference: OutputRef, known: Known) -> bool:
     owner = stack(reference.stack)
-    state = states.get(owner)
-    if state is None or reference.output not in state.outputs:
+    state = known.states.get(owner)
+    if state is None or reference.output not in state.outputs or owner in known.waiting:
         return False
-    preview = previews.get(owner)
+    preview = known.previews.get(owner)
     if preview is None or not preview.steps:
         return True
     coming = preview.outputs.get(reference.output)
@@ -51,16 +77,35 @@ def deferred_stack(address: Address, unknown: Sequence[OutputRef], content: str)
     )
 
 
-def behind(address: Address, waits_for: Collection[Address], steps: int, content: str) -> Deferred:
-    """A stack that could be previewed, and runs after something that is deferred."""
-    waits = tuple(sorted(waits_for))
+def stack_behind(change: Change, waits_for: Collection[Address], content: str) -> Deferred:
+    """A stack that could be previewed, and runs after something that is deferred. What the preview showed is said, so
+    it may be done."""
+    actions = {*CREATING, *(one.action for one in change.steps)}
+    size = len({one.target for one in change.steps})
+    return Deferred(
+        address=change.address,
+        waits_for=tuple(sorted(waits_for)),
+        why=f"{_after(waits_for)}; {size} resource{'s' if size != 1 else ''} previewed",
+        expected=(),
+        envelope=Envelope(
+            content=content, at_most=size, unknown=(), actions=tuple(one for one in Action if one in actions)
+        ),
+    )
+
+
+def group_behind(address: Address, names: Sequence[str], waits_for: Collection[Address], content: str) -> Deferred:
+    """A group that could be looked at, and runs after something that is deferred, on any of its hosts."""
     return Deferred(
         address=address,
-        waits_for=waits,
-        why=f"runs after {', '.join(map(str, waits))}; {steps} resource{'s' if steps != 1 else ''} previewed",
-        expected=(),
-        envelope=Envelope(content=content, at_most=steps, unknown=(), actions=CREATING),
+        waits_for=tuple(sorted(waits_for)),
+        why=_after(waits_for),
+        expected=tuple(map(host, names)),
+        envelope=Envelope(content=content, at_most=len(names), unknown=(), actions=CONFIGURING),
     )
+
+
+def _after(waits_for: Collection[Address]) -> str:
+    return f"runs after {', '.join(map(str, sorted(waits_for)))}"
 
 
 def group_waits(
@@ -93,9 +138,10 @@ def deferred_group(
     content: str,
     *,
     unbounded: bool,
+    outputs: Sequence[OutputRef] = (),
 ) -> Deferred | Finding:
-    """A group that waits for its hosts. ``unbounded``: a stack's list of hosts is wholly unknown, so the group must say
-    ``at_most`` itself, or it cannot be planned."""
+    """A group that waits for its hosts, or for ``outputs`` that its variables need. ``unbounded``: the hosts of a stack
+    cannot be counted, so the group must say ``at_most`` itself, or it cannot be planned."""
     if unbounded and group.at_most is None:
         return Finding(
             level=Level.DENY,
@@ -103,13 +149,22 @@ def deferred_group(
             summary=f"nobody can tell how many hosts {address} will have",
             next_step="Give the group `at_most`, or let the program export host names that do not depend on unknowns.",
         )
+    if group.at_most is not None and len(members) > group.at_most:
+        return Finding(
+            level=Level.DENY,
+            subject=address,
+            summary=f"{address} would have {len(members)} hosts, and says `at_most: {group.at_most}`",
+            next_step="Raise `at_most`, or narrow the selector.",
+        )
     bound = group.at_most if group.at_most is not None else len(members)
+    named = tuple(sorted(f"{one.stack}.{one.output}" for one in outputs))
+    needs = f"needs {', '.join(named)}, not known yet" if named else ""
     return Deferred(
         address=address,
         waits_for=tuple(waits_for),
-        why=f"its hosts come with {', '.join(map(str, waits_for))}",
+        why=needs or f"its hosts come with {', '.join(map(str, waits_for))}",
         expected=tuple(host(one.host.name) for one in members),
-        envelope=Envelope(content=content, at_most=bound, unknown=_unknown(members), actions=CONFIGURING),
+        envelope=Envelope(content=content, at_most=bound, unknown=(*named, *_unknown(members)), actions=CONFIGURING),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from typing import TypeVar
 
 from ismgr_automation.core.address import Address, Kind, group, stack
@@ -36,6 +36,21 @@ def graph_of(estate: Estate) -> Graph:
             map(stack, referenced_stacks(host_group.variables.values()))
         )
     return edges
+
+
+def with_makers(edges: Graph, makers: Mapping[Address, Iterable[Address]]) -> Graph:
+    """The graph in which a group also needs the stacks that make its hosts, said or not."""
+    return {key: needs | frozenset(makers.get(key, ())) for key, needs in edges.items()}
+
+
+def circle(edges: Graph) -> tuple[Address, ...]:
+    """Addresses that need each other in a circle, the first one again at the end; empty when there is none."""
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as found:
+        # graphlib names each one before what needs it
+        return tuple(reversed(found.args[1]))
+    return ()
 
 
 def referenced_stacks(values: Iterable[object]) -> Iterable[str]:
@@ -90,8 +105,17 @@ def ancestors(edges: Graph, roots: Iterable[Address]) -> frozenset[Address]:
 
 def selected(edges: Graph, targets: Sequence[Address], excludes: Sequence[Address]) -> frozenset[Address]:
     """What a run covers: the targets and what depends on them (everything without targets), less the excluded and what
-    depends on those. Hosts among targets select inside groups and are not looked at here."""
-    roots = [one for one in targets if one.kind in (Kind.STACK, Kind.GROUP)]
+    depends on those. Hosts select inside groups: with hosts as the only targets no stack is covered."""
+    roots = [one for one in targets if one.kind is not Kind.HOST]
     covered = dependents(edges, roots) if roots else frozenset(edges)
-    out = [one for one in excludes if one.kind in (Kind.STACK, Kind.GROUP)]
-    return covered - (dependents(edges, out) if out else frozenset())
+    if targets and not roots:
+        covered = frozenset(one for one in edges if one.kind is Kind.GROUP)
+    out = [one for one in excludes if one.kind is not Kind.HOST]
+    return covered - dependents(edges, out)
+
+
+def doomed(edges: Graph, targets: Sequence[Address], excludes: Sequence[Address]) -> frozenset[Address]:
+    """What a destruction covers: the targets and what depends on them (everything without targets), less the excluded
+    and what those need to go on."""
+    covered = dependents(edges, targets) if targets else frozenset(edges)
+    return covered - frozenset(excludes) - ancestors(edges, excludes)

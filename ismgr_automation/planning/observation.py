@@ -40,8 +40,6 @@ class GroupSight:
     inputs: str
     content: str
     parts: tuple[tuple[str, ...], ...]
-    made_by: tuple[Address, ...]
-    """The stacks whose hosts are members."""
     applied: str | None = None
     """Digest of the inputs that were applied last."""
     checked: PlaybookResult | None = None
@@ -55,6 +53,7 @@ class Observation:
     """Everything that was seen for one plan."""
 
     graph: Graph
+    """All needs of the estate, those of groups on the makers of their hosts among them."""
     stacks: Mapping[Address, StackSight]
     groups: Mapping[Address, GroupSight]
     hosts: tuple[Sighting, ...]

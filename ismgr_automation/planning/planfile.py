@@ -29,7 +29,12 @@ NEXT_STEP = "Make a new one with `ismgr plan --out FILE`."
 
 
 def encode(plan: Plan) -> JsonObject:
-    """The whole document: digest, intent, and what stands beside them."""
+    """The whole document: digest, intent, what stands beside them, and a checksum over all of it."""
+    body = _body(plan)
+    return {**body, "checksum": digest(body)}
+
+
+def _body(plan: Plan) -> JsonObject:
     return {
         "format": FORMAT,
         "digest": plan.digest,
@@ -51,16 +56,20 @@ def encode(plan: Plan) -> JsonObject:
 
 def write(plan: Plan) -> str:
     """The document as text, indented for people who review it."""
-    return json.dumps(encode(plan), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(encode(plan), indent=2, ensure_ascii=False) + "\n"
+    # half a character cannot be written; JSON's own escape for it can
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def read(text: str, path: str) -> Plan:
     """Read a document back. Raises ``PlanFileError`` when it is no plan, of an unknown format, or was altered."""
     try:
-        body = json.loads(text)
+        body = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         place = Position(path, error.lineno, error.colno)
         raise _unreadable(path, f"this is not JSON: {error.msg}", place) from None
+    except ValueError as error:
+        raise _unreadable(path, f"this is not JSON: {error}") from None
     except RecursionError:
         raise _unreadable(path, "this JSON is nested too deeply") from None
     if not isinstance(body, dict) or body.get("format") != FORMAT:
@@ -68,12 +77,22 @@ def read(text: str, path: str) -> Plan:
         raise _unreadable(path, f"this is not a plan of format {FORMAT!r} but {found!r}")
     try:
         plan = _plan(body["intent"], body["beside"])
-        same = digest(body["intent"]) == body["digest"] == plan.digest
+        rest = {key: value for key, value in body.items() if key != "checksum"}
+        same = digest(body["intent"]) == body["digest"] == plan.digest and digest(rest) == body["checksum"]
+        same = same and encode(plan) == body
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(path, f"a part is missing or malformed: {error}") from None
     if not same:
         raise _unreadable(path, "its digest is not that of its content: it was altered after it was made")
     return plan
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys stand there once: of two, people would read one and the parser take the other."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has a key twice")
+    return found
 
 
 def _unreadable(path: str, summary: str, place: Position | None = None) -> PlanFileError:
