@@ -8,13 +8,13 @@ from pathlib import Path
 import yaml
 
 BENCH = Path(__file__).parent
-ROOT_DOCUMENT = {
+ROOT_DOCUMENT: dict[str, object] = {
     "kind": "Estate",
     "name": "bench",
     "owner": "platform",
     "environments": {"default": {"state": "file://.ismgr/state", "passphrase": {"secret": "env:BENCH_PASSPHRASE"}}},
 }
-TEAM = {"kind": "Team", "name": "platform", "members": [{"name": "Ada"}]}
+TEAM: dict[str, object] = {"kind": "Team", "name": "platform", "members": [{"name": "Ada"}]}
 
 
 def documents(folder: Path, count: int) -> None:
@@ -38,7 +38,7 @@ def stacks(folder: Path, resources: int, count: int) -> None:
     for path in (BENCH / "stacks/things").iterdir():
         if path.is_file():
             (program / path.name).write_bytes(path.read_bytes())
-    made = [
+    made: list[dict[str, object]] = [
         {"kind": "Stack", "name": f"things-{n}", "program": "stacks/things", "config": {"count": resources // count}}
         for n in range(count)
     ]

@@ -45,7 +45,7 @@ def _family() -> list[type[IsmgrError]]:
 
 
 def _row(kind: type[IsmgrError]) -> tuple[str, ...]:
-    reason = kind.reason.fget(kind.__new__(kind)) if kind.reason.fget else ""
+    reason = kind.__new__(kind).reason  # the class alone decides it
     parent = kind.__mro__[1].__name__
     when = markdown.first_sentence(kind.__doc__)
     return (f"`{kind.__name__}`", f"`{parent}`", f"`{reason}`", str(int(kind.exit_code)), when)
