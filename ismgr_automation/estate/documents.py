@@ -249,6 +249,7 @@ class Machine(Document):
     address: Annotated[str, Field(min_length=1)]
     """Where its operating system answers SSH: an IP address or a name."""
     bmc: Bmc
+    """The machine's management controller."""
     labels: Mapping[str, str] = Field(default_factory=dict)
     host_keys: tuple[Annotated[str, Field(pattern=HOST_KEY, description=PATTERNS[HOST_KEY])], ...] = ()
     user: str = ""

@@ -195,10 +195,12 @@ class _Mistake:
         return "is too long" if self.type in {"string_too_long", "too_long"} else f"is {self.value}"
 
     def _promise(self) -> str:
+        """What the key is for: the beginning of its description."""
         for model in self.models:
             if self.last in model.model_fields:
-                text = (model.model_fields[self.last].description or "").split(". ")[0].strip().rstrip(".")
-                return text[:1].lower() + text[1:] if text[1:2].islower() else text
+                text = " ".join((model.model_fields[self.last].description or "").replace("``", "").split())
+                short = re.split(r"\. |: | \(", text.rstrip("."))[0]
+                return short[:1].lower() + short[1:]
         return ""
 
 

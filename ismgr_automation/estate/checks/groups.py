@@ -59,7 +59,9 @@ def endpoints(draft: Draft) -> Iterator[Diagnostic]:
     for entry, service in draft.each(Service):
         if service.endpoint and not _is_url(service.endpoint):
             place = entry.marked.at("endpoint")
-            yield wrong(place, f"the endpoint of {entry.label} is not a URL", "such as https://records.example.org/")
+            yield wrong(
+                place, f"the endpoint of {entry.label} is not a URL", "a URL such as https://records.example.org/"
+            )
 
 
 def inside(entry: Entry, flaw: Flaw) -> Position:

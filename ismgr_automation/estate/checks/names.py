@@ -33,10 +33,12 @@ def one_estate(draft: Draft) -> Iterator[Diagnostic]:
         return
     for entry in found:
         if entry.marked.path != ROOT_FILE:
-            yield wrong(entry.marked.at("kind"), "the Estate document is not at the root", f"it in {ROOT_FILE}")
+            yield wrong(
+                entry.marked.at("kind"), "the Estate document is not at the root", f"the document in {ROOT_FILE}"
+            )
     for entry in found[1:]:
         place = found[0].marked.at("kind")
-        yield wrong(entry.marked.at("kind"), f"a second document of kind Estate; the first is at {place}", "one")
+        yield wrong(entry.marked.at("kind"), f"a second document of kind Estate; the first is at {place}", "one in all")
 
 
 def unique(draft: Draft) -> Iterator[Diagnostic]:
@@ -85,7 +87,11 @@ def members(draft: Draft) -> Iterator[Diagnostic]:
                 place = entry.marked.at("members", index, "ssh_keys", count)
                 who, where = owners.setdefault(key, (member.name, place))
                 if who != member.name:
-                    yield wrong(place, f"this key of {member.name} is already that of {who}, at {where}", "his own key")
+                    yield wrong(
+                        place,
+                        f"this key of {member.name} is already that of {who}, at {where}",
+                        "a key that nobody else has",
+                    )
 
 
 def references(draft: Draft) -> Iterator[Diagnostic]:

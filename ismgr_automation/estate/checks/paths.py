@@ -3,16 +3,20 @@ a set of names; only shipped content is looked at on disk."""
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from ismgr_automation import shipped
-from ismgr_automation.core.diagnostic import Diagnostic, Position, did_you_mean
+from ismgr_automation.core.diagnostic import Diagnostic, Position
 from ismgr_automation.estate.documents import EstateDocument, HostGroup, Site, Stack
 from ismgr_automation.estate.draft import Draft, wrong
 from ismgr_automation.estate.tree import folders_of
+
+_NEAR = 0.75
+"""Paths share folders and endings: a near one must be nearer than a near word."""
 
 _SUITE = re.compile(r"(test_[^/]*|[^/]*_test)\.py\Z")
 
@@ -28,7 +32,8 @@ class _Names:
         return path in self.files or path in self.folders
 
     def near(self, path: str, among: Iterable[str]) -> str:
-        return did_you_mean(path, sorted(among))
+        close = difflib.get_close_matches(path, sorted(among), n=1, cutoff=_NEAR)
+        return close[0] if close else ""
 
 
 def programs(draft: Draft) -> Iterator[Diagnostic]:
