@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from ismgr_automation.core.diagnostic import did_you_mean
-from ismgr_automation.core.errors import Cancelled, EngineTimedOut, InputError
+from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut, InputError
 from ismgr_automation.core.json import Json
 from ismgr_automation.core.secret import Redactor, Secret, SecretRef
 from ismgr_automation.engines.pulumi import errors
@@ -68,7 +69,7 @@ class PulumiEngine:
             checkpoint = backend.read(run.stack)
             values = self._config(run, backend)
             self._borrow(run, backend, checkpoint)
-            self._set_config(run, values)
+            self._set_config(run, values, checkpoint)
             told = self._preview(run, "--run-program")
             if told.story.unlooked:
                 told = self._preview(run)
@@ -87,9 +88,11 @@ class PulumiEngine:
         with self._run(request, context) as run:
             backend = self._backend(run)
             values = self._config(run, backend)
-            if backend.read(run.stack) is NEVER:
+            checkpoint = backend.read(run.stack)
+            if checkpoint is NEVER:
                 self._begin(run, backend)
-            self._set_config(run, values)
+                checkpoint = backend.read(run.stack)
+            self._set_config(run, values, checkpoint)
             told = self._act(run, "up", "--refresh", "--yes", "--skip-preview", program=True)
             return self._result(run, told, backend.read(run.stack))
 
@@ -97,9 +100,10 @@ class PulumiEngine:
         """Delete every resource, then the stack's record; the program does not run."""
         with self._run(request, context) as run:
             backend = self._backend(run)
-            if backend.read(run.stack) is NEVER:
+            checkpoint = backend.read(run.stack)
+            if checkpoint is NEVER:
                 return StackResult(steps=(), failed=(), outputs={}, state_digest=NEVER.digest)
-            run.write_config({})
+            run.write_config({}, checkpoint)
             told = self._act(run, "destroy", "--yes", "--skip-preview", "--remove", program=False)
             return self._result(run, told, backend.read(run.stack))
 
@@ -112,6 +116,10 @@ class PulumiEngine:
     def _run(self, request: StackRequest, context: Context) -> Iterator[Run]:
         project = read_project(request.program)
         redactor = Redactor()
+        password = urlsplit(request.state).password
+        if password:
+            redactor.learn(Secret(password))
+            redactor.learn(Secret(unquote(password)))
         opened = None if request.passphrase is None else redactor.learn(self._store.open(request.passphrase))
         with private_folder(context, str(request.address)) as folder:
             yield Run(
@@ -155,9 +163,9 @@ class PulumiEngine:
         run.secrets[key] = run.redactor.learn(Secret(as_text(value))).reveal()
 
     @staticmethod
-    def _set_config(run: Run, values: Mapping[str, Any]) -> None:
+    def _set_config(run: Run, values: Mapping[str, Any], checkpoint: Checkpoint) -> None:
         """Write plain values; secrets of the project stay in memory, those of providers the engine encrypts itself."""
-        run.write_config(values)
+        run.write_config(values, checkpoint)
         own = f"{run.project.name}:"
         for key in [key for key in run.secrets if not key.startswith(own)]:
             file = f"--config-file={run.config_file}"
@@ -177,7 +185,7 @@ class PulumiEngine:
     def _begin(run: Run, backend: Backend) -> None:
         if isinstance(backend, Files):
             ensure_folder(backend.root)
-        run.write_config({})
+        run.write_config({}, NEVER)
         run.cli("stack", "init", str(run.stack), "--no-select")
 
     def _preview(self, run: Run, *more: str) -> Told:
@@ -192,8 +200,8 @@ class PulumiEngine:
         heard: list[Told] = []
         try:
             return run.operate(verb, *flags, program=program, heard=heard.append)
-        except EngineTimedOut as problem:
-            raise EngineTimedOut(
+        except (EngineTimedOut, EngineFailed) as problem:
+            raise type(problem)(
                 f"{problem.summary} {_how_far(heard)}",
                 engine=problem.engine,
                 subject=problem.subject,

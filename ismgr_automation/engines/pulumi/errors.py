@@ -423,11 +423,11 @@ def _tidy(text: str) -> str:
     return "; ".join(dict.fromkeys(lines))
 
 
-def worker_died(subject: str, code: int, detail: str) -> EngineFailed:
-    """The worker ended without a result: somebody killed it, or the interpreter broke down."""
+def died(subject: str, which: str, code: int, detail: str) -> EngineFailed:
+    """The worker or the engine ended without a result: somebody killed it, or it broke down."""
     how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     return EngineFailed(
-        f"{subject}: the worker process {how} before it had a result.",
+        f"{subject}: the {which} process {how} before it had a result.",
         engine=ENGINE,
         subject=subject,
         next_step="Run `ismgr plan` to see where things stand.",

@@ -26,6 +26,7 @@ from ismgr_automation.engines.pulumi import environment, errors
 from ismgr_automation.engines.pulumi.backend import Files, StackId
 from ismgr_automation.engines.pulumi.locate import Engine
 from ismgr_automation.engines.pulumi.project import Project
+from ismgr_automation.engines.pulumi.state import Checkpoint
 from ismgr_automation.engines.pulumi.story import Story
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.stacks import StackRequest
@@ -72,10 +73,10 @@ class Run:
         """What is left of the deadline; a second at the least, so that the error comes from one place."""
         return max(self.request.deadline - timedelta(seconds=time.monotonic() - self.started), timedelta(seconds=1))
 
-    def write_config(self, values: Mapping[str, Any]) -> None:
+    def write_config(self, values: Mapping[str, Any], checkpoint: Checkpoint) -> None:
         """Lay out the project and its configuration in the run's folder: the user's own file, and ours over it."""
         (self.folder / "Pulumi.yaml").write_text(self.project.text, encoding="utf-8")
-        base = self.project.stack_config(self.request.stack)
+        base = {**checkpoint.encryption, **self.project.stack_config(self.request.stack)}
         config = {**(base.get("config") or {}), **values}
         for key in self.secrets:
             config.pop(key, None)
@@ -144,10 +145,12 @@ class Run:
                 clean=self.redactor.clean,
             )
         finally:
-            if told.code is None:
+            if told.code is None or told.code < 0:
                 self._give_back_lock(told.engine)
         if told.code is None:
-            raise errors.worker_died(self.subject, done.code, self.redactor.clean(done.stderr[-4000:]))
+            raise errors.died(self.subject, "worker", done.code, self.redactor.clean(done.stderr[-4000:]))
+        if told.code < 0:
+            raise errors.died(self.subject, "engine", told.code, "\n".join(told.stderr))
         return told
 
     def own_environment(self) -> dict[str, str]:

@@ -64,17 +64,33 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        """Equal digests mean that nobody wrote anything that matters: times and source lines are left out."""
+        """Equal digests mean that nobody wrote anything that matters: times and source lines are left out.
+
+        The engine encrypts every secret anew with each write, so a secret stands here by the time when its resource
+        last changed. A secret *output* that changes all by itself is therefore not seen.
+        """
         body = self.deployment or {}
         pending = [one["resource"]["urn"] + " " + one["type"] for one in body.get("pending_operations") or []]
-        resources = [{key: _exact(item) for key, item in one.items() if key not in _NOISE} for one in self._resources]
-        return digest({"resources": resources, "pending": sorted(pending)})
+        return digest({"resources": [_record(one) for one in self._resources], "pending": sorted(pending)})
 
     @property
     def pending(self) -> tuple[Pending, ...]:
         """Operations whose end the engine did not live to see."""
         found = (self.deployment or {}).get("pending_operations") or []
         return tuple(Pending(resource=name_of(one["resource"]["urn"]), operation=one["type"]) for one in found)
+
+    @property
+    def encryption(self) -> Mapping[str, str]:
+        """How its secrets are encrypted, as a stack's configuration file says it. Without it there the engine would
+        not notice a wrong passphrase in a preview, and would show drift that is none."""
+        provider = (self.deployment or {}).get("secrets_providers") or {}
+        match provider:
+            case {"type": "passphrase", "state": {"salt": str(salt)}}:
+                return {"encryptionsalt": salt}
+            case {"type": "cloud", "state": {"url": str(url), "encryptedkey": str(key)}}:
+                return {"secretsprovider": url, "encryptedkey": key}
+            case _:
+                return {}
 
     @property
     def outputs(self) -> Mapping[str, Output]:
@@ -139,9 +155,18 @@ def _special(mark: str, value: Mapping[str, Any]) -> Json:
             return UNKNOWN
 
 
+def _record(resource: Mapping[str, Any]) -> Json:
+    """A resource's record without noise and without ciphertext."""
+    kept = _exact({key: item for key, item in resource.items() if key not in _NOISE})
+    return {"record": kept, "secrets": resource.get("modified")} if holds(kept, SECRET) else kept
+
+
 def _exact(value: Any) -> Json:
-    """The value as canonical JSON can hold it: integers past 2**53 become the float that the engine means."""
+    """The value as canonical JSON can hold it, without ciphertext: integers past 2**53 become the float that the engine
+    means."""
     match value:
+        case dict() if value.get(SIGNATURE) == SECRET_SIGNATURE:
+            return SECRET
         case dict():
             return {key: _exact(item) for key, item in value.items()}
         case list():

@@ -14,6 +14,7 @@ from ismgr_automation.core.events import Emit, OutputSeen, ResourceStepped
 from ismgr_automation.core.json import Json, JsonObject
 from ismgr_automation.engines.pulumi.state import (
     PROVIDER_PREFIX,
+    SECRET,
     STACK_TYPE,
     is_counted,
     name_of,
@@ -177,7 +178,7 @@ class Story:
             self._tell(urn, self._steps.setdefault(urn, _Seen(operation, metadata)), "failed")
 
     def _said(self, diagnostic: Mapping[str, Any]) -> None:
-        text = self.clean(str(diagnostic.get("message", "")).strip())
+        text = self.clean(str(diagnostic.get("message", "")).strip()).replace("[secret]", SECRET)
         urn = str(diagnostic.get("urn") or "")
         if diagnostic.get("severity") != "error":
             if text and not _NOISE.match(text):
