@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from ismgr_automation.converge.apply import apply
 from ismgr_automation.converge.destroy import destroy, plan_destroy
@@ -24,8 +25,8 @@ from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.converge.verify import verify
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.diagnostic import Diagnostic, Severity, did_you_mean
-from ismgr_automation.core.errors import EstateError, InputError, PlanFileError, Refused
-from ismgr_automation.core.events import Emit, EstateLoaded, ignore
+from ismgr_automation.core.errors import EngineFailed, EstateError, InputError, PlanFileError
+from ismgr_automation.core.events import Emit, EstateLoaded, Event, ignore
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.load import load
 from ismgr_automation.estate.model import Estate as Documents
@@ -33,11 +34,33 @@ from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.planning.plan import Plan, Purpose
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.source import Tree
+from ismgr_automation.ports.source import Source, Tree
 from ismgr_automation.ports.verification import CheckResult
 
 Names = Sequence[str | Address]
 """Addresses, or their texts: ``stack/NAME``, ``group/NAME``, ``host/NAME``."""
+
+
+class Wiring(Protocol):
+    """What stands behind an estate's ports; the module ``wiring`` is the real one. Tests of an estate give another,
+    with the doubles of ``ports.memory``."""
+
+    def source(self, directory: Path) -> Source:
+        """Where the estate in a folder comes from."""
+        ...
+
+    def wire(
+        self,
+        estate: Documents,
+        tree: Tree,
+        *,
+        directory: Path,
+        environment: str | None,
+        context: Context,
+        selection: Selection,
+    ) -> Scope:
+        """Everything that a verb needs."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +84,15 @@ class Estate:
     """
 
     def __init__(
-        self, directory: Path, tree: Tree, documents: Documents, *, environment: str | None, emit: Emit
+        self,
+        directory: Path,
+        tree: Tree,
+        documents: Documents,
+        *,
+        work: Path,
+        environment: str | None,
+        emit: Emit,
+        wiring: Wiring,
     ) -> None:
         self.directory = directory
         self.tree = tree
@@ -70,7 +101,10 @@ class Estate:
         """Set it from any thread, and the run stops: nothing new is started, engines are told to end."""
         self._environment = environment
         self._emit = emit
-        self._remove = weakref.finalize(self, shutil.rmtree, tree.root.parent, ignore_errors=True)
+        self._wiring = wiring
+        self._work = work
+        # only ever the folder that we made ourselves
+        self._remove = weakref.finalize(self, shutil.rmtree, work, ignore_errors=True)
 
     @classmethod
     def open(
@@ -81,22 +115,29 @@ class Estate:
         worktree: bool = False,
         environment: str | None = None,
         emit: Emit = ignore,
+        wiring: Wiring | None = None,
     ) -> Self:
         """Read the estate in ``directory`` at the commit ``ref``; with ``worktree`` the files as they lie there.
 
-        Raises ``EstateError`` with every mistake at once, ``InputError`` for a folder or ref that is not there.
+        ``emit`` is called from several threads at once; one that raises is not called again. Raises ``EstateError``
+        with every mistake at once, ``InputError`` for a folder or ref that is not there, ``EngineFailed`` when this
+        machine has no room.
         """
         folder = Path(directory).resolve()
         if not folder.is_dir():
             raise InputError(f"There is no folder {directory}.", next_step="Name the estate's folder, with -C or here.")
-        work = Path(tempfile.mkdtemp(prefix="ismgr-"))
+        chosen = wiring if wiring is not None else _real()
+        with _this_machine():
+            work = Path(tempfile.mkdtemp(prefix="ismgr-"))
         try:
-            tree, documents = read_documents(folder, None if worktree else ref, work)
+            with _this_machine():
+                tree, documents = _read_documents(chosen.source(folder), None if worktree else ref, work)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
-        emit(EstateLoaded(name=documents.document.name, commit=tree.revision.commit, documents=documents.size))
-        return cls(folder, tree, documents, environment=environment, emit=emit)
+        told = _Watcher(emit)
+        told(EstateLoaded(name=documents.document.name, commit=tree.revision.commit, documents=documents.size))
+        return cls(folder, tree, documents, work=work, environment=environment, emit=told, wiring=chosen)
 
     def __enter__(self) -> Self:
         return self
@@ -122,20 +163,21 @@ class Estate:
     def apply(self, plan: Plan) -> Report:
         """Do exactly what the plan says. The plan may be a moment old: everything is looked at again first.
 
-        Raises ``StalePlan`` when anything differs and ``Refused`` when the plan may not be applied, both before
-        anything was touched.
+        Raises ``StalePlan`` when anything differs and ``EngineFailed`` when part of the world cannot be looked at, both
+        before anything was touched.
         """
         with self._scope_of(plan) as scope:
-            refuse_if_stale(plan, self._again(plan, scope))
+            now = self._again(plan, scope)
+            refuse_if_stale(plan, now)
+        _refuse_if_errored(now)
         return self.apply_now(plan)
 
     def apply_now(self, plan: Plan) -> Report:
-        """Apply a plan that was composed a moment ago, without looking at everything again first."""
-        if plan.errored:
-            raise Refused(
-                "This plan has errors: part of the world could not be looked at.",
-                next_step="Mend what its findings name, or leave it out with --exclude, and plan again.",
-            )
+        """Apply a plan that was composed a moment ago, without looking at everything again first.
+
+        Raises ``EngineFailed`` for a plan with errors.
+        """
+        _refuse_if_errored(plan)
         with self._scope_of(plan) as scope:
             return destroy(plan, scope) if plan.purpose is Purpose.DESTROY else apply(plan, scope)
 
@@ -166,8 +208,8 @@ class Estate:
         with self._scope(targets, excludes) as scope:
             return plan_destroy(scope, datetime.now(UTC))
 
-    def _again(self, planned: Plan, scope: Scope) -> Plan:
-
+    @staticmethod
+    def _again(planned: Plan, scope: Scope) -> Plan:
         again = plan_destroy if planned.purpose is Purpose.DESTROY else plan
         return again(scope, datetime.now(UTC))
 
@@ -181,12 +223,15 @@ class Estate:
 
     @contextmanager
     def _scope(self, targets: Names, excludes: Names) -> Iterator[Scope]:
-        from ismgr_automation import wiring
-
+        if not self._remove.alive:
+            raise InputError("This estate was closed.", next_step="Open it again.")
         selection = self._selection(targets, excludes)
-        with tempfile.TemporaryDirectory(prefix="run-", dir=self.tree.root.parent, ignore_cleanup_errors=True) as work:
+        with (
+            _this_machine(),
+            tempfile.TemporaryDirectory(prefix="run-", dir=self._work, ignore_cleanup_errors=True) as work,
+        ):
             context = Context(work=Path(work), emit=self._emit, cancelled=self.cancelled)
-            yield wiring.wire(
+            yield self._wiring.wire(
                 self.documents,
                 self.tree,
                 directory=self.directory,
@@ -196,7 +241,6 @@ class Estate:
             )
 
     def _selection(self, targets: Names, excludes: Names) -> Selection:
-
         wrong: list[Diagnostic] = []
         chosen = [tuple(self._address(one, wrong) for one in names) for names in (targets, excludes)]
         if wrong:
@@ -204,13 +248,12 @@ class Estate:
         return Selection(targets=chosen[0], excludes=chosen[1])
 
     def _address(self, name: str | Address, wrong: list[Diagnostic]) -> Address:
-
         known = {
             **{f"stack/{one}": Kind.STACK for one in self.documents.stacks},
             **{f"group/{one}": Kind.GROUP for one in self.documents.groups},
         }
         text = str(name)
-        if text.startswith("host/") or text in known:
+        if text.removeprefix("host/") not in {"", text} or text in known:
             return Address.parse(text)
         summary = f"there is no {text!r}"
         expected = "stack/NAME, group/NAME or host/NAME"
@@ -229,19 +272,61 @@ def read_plan(path: Path) -> Plan:
     return read(text, str(path))
 
 
-def read_documents(folder: Path, ref: str | None, work: Path) -> tuple[Tree, Documents]:
-    """Lay out the tree below ``work`` and read its documents; raises ``EstateError`` with every mistake."""
+class _Watcher:
+    """Whoever watches cannot steer: one that raises (a closed pipe, a slip in a callback) is not called again."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+
+    def __call__(self, event: Event) -> None:
+        """Pass an event on."""
+        try:
+            self._emit(event)
+        except Exception as problem:  # noqa: BLE001  a run does not end because somebody looks away
+            self._emit = ignore
+            warnings.warn(f"a watcher failed and is not called again: {problem!r}", RuntimeWarning, stacklevel=2)
+
+
+def _real() -> Wiring:
     from ismgr_automation import wiring
 
-    tree = wiring.source(folder).checkout(ref, work / "tree")
+    return wiring
+
+
+@contextmanager
+def _this_machine() -> Iterator[None]:
+    """Errors of the operating system below us (a full disk, no permission) as an engine's failure."""
+    try:
+        yield
+    except OSError as problem:
+        raise EngineFailed(
+            f"This machine failed: {problem}.",
+            engine="this machine",
+            next_step="Make room or give permission where it says, and run the command again.",
+        ) from problem
+
+
+def _refuse_if_errored(plan: Plan) -> None:
+    if plan.errored:
+        raise EngineFailed(
+            "This plan has errors: part of the world could not be looked at.",
+            engine="plan",
+            untouched="Nothing was touched.",
+            next_step="Mend what its findings name, or leave it out with --exclude, and plan again.",
+        )
+
+
+def _read_documents(source: Source, ref: str | None, work: Path) -> tuple[Tree, Documents]:
+    """Lay out the tree below ``work`` and read its documents; raises ``EstateError`` with every mistake."""
+    tree = source.checkout(ref, work / "tree")
     documents, diagnostics = load(tree.root, tree.objects)
-    raise_errors(diagnostics)
+    _raise_errors(diagnostics)
     if documents is None:
         raise EstateError("There is no estate here.", diagnostics=diagnostics)
     return tree, documents
 
 
-def raise_errors(diagnostics: Sequence[Diagnostic]) -> None:
+def _raise_errors(diagnostics: Sequence[Diagnostic]) -> None:
     """Raise ``EstateError`` with all diagnostics when one of them is an error."""
     errors = [one for one in diagnostics if one.severity is Severity.ERROR]
     if errors:
