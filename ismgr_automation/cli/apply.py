@@ -54,6 +54,11 @@ def apply(
     """Make the world as Git asks: stacks and hosts, wave by wave, verified."""
     face: Face = ctx.obj
     if plan_file is not None:
+        if worktree or target or exclude or ref != "HEAD":
+            raise SettingsError(
+                "A plan file says itself what is read and what is covered.",
+                next_step="Leave out --ref, --worktree, --target and --exclude, or make a new plan with them.",
+            )
         report = _from_file(face, plan_file, yes=yes)
     else:
         with opened(face, ref, worktree=worktree) as estate:
@@ -83,9 +88,16 @@ def _from_file(face: Face, path: Path, *, yes: bool) -> Report | None:
     from ismgr_automation.cli.view import show_plan
 
     plan = read_plan(path)
+    if face.environment not in (None, plan.environment):
+        raise SettingsError(
+            f"The plan is for environment {plan.environment}, not {face.environment}.",
+            next_step=f"Leave out -e, or plan again with -e {face.environment}.",
+        )
+    face.environment = plan.environment
     if not face.json:
         show_plan(plan, face.console)
-    confirm(face, "Apply this plan?", yes=yes)
+    if plan.applicable:
+        confirm(face, "Apply this plan?", yes=yes)
     with opened(face, plan.beside.commit, worktree=plan.beside.worktree) as estate, progress(face):
         return estate.apply(plan)
 
@@ -96,7 +108,11 @@ def confirm(face: Face, question: str, *, yes: bool) -> None:
         return
     if face.json or not face.console.is_terminal:
         raise SettingsError("There is nobody to ask here.", next_step="Say --yes to go on without asking.")
-    typer.confirm(question, abort=True, err=True)
+    face.asking = True
+    try:
+        typer.confirm(question, abort=True, err=True)
+    finally:
+        face.asking = False
 
 
 def finish(face: Face, report: Report, junit: Path | None) -> int:

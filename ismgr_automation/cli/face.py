@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
-from ismgr_automation.core.errors import InputError, IsmgrError
+from ismgr_automation.core.errors import EngineError, InputError, IsmgrError, StalePlan
 from ismgr_automation.core.events import Emit, Event
 from ismgr_automation.core.json import JsonObject
 
+if TYPE_CHECKING:
+    from ismgr_automation.api import Wiring
+
 RESULT_FORMAT = "ismgr.result/1"
+
+
+def leave_stdout() -> None:
+    """Nobody reads our output any more (``ismgr plan | head``): what follows goes nowhere, and the work goes on."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, sys.stdout.fileno())
+    os.close(sink)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """The library would end the process here, in the middle of whatever is going on."""
+        leave_stdout()
+
+
+def _console(*, stderr: bool = False) -> Console:
+    # no emoji: ``:key:`` in a task's name is what somebody wrote
+    return _Console(stderr=stderr, soft_wrap=True, highlight=False, emoji=False)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,10 +51,16 @@ class Face:
     json: bool = False
     environment: str | None = None
     quiet: bool = False
-    console: Console = field(default_factory=lambda: Console(soft_wrap=True, highlight=False))
-    errors: Console = field(default_factory=lambda: Console(stderr=True, soft_wrap=True, highlight=False))
+    console: Console = field(default_factory=_console)
+    errors: Console = field(default_factory=lambda: _console(stderr=True))
     watch: Emit | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
+    asking: bool = False
+    """Somebody is being asked a question: Ctrl-C is the answer."""
+    wiring: Wiring | None = None
+    """What stands behind the estate's ports; None is the real world."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Events come from several threads, and a line is a line."""
 
     def emit(self, event: Event) -> None:
         """Show one event: a JSON line, or whatever the human view of the moment does with it."""
@@ -51,7 +81,7 @@ class Face:
         if self.json:
             self._line(_error_body(problem))
             return
-        self.errors.print("[bold red]error:[/]", problem.summary, markup=True, end="\n")
+        self.errors.print(f"[bold red]error:[/] {escape(problem.summary)}")
         if isinstance(problem, InputError):
             for diagnostic in problem.diagnostics:
                 self.errors.print(f"  {diagnostic}", markup=False)
@@ -63,8 +93,12 @@ class Face:
                 self.errors.print(f"  {line}", markup=False)
 
     def _line(self, body: JsonObject) -> None:
-        sys.stdout.write(json.dumps(body, sort_keys=False, separators=(",", ":")) + "\n")
-        sys.stdout.flush()
+        with self.lock:
+            try:
+                sys.stdout.write(json.dumps(body, sort_keys=False, separators=(",", ":")) + "\n")
+                sys.stdout.flush()
+            except BrokenPipeError:
+                leave_stdout()
 
 
 def _error_body(problem: IsmgrError) -> JsonObject:
@@ -77,6 +111,8 @@ def _error_body(problem: IsmgrError) -> JsonObject:
         "summary": problem.summary,
         "untouched": problem.untouched,
         "next_step": problem.next_step,
+        "detail": problem.detail if isinstance(problem, EngineError) else "",
+        "moved": list(problem.moved) if isinstance(problem, StalePlan) else [],
         "diagnostics": [
             {
                 "severity": str(one.severity),

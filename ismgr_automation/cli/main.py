@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -11,20 +12,26 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from ismgr_automation import __version__
-from ismgr_automation.cli.face import Face
-from ismgr_automation.core.errors import Cancelled, ExitCode, IsmgrError, SettingsError
+from ismgr_automation.cli.face import Face, leave_stdout
+from ismgr_automation.core.errors import Cancelled, ExitCode, InternalError, IsmgrError, SettingsError
+
+if TYPE_CHECKING:
+    from ismgr_automation.api import Wiring
 
 TOPICS = ("demo", "estate", "plan", "apply", "drift", "verify", "inventory", "destroy", "engine", "lab")
 """Modules below ``cli``; each has ``register(app)``."""
 
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """What the command line library raises for wrong arguments; only a child of it has a public name."""
+
+GLOBAL = ("-C", "--directory", "-e", "--environment", "--json", "-q", "--quiet", "--version")
+"""Options that stand before the command."""
 
 EPILOG = """Examples:
 
@@ -91,16 +98,22 @@ def _options(
 
 def main() -> None:
     """Entry point of the console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # an odd byte in a diff, or a terminal that knows ASCII only, is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
+def run(arguments: list[str], *, wiring: Wiring | None = None) -> int:
     """Run one command line and return its exit code: never raises, never exits.
 
-    The first Ctrl-C (or SIGTERM) asks the run to stop cleanly; the second one interrupts it where it is.
+    The first Ctrl-C (or SIGTERM) asks the run to stop cleanly; the second one interrupts it where it is. ``wiring`` is
+    what stands behind the estate's ports instead of the real world.
     """
-    face = Face()
-    restore = _listen(face.cancelled) if threading.current_thread() is threading.main_thread() else _nothing
+    # a slip before the options are read must be told in the format that was asked for as well
+    face = Face(wiring=wiring, json="--json" in arguments)
+    restore = _listen(face) if threading.current_thread() is threading.main_thread() else _nothing
     try:
         return _call(arguments, face)
     except IsmgrError as problem:
@@ -110,8 +123,8 @@ def run(arguments: list[str]) -> int:
         face.error(Cancelled("Interrupted.", next_step="Run `ismgr plan` to see where things stand."))
         return int(ExitCode.CANCELLED)
     except BrokenPipeError:
-        # the reader of our output went away (``ismgr plan | head``); Python would complain again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # the reader of our output went away; Python would complain again at exit
+        leave_stdout()
         return int(ExitCode.DONE)
     except Exception:  # noqa: BLE001  the last line of defence: a bug must say that it is one
         _report_bug(face)
@@ -129,6 +142,7 @@ def _call(arguments: list[str], face: Face) -> int:
     except USAGE_ERROR as problem:
         # the library would exit with 2, which means "changes found" here
         return _usage(problem, face)
+    sys.stdout.flush()
     return int(outcome) if isinstance(outcome, int) else int(ExitCode.DONE)
 
 
@@ -137,7 +151,8 @@ def _usage(problem: Any, face: Face) -> int:
     if not words:  # no command given: the help has been printed
         return int(ExitCode.INPUT)
     where = problem.ctx.command_path if problem.ctx is not None else "ismgr"
-    face.error(SettingsError(words, next_step=f"`{where} --help` shows what it takes."))
+    hint = " Global options come first: `ismgr --json plan`." if getattr(problem, "option_name", "") in GLOBAL else ""
+    face.error(SettingsError(words, next_step=f"`{where} --help` shows what it takes.{hint}"))
     return int(ExitCode.INPUT)
 
 
@@ -145,15 +160,16 @@ def _nothing() -> None:
     return None
 
 
-def _listen(cancelled: threading.Event) -> Callable[[], None]:
+def _listen(face: Face) -> Callable[[], None]:
     """Turn the first SIGINT or SIGTERM into the cancel event; gives back the way to undo it."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        if cancelled.is_set():
+        if face.cancelled.is_set() or face.asking:
             raise KeyboardInterrupt
-        cancelled.set()
+        face.cancelled.set()
         if number == signal.SIGINT:
-            sys.stderr.write("\nStopping: nothing new is started; press Ctrl-C again to leave at once.\n")
+            # not through sys.stderr: it may be in the middle of a write
+            os.write(2, b"\nStopping: nothing new is started; press Ctrl-C again to leave at once.\n")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -166,7 +182,7 @@ def _listen(cancelled: threading.Event) -> Callable[[], None]:
 
 def _report_bug(face: Face) -> None:
     face.error(
-        SettingsError(
+        InternalError(
             f"This is a bug in ismgr {__version__}: {sys.exc_info()[1]!r}.",
             untouched="What had been applied before it stays applied.",
             next_step="Please report it with the text below.",

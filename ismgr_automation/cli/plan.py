@@ -62,7 +62,9 @@ def opened(face: Face, ref: str, *, worktree: bool) -> Estate:
     from ismgr_automation.cli.progress import progress
 
     with progress(face):
-        estate = Estate.open(face.directory, ref=ref, worktree=worktree, environment=face.environment, emit=face.emit)
+        estate = Estate.open(
+            face.directory, ref=ref, worktree=worktree, environment=face.environment, emit=face.emit, wiring=face.wiring
+        )
     estate.cancelled = face.cancelled
     return estate
 
@@ -82,7 +84,9 @@ def save(composed: Plan, path: Path) -> None:
     try:
         path.write_text(write(composed), encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"The plan file {path} cannot be written: {error.strerror}.") from None
+        raise SettingsError(
+            f"The plan file {path} cannot be written: {error.strerror}.", next_step="Name another file with --out."
+        ) from None
 
 
 def body(composed: Plan) -> JsonObject:

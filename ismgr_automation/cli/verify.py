@@ -74,4 +74,6 @@ def write_junit(checks: Sequence[CheckResult], path: Path) -> None:
     try:
         path.write_text(junit(checks), encoding="utf-8")
     except OSError as error:
-        raise SettingsError(f"The file {path} cannot be written: {error.strerror}.") from None
+        raise SettingsError(
+            f"The file {path} cannot be written: {error.strerror}.", next_step="Name another file with --junit."
+        ) from None
