@@ -106,7 +106,7 @@ def ssh(
     from ismgr_automation.lab import Lab
 
     lab = Lab.find(name)
-    if not next(one.on for one in lab.status().machines if one.machine is lab.machine(machine)):
+    if not next(one.on for one in lab.status().machines if one.machine == lab.machine(machine)):
         raise Unreachable(
             f"{machine} is off.",
             engine="lab",

@@ -1,0 +1,226 @@
+"""Labs come and go: twice up is once, nothing stays after down, whatever state a lab is in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import sushy
+
+from ismgr_automation.core.errors import Cancelled, EngineFailed, SettingsError
+from ismgr_automation.core.events import Event, StepReported
+from ismgr_automation.lab import Lab, cleanup, down, folder, machines, making, networks, settings, shell
+from ismgr_automation.lab.topology import Segment
+from tests.fixtures_lab import addresses_within, answers_ssh, switch_on, system, traces, until
+
+pytestmark = pytest.mark.lab
+
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+
+
+@pytest.fixture
+def name(lab: Lab) -> Iterator[str]:
+    """The name of a second lab, beside the session's; removed after the test in any case."""
+    second = f"second-of-{lab.record.name}"
+    yield second
+    down(second)
+
+
+def ranges(lab: Lab) -> tuple[str, ...]:
+    return tuple(str(lab.topology.network(segment)).removesuffix("0/24") for segment in Segment)
+
+
+def said(events: list[Event]) -> str:
+    return "\n".join(f"{one.step}: {one.detail}" for one in events if isinstance(one, StepReported))
+
+
+def supervisor(lab: Lab) -> psutil.Process:
+    (process,) = cleanup.supervisors(lab.folder.root)
+    return process
+
+
+def test_down_leaves_nothing_and_a_second_lab_never_touches_the_first(lab: Lab, name: str):
+    first, limit = traces(lab.record.name), INOTIFY.read_text()
+    second = Lab.up(name)
+    switch_on(second, "gw1.dc1")
+    assert len(traces(name)) > 20, "the search for traces must find a running lab"
+    assert addresses_within(ranges(second))
+    assert second.folder.root.is_dir()
+
+    removed = down(name)
+
+    assert len(removed) >= len(second.topology.machines) + len(Segment) + 4
+    assert traces(name) == set()
+    assert addresses_within(ranges(second)) == set()
+    assert not second.folder.root.exists()
+    assert traces(lab.record.name) == first
+    assert INOTIFY.read_text() == limit, "the other lab still needs it"
+    assert lab.status().problems == ()
+    assert down(name) == ()
+
+
+def test_a_second_up_changes_nothing_and_says_so(lab: Lab):
+    before, process = traces(lab.record.name), supervisor(lab)
+    events: list[Event] = []
+    again = Lab.up(lab.record.name, events.append)
+    assert again == lab
+    assert "already up" in said(events)
+    assert traces(lab.record.name) == before
+    assert supervisor(lab) == process
+
+
+def test_up_repairs_a_lab_whose_supervisor_was_killed(lab: Lab):
+    switch_on(lab, "web1.dc2")
+    supervisor(lab).kill()
+    until("the kill is noticed", lambda: lab.status().problems == ("the supervisor is gone",))
+    shell.podman("kill", "--signal", "RTMIN+5", lab.topology.container(lab.machine("web1.dc2")))
+    events: list[Event] = []
+    assert Lab.up(lab.record.name, events.append) == lab
+    assert "repairing: the supervisor is gone" in said(events)
+    assert lab.status().problems == ()
+    until("a reboot that nobody saw is made good", lambda: answers_ssh(lab, "web1.dc2"))
+    system(lab, "web1.dc2").reset_system(sushy.RESET_FORCE_OFF)
+
+
+def test_down_works_after_the_supervisor_was_killed_and_its_record_lost(name: str):
+    lab = Lab.up(name)
+    supervisor(lab).kill()
+    lab.folder.record.unlink()
+    lab.folder.pid.unlink()
+    down(name)
+    assert traces(name) == set()
+    assert not lab.folder.root.exists()
+
+
+def test_what_a_reboot_of_the_host_takes_is_repaired_by_up_and_no_obstacle_to_down(name: str):
+    lab = Lab.up(name)
+    reboot_the_host(lab)
+    assert Lab.up(name) == lab
+    assert lab.status().problems == ()
+    assert answers_ssh(lab, "ns")
+    assert system(lab, "db1.dc1").power_state is sushy.PowerState.OFF
+    reboot_the_host(lab)
+    down(name)
+    assert traces(name) == set()
+
+
+def reboot_the_host(lab: Lab) -> None:
+    """Take what a reboot takes: processes, running machines (and with them bridges and addresses), filters."""
+    supervisor(lab).kill()
+    containers = [lab.topology.container(machine) for machine in lab.topology.infrastructure]
+    shell.podman("kill", *containers)
+    shell.podman("wait", *containers)
+    for family in ("bridge", "inet"):
+        shell.command("nft", "delete", "table", family, networks.table(lab.record.name))
+    assert len(lab.status().problems) == 3
+
+
+def test_a_lost_machine_is_an_error_that_says_the_way_out(name: str):
+    lab = Lab.up(name)
+    shell.podman("rm", "--force", lab.topology.container(lab.machine("db1.dc1")))
+    with pytest.raises(EngineFailed, match=r"damaged: no machine db1\.dc1.*ismgr lab down --name"):
+        Lab.up(name)
+
+
+STEPS = ["_make_keys", "_make_networks", "_switch_on"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_up_that_fails_half_way_takes_away_what_it_began(name: str, monkeypatch, step):
+    real = getattr(making, step)
+
+    def then_fail(*arguments: object) -> None:
+        real(*arguments)
+        raise EngineFailed("ordered by a test", engine="lab")
+
+    monkeypatch.setattr(making, step, then_fail)
+    with pytest.raises(EngineFailed, match="ordered by a test"):
+        Lab.up(name)
+    assert traces(name) == set()
+    assert not folder.folder_of(name).root.exists()
+
+
+@pytest.mark.parametrize("word", ["made new ones", "off until"])
+def test_a_cancelled_up_takes_away_what_it_began(name: str, word):
+    cancelled = threading.Event()
+
+    def cancel(event: Event) -> None:
+        if isinstance(event, StepReported) and word in event.detail:
+            cancelled.set()
+
+    with pytest.raises(Cancelled, match="was stopped"):
+        Lab.up(name, cancel, cancelled)
+    assert traces(name) == set()
+    assert not folder.folder_of(name).root.exists()
+
+
+def test_an_up_that_was_killed_is_made_good_by_the_next_one(name: str, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "take_away", lambda *_: ())
+        patch.setattr(making, "_switch_on", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            Lab.up(name)
+    assert Lab.find(name).status().problems[0] == "`ismgr lab up` did not finish"
+    lab = Lab.up(name)
+    assert lab.status().problems == ()
+
+
+def interrupt(*_arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_limits_are_raised_once_and_put_back_with_the_last_lab(tmp_path, monkeypatch):
+    limit = tmp_path / "limit"
+    limit.write_text("128\n")
+    monkeypatch.setattr(settings, "_path", lambda _name: limit)
+    monkeypatch.setattr(settings, "_RECORD", tmp_path / "run/settings.json")
+    labs = {"demo": 0}
+    monkeypatch.setattr(networks, "indexes", lambda: labs)
+    assert settings.raise_limits() == ("fs.inotify.max_user_instances",)
+    assert settings.raise_limits() == ()
+    labs["tests"] = 1
+    assert settings.restore(without="demo") == ()
+    assert limit.read_text() == "4096"
+    del labs["demo"]
+    assert settings.restore(without="tests") == ("setting fs.inotify.max_user_instances",)
+    assert limit.read_text() == "128"
+    assert settings.restore(without="tests") == ()
+
+
+def test_a_limit_that_somebody_else_has_set_since_is_left_alone(tmp_path, monkeypatch):
+    limit = tmp_path / "limit"
+    limit.write_text("128\n")
+    monkeypatch.setattr(settings, "_path", lambda _name: limit)
+    monkeypatch.setattr(settings, "_RECORD", tmp_path / "run/settings.json")
+    monkeypatch.setattr(networks, "indexes", dict)
+    settings.raise_limits()
+    limit.write_text("9999\n")
+    assert settings.restore(without="demo") == ()
+    assert limit.read_text() == "9999\n"
+
+
+def test_a_lab_that_is_not_there_is_an_error_that_says_how_to_make_it(lab: Lab):
+    with pytest.raises(SettingsError, match=r"no lab nowhere.*ismgr lab up --name nowhere"):
+        Lab.find("nowhere")
+
+
+def test_the_supervisor_survives_whoever_started_it_and_holds_no_terminal(lab: Lab):
+    process = supervisor(lab)
+    assert process.ppid() != psutil.Process().pid
+    assert process.terminal() is None
+    assert process.cwd() == "/"
+
+
+def test_nobody_else_reads_a_labs_folder(lab: Lab):
+    for path in (lab.folder.root, lab.folder.root / "bmc"):
+        assert path.stat().st_mode & 0o077 == 0
+    keys = [path for path in lab.folder.root.rglob("*") if path.is_file()]
+    assert len(keys) > 30
+    assert [path for path in keys if path.stat().st_mode & 0o077] == []
+
+
+def test_states_are_those_of_one_lab_only(lab: Lab):
+    assert set(machines.states(lab.record.name)) == {lab.topology.container(one) for one in lab.topology.machines}
