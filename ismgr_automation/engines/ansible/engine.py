@@ -289,9 +289,8 @@ class _Run:
                 collector.play_stopped()
             case "stats":
                 found = message["failures"]
-                collector.failures = (
-                    {str(host): int(str(count)) for host, count in found.items()} if isinstance(found, Mapping) else {}
-                )
+                counted = found if isinstance(found, Mapping) else {}
+                collector.ended({str(host): int(str(count)) for host, count in counted.items()})
             case "task":
                 result = collector.task_ended(TaskEvent.read(message))
                 self.context.emit(

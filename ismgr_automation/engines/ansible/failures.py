@@ -45,7 +45,7 @@ _WORDS_OF_INPUT = re.compile(
     r"is not a valid attribute|[Ss]yntax [Ee]rror|YAML parsing failed|vault secrets|couldn't resolve module|"
     r"Failed to parse|variables? file|Attempting to decrypt|Decryption failed"
 )
-_ERROR = re.compile(r"^(?:\[ERROR\]|ERROR!|fatal):?\s*(?P<words>.*)$", re.MULTILINE)
+_ERROR = re.compile(r"^(?:\[ERROR\]|ERROR!|fatal):?\s*(?P<words>.*)$")
 
 
 def failure(code: int, said: str, *, subject: str, root: Path) -> IsmgrError:
@@ -78,10 +78,15 @@ def _failed(code: int, words: str, said: str, subject: str) -> EngineError:
 
 
 def _sentence(said: str) -> str:
-    """Ansible's own error as one line, or the last line that it printed."""
-    found = _ERROR.findall(said)
+    """Ansible's own error as one line (with the line after it, which often names the file), or the last line."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return (found[0].strip() if found and found[0].strip() else (lines or ["it printed nothing"])[-1])[:500]
+    for number, line in enumerate(lines):
+        found = _ERROR.match(line)
+        if found:
+            after = lines[number + 1 : number + 2]
+            more = "" if not after or after[0].startswith(("Origin:", "[", "Traceback")) else f" {after[0]}"
+            return (found["words"] + more).strip()[:500]
+    return (lines or ["it printed nothing"])[-1][:500]
 
 
 def _place(said: str, root: Path) -> Position | None:

@@ -40,6 +40,8 @@ class TaskEvent:
     uses: frozenset[str]
     sets: frozenset[str]
     conditional: bool
+    fatal: bool
+    """``any_errors_fatal``: when this fails on one host, the play ends on all."""
     notifies: tuple[str, ...]
 
     @classmethod
@@ -63,6 +65,7 @@ class TaskEvent:
             uses=frozenset(_words(message["uses"])),
             sets=frozenset(_words(message["sets"])),
             conditional=bool(message["conditional"]),
+            fatal=bool(message["fatal"]),
             notifies=_words(message["notifies"]),
         )
 
@@ -99,10 +102,14 @@ class Collector:
     cut_short: set[str] = field(default_factory=set)
     """Hosts whose play was stopped because of others."""
     stopped: bool = False
+    fatal: list[tuple[str, frozenset[str]]] = field(default_factory=list)
+    """Hosts that a whole play depended on and that failed, with all hosts of that play (known when it is over)."""
+    _fatal_now: set[str] = field(default_factory=set)
     stories: dict[str, _Story] = field(default_factory=dict)
 
     def play_started(self) -> None:
         """A play, or the next batch of one."""
+        self._close_play()
         for story in self.stories.values():
             story.in_this_play = False
 
@@ -114,7 +121,25 @@ class Collector:
     def play_stopped(self) -> None:
         """Ansible gave the play up: none of its hosts goes on."""
         self.stopped = True
-        self.cut_short |= {host for host, story in self.stories.items() if story.in_this_play}
+        self.cut_short |= self._in_this_play()
+
+    def ended(self, failures: Mapping[str, int]) -> None:
+        """The end, with Ansible's own count of failed tasks by host."""
+        self._close_play()
+        self.failures = failures
+        for host, mates in self.fatal:
+            # a failure that a block rescued ended nothing
+            if failures.get(host) or host in self.unreachable:
+                self.stopped = True
+                self.cut_short |= mates
+
+    def _close_play(self) -> None:
+        mates = self._in_this_play()
+        self.fatal += [(host, mates) for host in sorted(self._fatal_now)]
+        self._fatal_now = set()
+
+    def _in_this_play(self) -> frozenset[str]:
+        return frozenset(host for host, story in self.stories.items() if story.in_this_play)
 
     def task_ended(self, event: TaskEvent) -> TaskResult:
         """Judge one event; returns its result, also when that is not kept (it was OK)."""
@@ -128,6 +153,8 @@ class Collector:
                 self.unreachable[event.host] = Reachability(
                     host=event.host, reach=reach, detail=one_line(event.message)
                 )
+        if event.fatal and not event.ignored and status in {Status.FAILED, Status.UNREACHABLE}:
+            self._fatal_now.add(event.host)
         reason = self._doubt(event, status, story) if self.looking else ""
         if event.ignored:
             status = Status.CHANGED if event.changed else Status.OK
@@ -197,7 +224,11 @@ def _why(event: TaskEvent, status: Status, story: _Story) -> str:
     hidden_skip = event.hidden and event.conditional and event.action not in _NEVER_IN_CHECK_MODE
     if event.left_out and event.looks and not hidden_skip:
         said = next((one for one in event.left_out if "check mode" in one), "")
-        return said if "support check mode" in said else f"{event.action} does not run in check mode"
+        return (
+            f"{event.action} does not support check mode"
+            if "support check mode" in said
+            else f"{event.action} does not run in check mode"
+        )
     if doubtful:
         return f"depends on {doubtful[0]} of {story.doubtful[doubtful[0]]!r}, which check mode could not know"
     if status is Status.FAILED and story.would_change:

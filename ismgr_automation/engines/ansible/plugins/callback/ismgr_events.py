@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase  # type: ignore[import-untyped]
@@ -23,7 +23,9 @@ description:
 LARGEST_TEXT = 1024 * 1024
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SETS_FACTS = ("set_fact", "ansible.builtin.set_fact", "ansible.legacy.set_fact")
-_READ = ("when", "loop", "until", "changed_when", "failed_when", "environment", "vars", "delegate_to")
+_NOT_READ = ("name", "register", "notify", "tags", "listen")
+_EXPRESSIONS = ("when", "until", "changed_when", "failed_when", "loop", "with_items", "that", "var")
+_TEMPLATE = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
 
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]
@@ -100,7 +102,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         key = str(task._uuid)  # noqa: SLF001  Ansible offers no other
         known = self._about.get(key)
         if known is None:
-            raw = [task.args, *(getattr(task, name, None) for name in _READ)]
+            # as it is written: what Ansible holds by now is templated, for one host
+            written = task.get_ds() or {}
+            raw = {key: value for key, value in written.items() if key not in _NOT_READ}
             sets = [task.register] if task.register else []
             if task.action in _SETS_FACTS:
                 sets += [str(name) for name in task.args if name != "cacheable"]
@@ -109,7 +113,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 "role": task._role.get_name() if task._role else "",  # noqa: SLF001
                 "path": str(task.get_path() or ""),
                 "looks": bool(task.check_mode),
-                "uses": sorted(set(_WORD.findall(_text(raw)))),
+                "uses": sorted(set(_WORD.findall(" ".join([*_templates(raw), *map(str, task.when or [])])))),
+                "fatal": bool(task.any_errors_fatal),
                 "sets": sets,
                 "conditional": bool(task.when),
                 "notifies": [str(one) for one in task.notify or []],
@@ -128,13 +133,16 @@ def _name(task: Any, templated: str = "") -> str:
     return templated or str(task.name or task.action)
 
 
-def _text(value: object) -> str:
-    """All text below a value of a playbook, templates as they are written."""
-    if isinstance(value, dict):
-        return " ".join(_text(one) for one in value.values())
-    if isinstance(value, list | tuple):
-        return " ".join(_text(one) for one in value)
-    return str(value) if isinstance(value, str) else ""
+def _templates(value: object, expression: bool = False) -> Iterator[str]:
+    """What is evaluated below a value of a playbook: templates, and all of a key that is an expression by itself."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _templates(one, expression or key in _EXPRESSIONS)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _templates(one, expression)
+    elif isinstance(value, str):
+        yield from [value] if expression else _TEMPLATE.findall(value)
 
 
 def _left_out(body: Mapping[str, Any], status: str, item: bool) -> bool:
