@@ -208,7 +208,8 @@ class _Repository:
         path = _sound(name).removeprefix(self.prefix)
         if kind == "commit" or mode == _MODULE:
             raise _submodule(path)
-        return _Item(mode, blob, path, int(size))
+        # a blob that is not there has no size; reading it says so
+        return _Item(mode, blob, path, int(size) if size.isdecimal() else 0)
 
     def blobs(self, items: Iterable[_Item]) -> Iterator[tuple[_Item, bytes]]:
         """Contents, read with as few processes and as little memory as will do."""

@@ -1,0 +1,168 @@
+"""Every way in which a model can refuse a value has a sentence of ours."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from pydantic_core import core_schema
+
+from ismgr_automation.core.json import Json
+from ismgr_automation.estate.documents import KINDS, OWN_WORDS, PATTERNS
+from ismgr_automation.estate.marks import parse
+from ismgr_automation.estate.sentences import LIMITS, TYPES, kind_of, translate
+
+SAID = {
+    *TYPES,
+    *LIMITS,
+    *("missing", "extra_forbidden", "enum", "literal_error", "union_tag_invalid", "union_tag_not_found"),
+    *("string_pattern_mismatch", OWN_WORDS),
+}
+
+
+def _schemas(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        if "type" in node:
+            yield node
+        for value in node.values():
+            yield from _schemas(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _schemas(value)
+
+
+def _nodes() -> list[dict[str, Any]]:
+    return [node for model in KINDS.values() for node in _schemas(model.__pydantic_core_schema__)]
+
+
+def test_every_pattern_of_the_models_has_words():
+    used = {node["pattern"] for node in _nodes() if isinstance(node.get("pattern"), str)}
+    assert used == set(PATTERNS)
+
+
+def test_every_limit_of_the_models_has_words():
+    raises = {"ge": "greater_than_equal", "gt": "greater_than", "le": "less_than_equal", "lt": "less_than"}
+    for node in _nodes():
+        for key, error in raises.items():
+            assert key not in node or error in LIMITS
+
+
+def test_every_row_names_an_error_that_exists():
+    known = set(typing.get_args(core_schema.ErrorType))
+    assert SAID - {OWN_WORDS} <= known
+
+
+def _mutations(value: Json, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Json]]:
+    for other in (None, True, 0, -1, 1.5, 10**9, "", "A b", "x" * 100, [], {}, ["x"], {"x": 1}):
+        yield path, other
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _mutations(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _mutations(item, (*path, index))
+
+
+def _changed(value: Any, path: tuple[str | int, ...], other: Json) -> Any:
+    if not path:
+        return other
+    if isinstance(value, dict):
+        return {key: _changed(item, path[1:], other) if key == path[0] else item for key, item in value.items()}
+    return [_changed(item, path[1:], other) if index == path[0] else item for index, item in enumerate(value)]
+
+
+FULL: dict[str, Any] = {
+    "Estate": {
+        "kind": "Estate",
+        "name": "x",
+        "owner": "ops",
+        "environments": {"production": {"passphrase": {"secret": "env:X"}}},
+        "secrets": {"file": {"kind": "file", "root": "x"}, "e": {"kind": "environment", "prefix": "P_"}},
+        "ssh": {"port": 22, "connect_timeout": "5s", "known_hosts": "x"},
+        "ansible": {"forks": 5, "roles_path": ["x"]},
+        "inventories": ["x"],
+    },
+    "Team": {"kind": "Team", "name": "x", "members": [{"name": "A", "roles": ["author"], "ssh_keys": ["ssh-rsa x"]}]},
+    "Site": {
+        "kind": "Site",
+        "name": "x",
+        "time_zone": "UTC",
+        "networks": [{"name": "lan", "cidr": "10.0.0.0/8"}],
+        "machines": [
+            {
+                "name": "m",
+                "address": "x",
+                "bmc": {"address": "https://x", "username": "u", "password": {"secret": "env:X"}},
+                "labels": {"a": "b"},
+                "warranty": {"until": "2030-01-01"},
+                "position": 3,
+            }
+        ],
+    },
+    "Stack": {
+        "kind": "Stack",
+        "name": "x",
+        "program": "p",
+        "config": {"a": {"secret": "env:X"}, "b": {"output": "s.o"}, "c": {"site": "x"}, "d": 1},
+        "outputs": {"o": {"type": "hosts", "secret": False}},
+        "needs": ["a"],
+    },
+    "HostGroup": {
+        "kind": "HostGroup",
+        "name": "x",
+        "selector": "true",
+        "playbook": "p",
+        "variables": {"a": {"secret": "env:X"}},
+        "waves": [1, "50%"],
+        "quorum": True,
+        "become": None,
+    },
+    "Service": {
+        "kind": "Service",
+        "name": "x",
+        "owner": "o",
+        "tier": 1,
+        "objectives": {"availability": 99.9, "rto": "1h"},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_wrong_value_at_every_place_is_said_in_our_words(kind):
+    import json
+
+    assert KINDS[kind].model_validate_json(json.dumps(FULL[kind]), strict=True)
+    wrong = 0
+    for path, other in _mutations(FULL[kind]):
+        if not path:
+            continue
+        text = json.dumps(_changed(FULL[kind], path, other))
+        try:
+            KINDS[kind].model_validate_json(text, strict=True)
+        except ValidationError as problem:
+            errors = problem.errors(include_url=False)
+            assert {one["type"] for one in errors} <= SAID
+            (marked,), _ = parse("f", text.encode())
+            for one in translate(kind, KINDS[kind], marked, errors):
+                wrong += 1
+                assert "cannot be used as it is" not in one.summary
+                assert one.position is not None
+    assert wrong > 20
+
+
+@given(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.lists(st.none())
+    | st.dictionaries(st.text(), st.none())
+)
+def test_every_json_value_has_a_kind_in_words(value):
+    assert kind_of(value)
