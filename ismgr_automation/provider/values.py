@@ -39,7 +39,7 @@ def plain(value: PropertyValue) -> Plain:
             return int(inner) if float(inner).is_integer() else float(inner)
         case Mapping():
             return {name: plain(item) for name, item in inner.items()}
-        case list():
+        case list() | tuple():
             return [plain(item) for item in inner]
         case _:
             raise ValueError(f"a property cannot be of type {type(inner).__name__}")
