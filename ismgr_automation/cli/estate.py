@@ -73,7 +73,9 @@ def init(
             (folder / path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise SettingsError(
-            f"Cannot write {error.filename}: {error.strerror}.", untouched="Files written before stay."
+            f"Cannot write {error.filename}: {error.strerror}.",
+            untouched="Files written before stay.",
+            next_step="Name a folder that you may write to.",
         ) from None
     made = start(folder)
     shown = os.path.relpath(folder)
@@ -131,7 +133,9 @@ def schema(
             path.write_text(schemas.text(one), encoding="utf-8")
             written.append(str(path))
     except OSError as error:
-        raise SettingsError(f"Cannot write {error.filename}: {error.strerror}.") from None
+        raise SettingsError(
+            f"Cannot write {error.filename}: {error.strerror}.", next_step="Name a folder that you may write to."
+        ) from None
     face.result({"type": "schema", "files": written}, lambda console: _editors(console, written, write))
 
 

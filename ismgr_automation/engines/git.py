@@ -73,7 +73,11 @@ def start(directory: Path) -> bool:
             library.Repo.init(directory, initial_branch="main").close()
         except (library.GitCommandError, OSError) as problem:
             raise EngineFailed(
-                f"git init failed in {directory}.", engine=ENGINE, subject=str(directory), detail=str(problem)
+                f"git init failed in {directory}.",
+                engine=ENGINE,
+                subject=str(directory),
+                detail=str(problem),
+                next_step="Run it by hand.",
             ) from None
         return True
     return False
@@ -105,7 +109,10 @@ class _Repository:
         except library.NoSuchPathError:
             raise InputError(f"There is no folder {directory}.", next_step="Name another folder with -C.") from None
         except PermissionError as problem:
-            raise InputError(f"The repository around {directory} cannot be read: {problem.strerror}.") from None
+            raise InputError(
+                f"The repository around {directory} cannot be read: {problem.strerror}.",
+                next_step="Mend its permissions.",
+            ) from None
         inside = folder.relative_to(top).as_posix() if folder != top else ""
         return cls(top, inside + "/" if inside else "", deadline, bare=False)
 
@@ -145,12 +152,14 @@ class _Repository:
                 engine=ENGINE,
                 subject=str(self.top),
                 untouched="Nothing was touched.",
+                next_step="Is the repository on a slow or lost network drive? Try again.",
             )
         return EngineFailed(
             f"git {verb} failed in {self.top}.",
             engine=ENGINE,
             subject=str(self.top),
             untouched="Nothing was touched.",
+            next_step="`git fsck` says whether the repository is sound.",
             detail=said,
         )
 

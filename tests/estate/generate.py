@@ -31,12 +31,12 @@ machines:
     address: 10.%(a)d.%(b)d.10
     addresses: {lan: 10.%(a)d.%(b)d.10}
     labels: {role: web}
-    bmc: {address: "https://10.%(a)d.%(b)d.110", username: admin, password: {secret: "file:bmc/web1.site-%(n)d"}}
+    bmc: {address: "https://bmc.example.org/web1.site-%(n)d", username: admin, password: {secret: "file:bmc/web1.site-%(n)d"}}
   - name: db1
     address: 10.%(a)d.%(b)d.20
     addresses: {lan: 10.%(a)d.%(b)d.20}
     labels: {role: db}
-    bmc: {address: "https://10.%(a)d.%(b)d.120", username: admin, password: {secret: "file:bmc/db1.site-%(n)d"}}
+    bmc: {address: "https://bmc.example.org/db1.site-%(n)d", username: admin, password: {secret: "file:bmc/db1.site-%(n)d"}}
 """
 
 STACK = """\
@@ -72,7 +72,7 @@ kind: Service
 name: service-%(n)d
 owner: operations
 tier: 2
-endpoint: https://service-%(n)d.example.org/
+endpoint: https://example.org/service-%(n)d
 groups: [webs-%(n)d]
 objectives: {availability: 99.9, rto: 15m, rpo: 1m}
 """
@@ -80,7 +80,7 @@ objectives: {availability: 99.9, rto: 15m, rpo: 1m}
 CONTENT = {
     "stacks/servers/Pulumi.yaml": "name: servers\nruntime: python\n",
     "playbooks/web.yml": "- hosts: all\n",
-    "verify/test_web.py": "def test_it(host): ...\n",
+    "verify/test_web.py": "def test_it_runs(host):\n    assert host.service('web').is_running\n",
 }
 
 

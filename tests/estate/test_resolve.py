@@ -78,5 +78,5 @@ def test_ssh_settings_become_a_way_to_log_in():
 @pytest.mark.parametrize(
     ("text", "seconds"), [("250ms", 0.25), ("30s", 30), ("15m", 900), ("4h", 14400), ("2d", 172800)]
 )
-def test_durations(text, seconds):
+def test_a_duration_is_a_number_and_a_unit(text, seconds):
     assert duration(text).total_seconds() == seconds

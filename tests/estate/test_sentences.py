@@ -97,7 +97,7 @@ FULL: dict[str, Any] = {
             {
                 "name": "m",
                 "address": "x",
-                "bmc": {"address": "https://x", "username": "u", "password": {"secret": "env:X"}},
+                "bmc": {"address": "https://x.example.org", "username": "u", "password": {"secret": "env:X"}},
                 "labels": {"a": "b"},
                 "warranty": {"until": "2030-01-01"},
                 "position": 3,

@@ -138,6 +138,7 @@ class _Run:
                 engine=ENGINE,
                 subject=names,
                 untouched="Verification changes nothing.",
+                next_step="The words of pytest are above; run the suite alone with `ismgr verify -t group/NAME`.",
                 detail=self.redactor.clean((finished.stderr or finished.stdout)[-4000:]),
             )
         share.stopped = "the suite ended before this check was made"

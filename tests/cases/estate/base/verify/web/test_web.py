@@ -1,1 +1,2 @@
-def test_it(host): ...
+def test_the_web_server_runs(host):
+    assert host.service("web").is_running
