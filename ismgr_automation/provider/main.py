@@ -28,7 +28,6 @@ def main() -> None:
         sys.stderr.write("pulumi-resource-ismgr is started by Pulumi: put it on PATH and run pulumi.\n")
         sys.exit(1)
     logging.getLogger("sushy").addHandler(logging.NullHandler())  # its warnings repeat our errors, less clearly
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the engine decides: it sends Cancel and ends us
     asyncio.run(_serve(arguments[0], parent))
 
 
@@ -52,21 +51,23 @@ async def _serve(engine_address: str, parent: int) -> None:
     await server.start()
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
-    await _end_of(parent)
+    await _asked_to_end(parent)
     await provider.cancel()
     await server.stop(GRACE_SECONDS)
     os._exit(0)  # a thread may still hang in a connection to a BMC; nobody is left who could use its answer
 
 
-async def _end_of(parent: int) -> None:
-    """Returns when the process that started us is gone. Pulumi ends its plugins itself; a killed one cannot."""
-    try:
-        handle = os.pidfd_open(parent)
-    except ProcessLookupError:
-        return
+async def _asked_to_end(parent: int) -> None:
+    """Returns at SIGINT or SIGTERM, with which Pulumi ends its plugins, or when the process that started us is gone: an
+    engine that is killed ends nobody."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_reader(handle, ended.set)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    try:
+        loop.add_reader(os.pidfd_open(parent), ended.set)
+    except ProcessLookupError:
+        return
     if os.getppid() != parent:  # it went before we could watch it, and its number may be another's now
         return
     await ended.wait()
