@@ -1,0 +1,265 @@
+"""A whole site in memory: documents of a small estate, the world that they describe, and verbs over both. No process is
+started; only the estate's files are laid out, below the folder that a test gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ismgr_automation.api import Estate
+from ismgr_automation.converge.apply import apply
+from ismgr_automation.converge.destroy import destroy, plan_destroy
+from ismgr_automation.converge.plan import plan
+from ismgr_automation.converge.report import Report
+from ismgr_automation.converge.scope import Engines, Scope, Selection
+from ismgr_automation.core.address import Address
+from ismgr_automation.core.errors import SettingsError
+from ismgr_automation.core.events import Event
+from ismgr_automation.core.json import Json
+from ismgr_automation.estate.load import load
+from ismgr_automation.estate.model import Estate as Documents
+from ismgr_automation.planning.plan import Plan
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.hosts import Host, Ssh
+from ismgr_automation.ports.memory import (
+    UNKNOWN,
+    Desired,
+    MemoryContent,
+    MemoryLedger,
+    MemoryPlaybookEngine,
+    MemoryProber,
+    MemorySource,
+    MemoryStackEngine,
+    MemoryVerifier,
+    MemoryWorld,
+    Task,
+)
+from ismgr_automation.ports.source import Source, Tree
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+FILES: Mapping[str, str] = {
+    "estate.yaml": """\
+kind: Estate
+name: two-sites
+owner: platform
+environments: {lab: {}, other: {}}
+default_environment: lab
+ssh: {user: debian, become: true, boot_timeout: 2s}
+""",
+    "team.yaml": "kind: Team\nname: platform\n",
+    "stacks.yaml": """\
+kind: Stack
+name: dc1-servers
+program: stacks/servers
+hosts: hosts
+outputs: {hosts: {type: hosts}, edge: {type: string}}
+---
+kind: Stack
+name: dc2-servers
+program: stacks/servers
+hosts: hosts
+outputs: {hosts: {type: hosts}}
+---
+kind: Stack
+name: names
+program: stacks/names
+config: {to: {output: dc1-servers.edge}}
+needs: [group/edges]
+outputs: {url: {type: string}}
+""",
+    "groups.yaml": """\
+kind: HostGroup
+name: databases
+selector: host.labels.role == "db"
+playbook: playbooks/database.yml
+waves: [1, "100%"]
+verify: [verify/database]
+---
+kind: HostGroup
+name: webs
+selector: host.labels.role == "web"
+playbook: playbooks/web.yml
+needs: [group/databases]
+variables: {password: {secret: "env:APP"}}
+verify: [verify/web]
+---
+kind: HostGroup
+name: edges
+selector: host.labels.role == "edge"
+playbook: playbooks/edge.yml
+needs: [group/webs]
+""",
+    "stacks/servers/Pulumi.yaml": "name: servers\nruntime: python\n",
+    "stacks/servers/__main__.py": "",
+    "stacks/names/Pulumi.yaml": "name: names\nruntime: python\n",
+    "stacks/names/__main__.py": "",
+    "playbooks/database.yml": "[]\n",
+    "playbooks/web.yml": "[]\n",
+    "playbooks/edge.yml": "[]\n",
+    "verify/database/test_database.py": "",
+    "verify/web/test_web.py": "",
+}
+
+SERVERS: Mapping[str, tuple[str, ...]] = {
+    "dc1-servers": ("db1.dc1", "edge1.dc1", "web1.dc1"),
+    "dc2-servers": ("db1.dc2", "web1.dc2"),
+}
+
+
+def host_entry(name: str, **more: Json) -> dict[str, Json]:
+    """One entry of a ``hosts`` output."""
+    role = name.partition(".")[0].rstrip("0123456789")
+    number = 10 + sum(map(ord, name)) % 200
+    return {
+        "name": name,
+        "address": f"192.0.2.{number}",
+        "labels": {"role": role, "site": name.rpartition(".")[2]},
+        "host_keys": ["ssh-ed25519 AAAA"],
+        **more,
+    }
+
+
+def servers(*names: str, entries: int | None = None) -> Desired:
+    """Machines that are on, and the hosts that they are; ``entries`` is how many the output names."""
+    return Desired(
+        resources={name: {"power": "on"} for name in names},
+        outputs={"hosts": [host_entry(name) for name in names[:entries]], "edge": "192.0.2.20"},
+    )
+
+
+def names_program(config: Mapping[str, Json], made: bool) -> Desired:
+    """A record of a name; its URL is known once it is made."""
+    return Desired(
+        resources={"www": {"to": config["to"]}}, outputs={"url": f"http://{config['to']}/" if made else UNKNOWN}
+    )
+
+
+def site() -> MemoryWorld:
+    """The world of the estate above, all machines off and nothing made."""
+    world = MemoryWorld()
+    for stack, machines in SERVERS.items():
+        world.programs[stack] = lambda _config, _made, machines=machines: servers(*machines)
+    world.programs["names"] = names_program
+    world.playbooks["database.yml"] = (Task(name="install", value="17"), Task(name="tune", value="fast"))
+    world.playbooks["web.yml"] = (
+        Task(name="install", value="1"),
+        Task(name="hook", value="ran", unpredictable="command"),
+    )
+    world.playbooks["edge.yml"] = (Task(name="install", value="3"),)
+    return world
+
+
+@dataclass(slots=True, kw_only=True)
+class Rehearsal:
+    """One estate, its world, and what is kept between runs. It is a ``Wiring`` of the front door as well."""
+
+    folder: Path
+    world: MemoryWorld = field(default_factory=site)
+    files: dict[str, str] = field(default_factory=lambda: dict(FILES))
+    events: list[Event] = field(default_factory=list)
+    ledgers: dict[str, MemoryLedger] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    count: int = 0
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Change a document."""
+        assert old in self.files[path]
+        self.files[path] = self.files[path].replace(old, new)
+
+    def scope(self, *, targets: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Scope:
+        """A fresh reading of the documents, with engines over the same world."""
+        self.count += 1
+        tree = self.source(self.folder).checkout("HEAD", self.folder / f"tree-{self.count}")
+        documents, diagnostics = load(tree.root, tree.objects)
+        assert documents is not None, "\n".join(map(str, diagnostics))
+        selection = Selection(targets=tuple(map(Address.parse, targets)), excludes=tuple(map(Address.parse, excludes)))
+        context = Context(work=self.folder, emit=self.events.append)
+        return self.wire(documents, tree, directory=self.folder, environment=None, context=context, selection=selection)
+
+    def source(self, directory: Path) -> Source:  # noqa: ARG002  one estate, wherever
+        """The documents as they stand now."""
+        return MemorySource(self.files)
+
+    def wire(
+        self,
+        estate: Documents,
+        tree: Tree,
+        *,
+        directory: Path,  # noqa: ARG002  nothing is kept on disk
+        environment: str | None,
+        context: Context,
+        selection: Selection,
+    ) -> Scope:
+        """Doubles behind every port."""
+        name = environment or "lab"
+        if name not in estate.document.environments:
+            raise SettingsError(f"There is no environment {name}.", next_step="Choose another.")
+        return Scope(
+            estate=estate,
+            tree=tree,
+            environment_name=name,
+            environment=estate.document.environments[name],
+            state="memory://",
+            ssh=Ssh(),
+            secret_backends={},
+            engines=Engines(
+                stacks=MemoryStackEngine(self.world),
+                playbooks=MemoryPlaybookEngine(self.world),
+                prober=MemoryProber(self.world),
+                verifier=MemoryVerifier(self.world),
+                ledger=self.ledgers.setdefault(name, MemoryLedger(self.world)),
+                content=MemoryContent(tree.root, self.versions),
+            ),
+            context=context,
+            selection=selection,
+            workers=2,
+        )
+
+    def plan(self, *, targets: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Plan:
+        """Plan it."""
+        return plan(self.scope(targets=targets, excludes=excludes), NOON)
+
+    def apply(self, planned: Plan | None = None, *, scope: Scope | None = None) -> Report:
+        """Apply a plan, or a new one of everything."""
+        return apply(planned or self.plan(), scope or self.scope())
+
+    def settle(self) -> None:
+        """Bring everything up, and forget how."""
+        report = self.apply()
+        assert report.ok, report
+        self.world.calls.clear()
+        self.world.limits.clear()
+        self.events.clear()
+
+    def plan_destroy(self, *, targets: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Plan:
+        """Plan to take it away."""
+        return plan_destroy(self.scope(targets=targets, excludes=excludes), NOON)
+
+    def destroy(self, planned: Plan | None = None) -> Report:
+        """Take it away."""
+        return destroy(planned or self.plan_destroy(), self.scope())
+
+    def open(self) -> Estate:
+        """The same estate through the front door."""
+        return Estate.open(self.folder, wiring=self, emit=self.events.append)
+
+    def state_of(self, name: str) -> str:
+        """Digest of a stack's state, as the engine tells it."""
+        engine = MemoryStackEngine(self.world)
+        scope = self.scope()
+        from ismgr_automation.converge.requests import stack_request
+
+        return engine.state(stack_request(scope, name)).state_digest
+
+
+def inventory_host(name: str, role: str) -> Host:
+    """A host that no stack made."""
+    return Host(name=name, address="192.0.2.9", origin="", labels={"role": role})
+
+
+def without(planned: Plan) -> Plan:
+    """A plan without what stands beside its digest that changes with time."""
+    return replace(planned, beside=replace(planned.beside, created_at=NOON))
