@@ -4,7 +4,6 @@ whose every dependency is pinned by hash beside this file. One builder at a time
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import importlib.resources
 import os
@@ -78,7 +77,7 @@ def install(
     if not force:
         with contextlib.suppress(EngineMissing):
             return find(where)
-    with _full_disk_is_an_engine_error(where), _alone(where, emit, cancelled):
+    with _a_bad_disk_is_an_engine_error(where), _alone(where, emit, cancelled):
         # another builder may have been faster
         if force or not where.cached.exists() or ask_version(where.cached) is None:
             _get(where, emit, cancelled)
@@ -257,12 +256,10 @@ def _alone(where: Settings, emit: Emit, cancelled: Flag) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _full_disk_is_an_engine_error(where: Settings) -> Iterator[None]:
+def _a_bad_disk_is_an_engine_error(where: Settings) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        if problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
         raise EngineFailed(
             f"The engine's cache {where.cache} cannot be written: {problem.strerror}.",
             engine="pulumi",
