@@ -1,9 +1,13 @@
 """What must hold on a host after the role dns. It looks, and changes nothing."""
 
+import itertools
+
 
 def listens(ismgr_vars, ismgr_host):
-    addresses = ismgr_vars.get("dns_addresses") or [ismgr_host.variables["addresses"][ismgr_host.site]]
-    return addresses[0]
+    """Every address that it must answer at."""
+    known = ismgr_host.variables["addresses"]
+    stated = ismgr_vars.get("dns_addresses") or [known[ismgr_host.site]]
+    return [*stated, *(known[network] for network in ismgr_vars.get("dns_networks", []))]
 
 
 def test_it_runs_and_comes_back_after_a_reboot(host):
@@ -12,8 +16,8 @@ def test_it_runs_and_comes_back_after_a_reboot(host):
 
 
 def test_it_answers_for_its_zones_like_their_primary(host, ismgr_vars, ismgr_host):
-    here = listens(ismgr_vars, ismgr_host)
-    for zone in ismgr_vars["dns_zones"]:
+    zones = ismgr_vars["dns_zones"]
+    for zone, here in itertools.product(zones, listens(ismgr_vars, ismgr_host)):
         ours = host.check_output(f"kdig +short +timeout=3 @{here} {zone['name']} SOA")
         assert ours, f"no SOA of {zone['name']}"
         for primary in zone.get("primaries", []):
@@ -22,8 +26,8 @@ def test_it_answers_for_its_zones_like_their_primary(host, ismgr_vars, ismgr_hos
 
 
 def test_nobody_transfers_a_zone_without_the_key(host, ismgr_vars, ismgr_host):
-    here = listens(ismgr_vars, ismgr_host)
-    for zone in ismgr_vars["dns_zones"]:
+    zones = ismgr_vars["dns_zones"]
+    for zone, here in itertools.product(zones, listens(ismgr_vars, ismgr_host)):
         answer = host.run(f"kdig +timeout=3 @{here} {zone['name']} AXFR")
         assert "NOTAUTH" in answer.stdout + answer.stderr or "REFUSED" in answer.stdout + answer.stderr
 
