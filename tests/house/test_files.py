@@ -22,7 +22,7 @@ OWN_HOSTS = re.compile(
     r"^(?:[^@]*@)?(?:"
     r"localhost|127\.[\d.]+|10\.[\d.]+|192\.0\.2\.[\d.]+|\[?::1\]?|.*\.(?:test|example|invalid|internal|lab)|.*example\.(?:org|com|net)"
     r"|json-schema\.org|www\.w3\.org|keepachangelog\.com|semver\.org"
-    r"|[A-Z_%{$].*|bmc[\w.-]*"
+    r"|[A-Z_%{$].*|[\w-]+|bmc[\w.-]*"
     r")(?::.*)?$"
 )
 
