@@ -31,12 +31,12 @@ machines:
     address: 10.%(a)d.%(b)d.10
     addresses: {lan: 10.%(a)d.%(b)d.10}
     labels: {role: web}
-    bmc: {address: "https://bmc.example.org/web1.site-%(n)d", username: admin, password: {secret: "file:bmc/web1.site-%(n)d"}}
+    bmc: {address: "https://bmc.example.org/web1.%(n)d", username: admin, password: {secret: "file:bmc/web1"}}
   - name: db1
     address: 10.%(a)d.%(b)d.20
     addresses: {lan: 10.%(a)d.%(b)d.20}
     labels: {role: db}
-    bmc: {address: "https://bmc.example.org/db1.site-%(n)d", username: admin, password: {secret: "file:bmc/db1.site-%(n)d"}}
+    bmc: {address: "https://bmc.example.org/db1.%(n)d", username: admin, password: {secret: "file:bmc/db1"}}
 """
 
 STACK = """\
