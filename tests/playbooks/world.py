@@ -1,0 +1,179 @@
+"""The example estate on the machines of a lab, configured by plain Ansible: nothing of the library stands between a
+playbook and the test that judges it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import ansible_runner
+import yaml
+
+from ismgr_automation import shipped
+from ismgr_automation.core.json import Json, JsonObject
+from ismgr_automation.engines.secrets import Backends
+from ismgr_automation.engines.testinfra.verifier import TestinfraVerifier
+from ismgr_automation.lab import Lab
+from ismgr_automation.lab.topology import Segment
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.hosts import Host, Ssh
+from ismgr_automation.ports.verification import SuiteRequest, Verdict
+
+DEADLINE = timedelta(minutes=5)
+SECRETS = {"postgresql/app": "app: \\ 'quoted' \"$HOME\" `x` #1", "postgresql/replication": "stream:\\ing #2"}
+"""Passwords that would break a careless template."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Play:
+    """What a playbook did, or in check mode would do: pairs of host and task that changed, and messages of failures."""
+
+    changed: frozenset[tuple[str, str]]
+    failed: Mapping[str, str]
+    output: str
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """A lab, and the example estate written for its addresses in ``estate``."""
+
+    lab: Lab
+    estate: Path
+    work: Path
+    groups: Mapping[str, JsonObject] = field(init=False)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def __post_init__(self) -> None:
+        """Copy the example, write the lab's machines and secrets into it, move its addresses to this lab's."""
+        shutil.copytree(shipped.root() / "examples" / "two-sites", self.estate)
+        self.lab.write(self.estate)
+        for name, value in SECRETS.items():
+            path = self.estate / ".secrets" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(value + "\n")
+        path = self.estate / "groups.yaml"
+        path.write_text(self.moved(path.read_text()))
+        self.groups = {one["name"]: one for one in yaml.safe_load_all(path.read_text())}
+        (self.estate / "inventory.yml").write_text(yaml.safe_dump(self.inventory()))
+
+    def moved(self, text: str) -> str:
+        """Text of the example with the addresses of the demo's lab as those of this one."""
+        found = text
+        for number, segment in enumerate((Segment.MANAGEMENT, Segment.DC1, Segment.DC2, Segment.WAN)):
+            prefix = str(self.lab.topology.network(segment).network_address).removesuffix("0")
+            found = found.replace(f"10.4{number}.0.", prefix.replace("10.4", "10.~4"))
+        return found.replace("~", "")
+
+    def hosts(self, group: str = "") -> tuple[Host, ...]:
+        """The machines of a host group, sorted by name; every machine without one."""
+        role = {"nameservers": "gateway", "databases": "db", "webs": "web", "edges": "edge"}.get(group)
+        return tuple(
+            Host(
+                name=one.name,
+                address=str(one.management),
+                origin="the lab",
+                user="debian",
+                labels={"role": str(one.role), "site": str(one.site)},
+                host_keys=(self.lab.folder.host_key(one).read_text().strip(),),
+                site=str(one.site),
+                variables={"addresses": {str(plug.segment): str(plug.address) for plug in one.interfaces}},
+            )
+            for one in sorted(self.lab.topology.servers, key=lambda one: one.name)
+            if role in (None, str(one.role))
+        )
+
+    def variables(self, group: str) -> JsonObject:
+        """A host group's variables with its secrets opened."""
+        return self._open(self.groups[group]["variables"])
+
+    def _open(self, value: Json) -> Json:
+        if isinstance(value, Mapping) and set(value) == {"secret"}:
+            return (self.estate / ".secrets" / str(value["secret"]).removeprefix("file:")).read_text().strip("\n")
+        if isinstance(value, Mapping):
+            return {key: self._open(item) for key, item in value.items()}
+        return value
+
+    def inventory(self) -> JsonObject:
+        """An ordinary Ansible inventory, host keys pinned."""
+        known = f"-o UserKnownHostsFile={self.lab.folder.known_hosts} -o StrictHostKeyChecking=yes"
+        hosts = {
+            host.name: {"ansible_host": host.address, "site": host.site, "labels": host.labels, **host.variables}
+            for host in self.hosts()
+        }
+        children: dict[str, dict[str, Json]] = {}
+        for group in self.groups:
+            names: Json = {host.name: {} for host in self.hosts(group)}
+            children[group] = {"hosts": names, "vars": self.variables(group)}
+            children[f"role_{self.hosts(group)[0].labels['role']}"] = {"hosts": names}
+        common = {
+            "ansible_user": "debian",
+            "ansible_ssh_private_key_file": str(self.lab.folder.operator_key),
+            "ansible_ssh_common_args": f"{known} -o ControlPersist=300 -o ControlPath={self.work}/%C",
+            "ansible_pipelining": True,
+            "ansible_python_interpreter": "/usr/bin/python3",
+        }
+        return {"all": {"hosts": hosts, "vars": common, "children": children}}
+
+    def play(self, group: str, *flags: str, limit: str = "", extra: JsonObject | None = None) -> Play:
+        """Run the group's playbook on its hosts, or on one of them; ``flags`` such as ``--check`` go to Ansible."""
+        playbook = str(self.groups[group]["playbook"]).removeprefix(shipped.PREFIX)
+        folder = self.work / f"play-{next(self._numbers)}"
+        folder.mkdir()
+        run = ansible_runner.run(
+            private_data_dir=str(folder),
+            playbook=str(shipped.root() / playbook),
+            inventory=str(self.estate / "inventory.yml"),
+            limit=limit or group,
+            extravars=dict(extra or {}),
+            cmdline=" ".join(["--diff", *flags]),
+            quiet=True,
+            envvars={
+                "ANSIBLE_HOME": str(self.work / "home"),
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            },
+        )
+        changed, failed = set(), {}
+        for event in run.events:
+            body = event.get("event_data", {})
+            match event["event"]:
+                case "runner_on_ok" if body["res"].get("changed"):
+                    changed.add((body["host"], body["task"]))
+                case "runner_on_failed" | "runner_on_unreachable":
+                    failed[body["host"]] = str(body["res"].get("msg"))
+        output = run.stdout.read()
+        shutil.rmtree(folder)
+        assert run.rc == 0 or failed, output
+        return Play(changed=frozenset(changed), failed=failed, output=output)
+
+    def verify(self, group: str, *suites: str) -> Mapping[str, str]:
+        """Run a group's suites, or the given ones, on its hosts; what did not pass with its message."""
+        names: Sequence[str] = suites or [str(one) for one in self.groups[group]["verify"]]
+        paths = [
+            shipped.root() / name.removeprefix(shipped.PREFIX)
+            if name.startswith(shipped.PREFIX)
+            else self.estate / name
+            for name in names
+        ]
+        folder = self.work / f"verify-{next(self._numbers)}"
+        folder.mkdir()
+        request = SuiteRequest(
+            suites=tuple(paths),
+            hosts=self.hosts(group),
+            inventory=self.hosts(),
+            variables=self.groups[group]["variables"],
+            ssh=Ssh(key_file=self.lab.folder.operator_key),
+            become=True,
+            root=self.estate,
+            deadline=DEADLINE,
+        )
+        context = Context(work=folder)
+        found = TestinfraVerifier(Backends.from_json({})).verify(request, context)
+        assert found
+        return {f"{one.host} {one.check}": one.message for one in found if one.verdict is not Verdict.PASSED}
