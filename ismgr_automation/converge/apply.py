@@ -88,6 +88,7 @@ def _round(changes: Sequence[Change], ordered: Sequence[Sequence[str]], scope: S
     if not changes:
         return
     run.rounds += 1
+    before = len(run.outcomes)
     scope.context.emit(RoundStarted(round=run.rounds, waves=len(ordered), changes=len(changes)))
     by_key = {one.key: one for one in changes}
     for number, keys in enumerate(ordered, start=1):
@@ -97,7 +98,9 @@ def _round(changes: Sequence[Change], ordered: Sequence[Sequence[str]], scope: S
             run.outcomes += [Outcome(key=one.key, address=one.address, fate=Fate.NOT_STARTED) for one in wave]
             continue
         scope.context.emit(WaveStarted(wave=number, addresses=tuple(one.address for one in wave)))
-        failed = _wave(wave, ground, scope, run)
+        # between rounds everybody was waited for
+        moved = frozenset(one.address for one in run.outcomes[before:] if one.touched)
+        failed = _wave(wave, ground, scope, run, moved)
         _remember(changes, wave, ground, scope, run)
         scope.context.emit(WaveFinished(wave=number, failed=failed))
 
@@ -114,8 +117,7 @@ def _look(wave: Sequence[Change], scope: Scope, run: _Run) -> _Ground | None:
     return _Ground(states=states, fleet=fleet)
 
 
-def _wave(wave: Sequence[Change], ground: _Ground, scope: Scope, run: _Run) -> int:
-    moved = frozenset(one.address for one in run.outcomes if one.touched)
+def _wave(wave: Sequence[Change], ground: _Ground, scope: Scope, run: _Run, moved: frozenset[Address]) -> int:
     found = each(wave, lambda change: _change(change, ground, scope, moved), workers=scope.workers)
     for outcome, checks in found:
         run.outcomes.append(outcome)
@@ -212,5 +214,5 @@ def _remember(changes: Sequence[Change], wave: Sequence[Change], ground: _Ground
             continue
         try:
             scope.engines.ledger.record(address, inputs, scope.tree.revision.commit)
-        except (EngineError, OSError) as problem:
+        except Exception as problem:  # noqa: BLE001  what landed must be told
             run.stopped = run.stopped or f"what landed could not be recorded: {told(problem, scope)}"

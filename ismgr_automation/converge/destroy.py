@@ -17,7 +17,7 @@ from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.diagnostic import Diagnostic
-from ismgr_automation.core.errors import EngineError, InputError, IsmgrError
+from ismgr_automation.core.errors import InputError, IsmgrError
 from ismgr_automation.core.events import RoundStarted, WaveFinished, WaveStarted
 from ismgr_automation.planning.change import Action, Change, Reason, Step
 from ismgr_automation.planning.graph import Graph, ancestors, doomed, levels
@@ -146,6 +146,6 @@ def _forget(gone: Sequence[Address], scope: Scope) -> str:
     try:
         for one in (*gone, *groups):
             scope.engines.ledger.forget(one)
-    except (EngineError, OSError) as problem:
+    except Exception as problem:  # noqa: BLE001  what is gone must be told
         return f"what is gone could not be recorded: {told(problem, scope)}"
     return ""
