@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ismgr_automation.core.errors import EngineMissing
+from ismgr_automation.core.errors import EngineMissing, SettingsError
 from ismgr_automation.lab import Lab, down
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def lab() -> Iterator[Lab]:
         try:
             down(name)  # of a session that was killed
             running = Lab.up(name)
-        except EngineMissing as problem:
-            pytest.skip(f"this host cannot run a lab: {'; '.join(problem.found)}")
+        except (EngineMissing, SettingsError) as problem:
+            pytest.skip(f"this host cannot run a lab: {problem}")
         try:
             yield running
         finally:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
@@ -88,11 +89,12 @@ class Lab:
         """Write its Site documents and secrets below an estate's folder; see ``documents.write``."""
         return documents.write(self.topology, self.folder, estate)
 
-    def run(self, name: str, argv: Sequence[str], *, stdin: bytes | None = None) -> Finished:
+    def run(
+        self, name: str, argv: Sequence[str], *, stdin: bytes | None = None, deadline: timedelta = shell.SHORT
+    ) -> Finished:
         """Run a command on a machine that is on, as root, without SSH; for tests and the client of a service."""
-        return shell.attempt(
-            "podman", "exec", "--interactive", self.topology.container(self.machine(name)), *argv, stdin=stdin
-        )
+        container = self.topology.container(self.machine(name))
+        return shell.attempt("podman", "exec", "--interactive", container, *argv, stdin=stdin, deadline=deadline)
 
     def ssh_command(self, name: str, command: Sequence[str] = ()) -> tuple[str, ...]:
         """The command line that opens a session on a machine, its host key checked."""

@@ -28,7 +28,7 @@ def remove(folder: Folder, emit: Emit) -> tuple[str, ...]:
         ("processes", lambda: _end_processes(name, folders)),
         ("machines", lambda: machines.remove_all(name)),
         ("settings", lambda: settings.restore(without=name)),
-        ("networks", lambda: networks.remove(name)),
+        ("networks and filters", lambda: networks.remove(name)),
         ("folders", lambda: _remove_folders(folder, folders)),
     )
     removed: list[str] = []

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from ismgr_automation.lab.shell import ENGINE, attempt, command, podman
 
 REPOSITORY = "localhost/ismgr-lab"
 LABEL = "ismgr.image"
+NEEDED = "a Debian host that can run machines as containers"
 BUILD_DEADLINE = timedelta(minutes=30)
 
 PACKAGES = (
@@ -97,17 +99,20 @@ class Source:
         return f"deb {self.uri} {self.suite} {self.component}"
 
 
-def recipe_of_this_host() -> Recipe:
-    """The recipe for the release of Debian that this host runs; raises ``EngineMissing`` on another distribution."""
-    release = platform.freedesktop_os_release()
-    if release.get("ID") != "debian":
-        raise EngineMissing(
-            engine=ENGINE,
-            needed="a Debian host",
-            found=[f"/etc/os-release says {release.get('PRETTY_NAME', 'nothing')}"],
-            ways=["running the lab on Debian 12 or newer"],
-        )
+def recipe_of_this_host() -> Recipe | None:
+    """The recipe for the release of Debian that this host runs; None on another distribution."""
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        return None
+    if release.get("ID") != "debian" or "VERSION_CODENAME" not in release:
+        return None
     return Recipe(codename=release["VERSION_CODENAME"], architecture=platform.machine())
+
+
+def obtainable(recipe: Recipe) -> bool:
+    """Whether the image is there, or apt knows sources of Debian that it could be built from."""
+    return exists(recipe.reference) or bool(debian_sources(host_sources(), recipe.codename))
 
 
 def debian_sources(sources: Sequence[Source], codename: str) -> tuple[Source, ...]:
@@ -143,14 +148,19 @@ def exists(reference: str) -> bool:
     return attempt("podman", "image", "exists", reference).code == 0
 
 
-def ensure(emit: Emit, lock: Path) -> str:
-    """Build the image of this host's recipe unless it is there; returns its reference. One build at a time per host."""
+def ensure(emit: Emit, lock: Path, cancelled: threading.Event) -> str:
+    """Build the image of this host's recipe unless it is there; returns its reference. One build at a time per host.
+
+    Raises ``EngineFailed`` with mmdebstrap's words, ``Cancelled`` when somebody cancelled.
+    """
     recipe = recipe_of_this_host()
+    if recipe is None:
+        raise EngineMissing(engine=ENGINE, needed=NEEDED, found=["not Debian"], ways=["running the lab on Debian 12"])
     if exists(recipe.reference):
         return recipe.reference
     with _only_one(lock):
         if not exists(recipe.reference):
-            _build(recipe, emit)
+            _build(recipe, emit, cancelled)
     return recipe.reference
 
 
@@ -164,7 +174,7 @@ def remove_all() -> tuple[str, ...]:
     return tuple(listed)
 
 
-def _build(recipe: Recipe, emit: Emit) -> None:
+def _build(recipe: Recipe, emit: Emit, cancelled: threading.Event) -> None:
     sources = debian_sources(host_sources(), recipe.codename)
     if not sources:
         raise EngineFailed(
@@ -176,7 +186,7 @@ def _build(recipe: Recipe, emit: Emit) -> None:
     started = time.monotonic()
     emit(StepReported(step="image", detail=f"building {recipe.reference} from {len(sources)} apt sources, once"))
     with tempfile.TemporaryDirectory(prefix="ismgr-image-") as folder:
-        archive = _debootstrap(recipe, sources, Path(folder), emit)
+        archive = _debootstrap(recipe, sources, Path(folder), emit, cancelled)
         emit(StepReported(step="image", detail=f"importing {archive.stat().st_size // 2**20} MB"))
         podman(
             "import", "--quiet", "--change", f"LABEL {LABEL}={recipe.digest}", str(archive), recipe.reference,
@@ -185,7 +195,9 @@ def _build(recipe: Recipe, emit: Emit) -> None:
     emit(StepReported(step="image", detail="built", seconds=time.monotonic() - started))
 
 
-def _debootstrap(recipe: Recipe, sources: Sequence[Source], folder: Path, emit: Emit) -> Path:
+def _debootstrap(
+    recipe: Recipe, sources: Sequence[Source], folder: Path, emit: Emit, cancelled: threading.Event
+) -> Path:
     archive, listed, options = folder / "root.tar", folder / "sources.list", folder / "apt.conf"
     listed.write_text("".join(f"{source.line}\n" for source in sources))
     options.write_text(_apt_options())
@@ -207,6 +219,7 @@ def _debootstrap(recipe: Recipe, sources: Sequence[Source], folder: Path, emit: 
         deadline=BUILD_DEADLINE,
         env={**os.environ, "TMPDIR": str(folder), "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
         on_stderr=narrate,
+        cancelled=cancelled,
     )
     if finished.code != 0:
         raise EngineFailed(

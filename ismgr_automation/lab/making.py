@@ -29,7 +29,7 @@ def make(home: Folder, emit: Emit, cancelled: threading.Event) -> Record:
     # a run that was killed may have left anything
     take_away(home, emit)
     try:
-        record = _claim(home, emit)
+        record = _claim(home, emit, cancelled)
         for step in (_make_keys, _make_networks, _make_machines, _switch_on):
             _unless(cancelled)
             step(home, record.topology, record.image, emit)
@@ -98,9 +98,9 @@ def _unless(cancelled: threading.Event) -> None:
         raise Cancelled("`ismgr lab up` was stopped.", untouched="What it had begun was taken away.")
 
 
-def _claim(home: Folder, emit: Emit) -> Record:
+def _claim(home: Folder, emit: Emit, cancelled: threading.Event) -> Record:
     """Have the image, take a place in the address plan."""
-    reference = image.ensure(emit, labs_root() / ".image.lock")
+    reference = image.ensure(emit, labs_root() / ".image.lock", cancelled)
     with alone():
         record = Record(
             name=home.name, index=take_index(home.name, networks.indexes()), image=reference, phase=Phase.STARTING

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from ismgr_automation.core.errors import EngineMissing
+from ismgr_automation.lab import image
 from ismgr_automation.lab.networks import bridges
 from ismgr_automation.lab.shell import ENGINE, attempt
 from ismgr_automation.lab.topology import Segment, Topology
@@ -71,6 +72,9 @@ class HostFacts:
     """What was seen on this host."""
 
     root: bool
+    debian: bool
+    debian_sources: bool
+    """Whether there is an image already, or apt could build one."""
     commands: frozenset[str]
     netavark: bool
     libraries: frozenset[str]
@@ -96,7 +100,7 @@ def check(topology: Topology) -> None:
     if found:
         raise EngineMissing(
             engine=ENGINE,
-            needed="a Debian host that can run machines as containers",
+            needed=image.NEEDED,
             found=[one.what for one in found],
             ways=ways(found),
         )
@@ -114,8 +118,11 @@ def look(topology: Topology) -> HostFacts:
     storage = Path("/var/lib/containers")
     commands = frozenset(name for name in COMMANDS if shutil.which(name, path=_path()) is not None)
     root = os.geteuid() == 0
+    recipe = image.recipe_of_this_host()
     return HostFacts(
         root=root,
+        debian=recipe is not None,
+        debian_sources="podman" not in commands or not root or (recipe is not None and image.obtainable(recipe)),
         commands=commands,
         netavark=any(path.exists() for path in NETAVARK) or shutil.which("netavark") is not None,
         libraries=frozenset(name for name in LIBRARIES if importlib.util.find_spec(name) is not None),
@@ -136,6 +143,10 @@ def _path() -> str:
 def _software(facts: HostFacts) -> Iterator[Obstacle]:
     if not facts.root:
         yield Obstacle(what="not root", way="running it as root (sudo)")
+    if not facts.debian:
+        yield Obstacle(what="not Debian", way="running the lab on Debian 12 or newer")
+    elif not facts.debian_sources:
+        yield Obstacle(what="apt knows no source of Debian itself", way="adding one below /etc/apt/sources.list.d")
     for command, package in COMMANDS.items():
         if command not in facts.commands:
             yield Obstacle(what=f"no command {command}", packages=(package,))

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+import threading
 from dataclasses import fields, replace
+from pathlib import Path
 
-from ismgr_automation.lab import image
+import pytest
+
+from ismgr_automation.core.errors import Cancelled, EngineFailed
+from ismgr_automation.lab import Lab, image, shell
 from ismgr_automation.lab.image import Recipe, Source, debian_sources
 
 RECIPE = Recipe(codename="bookworm", architecture="x86_64")
@@ -46,3 +52,34 @@ def test_the_image_carries_no_identity_and_enables_no_service():
         assert trace in image.CUSTOMIZE_HOOK
     assert f"disable --quiet {' '.join(image.SERVICES)}" in image.CUSTOMIZE_HOOK
     assert "create_main_cluster = false" in image.ESSENTIAL_HOOK
+
+
+@pytest.mark.lab
+def test_the_built_image_holds_no_key_no_identity_no_source_and_no_database(lab: Lab):
+    root = Path(shell.podman("image", "mount", lab.record.image).strip())
+    try:
+        assert list(root.glob("etc/ssh/ssh_host_*")) == []
+        assert (root / "etc/machine-id").read_text() == ""
+        for absent in ("etc/resolv.conf", "etc/hostname", "etc/apt/sources.list", "home/debian"):
+            assert not (root / absent).exists(), absent
+        assert list((root / "etc/apt/sources.list.d").iterdir()) == []
+        assert list((root / "etc/postgresql").iterdir()) == []
+        assert "debian:" not in (root / "etc/passwd").read_text()
+    finally:
+        shell.podman("image", "unmount", lab.record.image)
+
+
+def test_a_cancelled_build_leaves_no_folder_and_no_image(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(image, "host_sources", lambda: (source("bookworm"),))
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(Cancelled):
+        image._build(replace(RECIPE, trimmed=("nothing",)), lambda _event: None, cancelled)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_build_without_sources_of_debian_says_what_to_add(monkeypatch):
+    monkeypatch.setattr(image, "host_sources", lambda: (source("bookworm", origin="Somebody"),))
+    with pytest.raises(EngineFailed, match=r"no source of Debian.*sources\.list\.d"):
+        image._build(RECIPE, lambda _event: None, threading.Event())

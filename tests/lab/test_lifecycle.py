@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +13,7 @@ import psutil
 import pytest
 import sushy
 
-from ismgr_automation.core.errors import Cancelled, EngineFailed, SettingsError
+from ismgr_automation.core.errors import Cancelled, EngineFailed, ExitCode, SettingsError
 from ismgr_automation.core.events import Event, StepReported
 from ismgr_automation.lab import Lab, cleanup, down, folder, machines, making, networks, settings, shell
 from ismgr_automation.lab.topology import Segment
@@ -224,3 +227,18 @@ def test_nobody_else_reads_a_labs_folder(lab: Lab):
 
 def test_states_are_those_of_one_lab_only(lab: Lab):
     assert set(machines.states(lab.record.name)) == {lab.topology.container(one) for one in lab.topology.machines}
+
+
+def test_control_c_in_up_leaves_nothing_and_exits_130(name: str):
+    command = [sys.executable, "-m", "ismgr_automation.cli", "lab", "up", "--name", name]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "networks" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == ExitCode.CANCELLED, rest
+    assert "taken away" in rest
+    assert traces(name) == set()
+    assert not folder.folder_of(name).root.exists()
