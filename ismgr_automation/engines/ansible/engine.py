@@ -87,7 +87,9 @@ def _folders(work: Path) -> Iterator[_Places]:
     except OSError as error:
         raise _full(error, work) from error
     try:
-        memory = Path(tempfile.mkdtemp(prefix="ismgr-", dir=shared if os.access(shared, os.W_OK) else private))
+        memory = Path(
+            tempfile.mkdtemp(prefix=f"ismgr-{os.getpid()}-", dir=shared if os.access(shared, os.W_OK) else private)
+        )
     except OSError as error:
         shutil.rmtree(private, ignore_errors=True)
         raise _full(error, shared) from error

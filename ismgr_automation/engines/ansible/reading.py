@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -13,8 +14,8 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from ismgr_automation.core.diagnostic import Diagnostic
-from ismgr_automation.core.errors import EngineFailed, InputError
+from ismgr_automation.core.diagnostic import Diagnostic, Position
+from ismgr_automation.core.errors import EngineFailed, InputError, IsmgrError
 from ismgr_automation.core.json import Json
 from ismgr_automation.engines import process
 from ismgr_automation.engines.ansible import settings
@@ -91,7 +92,7 @@ def _list(path: Path, root: Path, origin: str) -> Mapping[str, Json]:
     finally:
         shutil.rmtree(memory, ignore_errors=True)
     if done.code != 0:
-        raise failure(done.code, done.stderr + done.stdout, subject=origin, root=root)
+        raise _unreadable(done.code, done.stderr + done.stdout, path, root)
     try:
         listed = json.loads(done.stdout)
     except ValueError as error:
@@ -99,6 +100,28 @@ def _list(path: Path, root: Path, origin: str) -> Mapping[str, Json]:
             f"{origin}: ansible-inventory did not answer in JSON.", engine=ENGINE, subject=origin, detail=done.stdout
         ) from error
     return listed if isinstance(listed, dict) else {}
+
+
+def _unreadable(code: int, said: str, path: Path, root: Path) -> IsmgrError:
+    """Ansible tries plug-in after plug-in and complains for each: the one that fits the file tells the mistake."""
+    plugin = "script" if os.access(path, os.X_OK) else "yaml" if path.suffix in {".yml", ".yaml", ".json"} else "ini"
+    found = re.search(rf"Failed to parse inventory with '{plugin}' plugin: (?P<words>.*)", said)
+    if path.is_dir() or found is None:
+        return failure(code, said, subject=shown(str(path), root), root=root)
+    words = found["words"].removeprefix("Failed to parse inventory: ")
+    place = re.search(rf"Origin: {re.escape(str(path))}:(?P<line>\d+):(?P<column>\d+)", said)
+    got = re.search(r"got: (\S+)", words)
+    if place and plugin == "yaml":
+        line, column = int(place["line"]), int(place["column"])
+    else:
+        # the ini plug-in knows no line numbers: look for the word that it stumbled over
+        lines = path.read_text(errors="replace").splitlines() if got and plugin == "ini" else []
+        line = next((number for number, one in enumerate(lines, 1) if got and got[1] in one.split()), 1)
+        column = 1
+    position = Position(shown(str(path), root), line, column)
+    return InputError(
+        f"The inventory {position.path} cannot be read.", diagnostics=[Diagnostic(summary=words, position=position)]
+    )
 
 
 def _membership(listed: Mapping[str, Json]) -> Mapping[str, frozenset[str]]:

@@ -82,9 +82,10 @@ def _folders(work: Path, stack: contextlib.ExitStack) -> tuple[Path, Path]:
         folder = Path(tempfile.mkdtemp(prefix="ssh-", dir=work))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         base = tempfile.gettempdir()
-        if len(base.encode()) + len("/ismgr-12345678") > LONGEST_FOLDER:
+        prefix = f"ismgr-{os.getpid()}-"
+        if len(base.encode()) + len(prefix) + len("/12345678") > LONGEST_FOLDER:
             base = "/tmp"  # noqa: S108  mkdtemp makes it private
-        sockets = Path(tempfile.mkdtemp(prefix="ismgr-", dir=base))
+        sockets = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
         stack.callback(shutil.rmtree, sockets, ignore_errors=True)
     except OSError as error:
         raise _unwritable(error, work) from error
