@@ -91,7 +91,7 @@ def command(
         stderr=subprocess.PIPE,
         text=True,
     )
-    watch = _Watch(child.pid)
+    watch = Watch(child.pid)
     try:
         stdout, stderr = child.communicate()
         seconds = time.perf_counter() - started
@@ -126,27 +126,30 @@ def _cpu_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-class _Watch:
+class Watch:
     """Looks at a process tree until it is stopped. Shared pages count once, so the sum is what the machine gives."""
 
     def __init__(self, pid: int) -> None:
+        """Begin to look at the process and all below it."""
         self._pid = pid
-        self._peak = 0
+        self.peak = 0
+        """The greatest sum seen so far, in bytes."""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
         self._thread.start()
 
     def stop(self) -> int:
+        """End it, and give the peak."""
         self._over.set()
         self._thread.join()
-        return self._peak
+        return self.peak
 
     def _look(self) -> None:
         pause = AT_FIRST_SECONDS
         while True:
             with suppress(psutil.Error):
                 root = psutil.Process(self._pid)
-                self._peak = max(self._peak, sum(map(_size, [root, *root.children(recursive=True)])))
+                self.peak = max(self.peak, sum(map(_size, [root, *root.children(recursive=True)])))
             if self._over.wait(pause):
                 return
             pause = min(pause * 1.2, EVERY_SECONDS)
