@@ -17,6 +17,7 @@ import typer
 from ismgr_automation.cli.face import Face
 from ismgr_automation.core.errors import SettingsError
 from ismgr_automation.core.events import StepReported
+from ismgr_automation.core.json import JsonObject
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,8 +77,15 @@ def demo(
             next_step=f"Look with `ismgr -C {folder} verify` and `ismgr lab ssh client`.",
         )
     seconds = time.monotonic() - began
-    address = str(lab.machine("edge1.dc1").address)
-    body = {"type": "demo", "exit_code": 0, "commit": commit, "folder": str(folder), "page": PAGE, "seconds": seconds}
+    address = str(lab.machine("edge1.dc1").management)
+    body: JsonObject = {
+        "type": "demo",
+        "exit_code": 0,
+        "commit": commit,
+        "folder": str(folder),
+        "page": PAGE,
+        "seconds": seconds,
+    }
     face.result(body, lambda console: _summary(console, folder, address, seconds))
     return 0
 

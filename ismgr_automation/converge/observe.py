@@ -147,6 +147,8 @@ def _group(scope: Scope, address: Address, ground: _Ground, reachability: Mappin
     unbounded = bool(fleet.unbounded) and (not everybody or document.at_most is not None)
     waits = {*group_waits(mine, reachability, ground.moving), *(stack(one.stack) for one in unknown)}
     waits |= set(fleet.unbounded) if unbounded else set()
+    found = [reachability.get(one.host.name) or _pending(one.host.name, one.pending) for one in mine]
+    sight = replace(sight, unreachable=tuple(one for one in found if one.reach is not Reach.OK))
     if waits:
         waiting = deferred_group(address, document, mine, sorted(waits), content, unbounded=unbounded, outputs=unknown)
         if isinstance(waiting, Deferred):
@@ -155,8 +157,7 @@ def _group(scope: Scope, address: Address, ground: _Ground, reachability: Mappin
     if not everybody:
         nobody = Finding(level=Level.ADVISE, subject=address, summary=f"{address} selects no host")
         return replace(sight, problem=nobody)
-    lost = [reachability.get(one.host.name) or _pending(one.host.name, one.pending) for one in mine]
-    return replace(sight, unreachable=tuple(one for one in lost if one.reach is not Reach.OK))
+    return sight
 
 
 def _pending(name: str, pending: str) -> Reachability:
@@ -164,7 +165,9 @@ def _pending(name: str, pending: str) -> Reachability:
 
 
 def _check(scope: Scope, sight: GroupSight, ground: _Ground) -> GroupSight:
-    if sight.deferred is not None or sight.problem is not None:
+    # of a group that waits for a host, the others are still looked at: they may have drifted
+    drift_only = sight.deferred is not None
+    if sight.problem is not None or (drift_only and sight.applied != sight.inputs):
         return sight
     lost = {one.host for one in sight.unreachable}
     limit = [name for part in sight.parts for name in part if name not in lost]
@@ -182,7 +185,7 @@ def _check(scope: Scope, sight: GroupSight, ground: _Ground) -> GroupSight:
     except EngineMissing:
         raise
     except EngineError as error:
-        return replace(sight, problem=problem(sight.address, error))
+        return sight if drift_only else replace(sight, problem=problem(sight.address, error))
     return replace(sight, checked=checked, unreachable=(*sight.unreachable, *checked.unreachable))
 
 

@@ -221,7 +221,7 @@ def _findings(seen: Observation) -> Iterable[Finding]:
                 summary=f"{one.host} cannot be worked on ({one.reach}): {one.detail}",
                 next_step=f"Mend it, or leave it out with --exclude host/{one.host}.",
             )
-        for name in sight.checked.failed if sight.checked is not None else ():
+        for name in sight.checked.failed if sight.checked is not None and sight.deferred is None else ():
             yield Finding(
                 level=Level.DENY,
                 subject=host(name),
