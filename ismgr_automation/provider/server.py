@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pulumi.provider.experimental.provider import PropertyDiffKind
-from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import AfterValidator, Field, ValidatorFunctionWrapHandler, WrapValidator
 
 from ismgr_automation.core.errors import Cancelled, EngineError, InputError, IsmgrError
 from ismgr_automation.core.secret import Secret, SecretRef
@@ -43,9 +43,16 @@ def _boot_device(text: str) -> str:
     return text
 
 
+def _attribute(value: Any, _handler: ValidatorFunctionWrapHandler) -> str | bool | int | float:
+    """As it is: a vendor's "1", 1 and true are three values. Left alone, pydantic would complain once for each type."""
+    if not isinstance(value, str | bool | int | float):
+        raise ValueError("must be text, a number, true or false")  # noqa: TRY004 - pydantic collects these only
+    return value
+
+
 SecretReference = Annotated[str, AfterValidator(_secret_reference)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Attribute = StrictStr | StrictBool | StrictInt | StrictFloat
+Attribute = Annotated[str | bool | int | float, WrapValidator(_attribute)]
 
 
 class ServerTimeouts(Part):

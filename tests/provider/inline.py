@@ -92,8 +92,7 @@ class Inline:
     def preview_outputs(self) -> dict[str, Any]:
         """The stack's outputs as the last preview knew them."""
         found = [event["resOutputsEvent"]["metadata"] for event in self.events if "resOutputsEvent" in event]
-        (root,) = [one for one in found if one["type"] == "pulumi:pulumi:Stack"]
-        return root["new"]["outputs"]
+        return [one for one in found if one["type"] == "pulumi:pulumi:Stack"][-1]["new"]["outputs"]
 
     def _remembered(self) -> list[dict[str, Any]]:
         file = self.state_folder / ".pulumi" / "stacks" / PROJECT / f"{STACK}.json"
