@@ -153,6 +153,7 @@ def _start(
                 engine=engine,
                 subject=subject,
                 untouched="Nothing was touched.",
+                next_step="Make the folder, or give this user the right to enter it.",
             ) from problem
         raise EngineMissing(
             engine=engine,

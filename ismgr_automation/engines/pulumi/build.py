@@ -128,10 +128,16 @@ def _download(where: Settings, into: Path, emit: Emit, cancelled: Flag) -> Path:
 
 def _build(where: Settings, into: Path, emit: Emit, cancelled: Flag) -> Path:
     if where.version != PINNED:
-        raise EngineFailed(f"Only {PINNED} is pinned for a build, and {where.version} was asked for.", engine="pulumi")
+        raise EngineFailed(
+            f"Only {PINNED} is pinned for a build, and {where.version} was asked for.",
+            engine="pulumi",
+            next_step=f"Ask for {PINNED}.",
+        )
     go = shutil.which("go", path=where.variables.get("PATH", os.defpath))
     if go is None:
-        raise EngineFailed("There is no `go` on PATH (1.25.8 or newer builds the engine).", engine="go")
+        raise EngineFailed(
+            "There is no `go` on PATH.", engine="go", next_step="Install Go 1.25.8 or newer to build the engine."
+        )
     _enough_room(where)
     scratch = into.parent
     module = _module(scratch)
@@ -162,6 +168,7 @@ def _build(where: Settings, into: Path, emit: Emit, cancelled: Flag) -> Path:
             f"`go build` ended with code {done.code}: {' '.join(words[-3:])}",
             engine="go",
             subject=f"pulumi {where.version}",
+            next_step="Go 1.25.8 or newer, and a module proxy that it can reach, are needed.",
             detail="\n".join(words[-process.TAIL_LINES :]),
         )
     return into / "pulumi"
@@ -211,7 +218,11 @@ def _progress(emit: Emit) -> Callable[[str], None]:
 def _check(where: Settings, engine: Path) -> None:
     version = ask_version(engine)
     if version is None or version != read_version(where.version):
-        raise EngineFailed(f"What was got is not engine {where.version}: it says {version}.", engine="pulumi")
+        raise EngineFailed(
+            f"What was got is not engine {where.version}: it says {version}.",
+            engine="pulumi",
+            next_step="It was thrown away.",
+        )
 
 
 def _publish(home: Path, final: Path) -> None:

@@ -59,7 +59,9 @@ def tarball_name(version: str) -> str:
     machine = _MACHINES.get(platform.machine().lower())
     if machine is None or platform.system() != "Linux":
         raise EngineFailed(
-            f"The vendor publishes no engine for {platform.system()} on {platform.machine()}.", engine="pulumi"
+            f"The vendor publishes no engine for {platform.system()} on {platform.machine()}.",
+            engine="pulumi",
+            next_step="It can be built with Go.",
         )
     return f"pulumi-v{version}-linux-{machine}.tar.gz"
 
@@ -97,7 +99,9 @@ def _save(answer: HTTPResponse, path: Path, until: float, where: Settings, cance
                 raise Cancelled("The download was stopped on request; what had come was thrown away.")
             if time.monotonic() > until:
                 raise EngineTimedOut(
-                    f"The release did not come within {where.download_deadline.total_seconds():g} s.", engine="pulumi"
+                    f"The release did not come within {where.download_deadline.total_seconds():g} s.",
+                    engine="pulumi",
+                    next_step="Try again on a faster line, or name a mirror in ISMGR_ENGINE_RELEASES.",
                 )
     return digest.hexdigest()
 
@@ -135,6 +139,7 @@ def _away(where: Settings, url: str, problem: Exception) -> Unreachable:
         engine="pulumi",
         subject=f"release {where.version}",
         cause="timeout" if isinstance(reason, TimeoutError) else "refused",
+        next_step="Name a mirror in ISMGR_ENGINE_RELEASES if there is one.",
     )
 
 
@@ -143,4 +148,5 @@ def _failed(where: Settings, what: str) -> EngineFailed:
         f"The vendor's release {where.version} cannot be used: {what}.",
         engine="pulumi",
         subject=f"release {where.version}",
+        next_step="Look at ISMGR_ENGINE_RELEASES if it is set.",
     )

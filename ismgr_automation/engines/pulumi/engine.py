@@ -22,12 +22,15 @@ from ismgr_automation.engines.pulumi.environment import as_text
 from ismgr_automation.engines.pulumi.locate import Engine
 from ismgr_automation.engines.pulumi.project import read_project
 from ismgr_automation.engines.pulumi.run import Run, Told, files_of, private_folder
-from ismgr_automation.engines.pulumi.state import NEVER, Checkpoint
+from ismgr_automation.engines.pulumi.state import NEVER, UNKNOWN, Checkpoint, Pending
+from ismgr_automation.engines.pulumi.table import explain
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.secrets import SecretStore
 from ismgr_automation.ports.stacks import (
+    Operation,
     Output,
     OutputRef,
+    ResourceStep,
     StackPreview,
     StackRequest,
     StackResult,
@@ -76,7 +79,7 @@ class PulumiEngine:
         story = told.story
         return StackPreview(
             steps=story.planned,
-            drift=story.drift,
+            drift=(*story.drift, *map(_unfinished, checkpoint.pending)),
             outputs=story.outputs,
             state_digest=checkpoint.digest,
             unchanged=story.unchanged,
@@ -94,7 +97,12 @@ class PulumiEngine:
                 checkpoint = backend.read(run.stack)
             self._set_config(run, values, checkpoint)
             told = self._act(run, "up", "--refresh", "--yes", "--skip-preview", program=True)
-            return self._result(run, told, backend.read(run.stack))
+            after = backend.read(run.stack)
+            if told.code == 0 and after.pending:
+                # the engine remembers operations that died until it is told to forget them; the plan has shown them
+                self._act(run, "refresh", "--yes", "--skip-preview", "--clear-pending-creates", program=False)
+                after = backend.read(run.stack)
+            return self._result(run, told, after)
 
     def destroy(self, request: StackRequest, context: Context) -> StackResult:
         """Delete every resource, then the stack's record; the program does not run."""
@@ -230,7 +238,7 @@ class PulumiEngine:
 
     def _explained(self, run: Run, told: Told) -> Exception:
         files = files_of(run.request.state)
-        return errors.explain(
+        return explain(
             errors.Said(
                 subject=run.subject,
                 code=told.code or 0,
@@ -244,6 +252,18 @@ class PulumiEngine:
                 touched=bool(told.story.landed),
             )
         )
+
+
+def _unfinished(pending: Pending) -> ResourceStep:
+    """An operation whose engine died: the next apply does it again, and nobody knows whether it had happened."""
+    return ResourceStep(
+        name=pending.resource,
+        type=pending.type,
+        operation=Operation.DRIFT,
+        changed=("<interrupted>",),
+        before={"<interrupted>": pending.operation},
+        after={"<interrupted>": UNKNOWN},
+    )
 
 
 def _how_far(heard: list[Told]) -> str:

@@ -28,6 +28,7 @@ from ismgr_automation.engines.pulumi.locate import Engine
 from ismgr_automation.engines.pulumi.project import Project
 from ismgr_automation.engines.pulumi.state import Checkpoint
 from ismgr_automation.engines.pulumi.story import Story
+from ismgr_automation.engines.pulumi.table import explain
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.stacks import StackRequest
 
@@ -100,7 +101,7 @@ class Run:
             return done.stdout
         if done.code == NO_SUCH_STACK:
             return None
-        raise errors.explain(
+        raise explain(
             errors.Said(subject=self.subject, code=done.code, stderr=self.redactor.clean(done.stderr), program=None)
         )
 
@@ -111,25 +112,11 @@ class Run:
 
         ``heard`` gets what is being told as soon as there is a worker, for a caller who must know how far it came.
         """
-        story = Story(
-            subject=self.request.address,
-            emit=self.context.emit,
-            clean=self.redactor.clean,
-            acting=verb != "preview",
-        )
+        acting = verb != "preview"
+        story = Story(subject=self.request.address, emit=self.context.emit, clean=self.redactor.clean, acting=acting)
         told = Told(story=story, clean=self.redactor.clean)
         heard(told)
-        scratch = Path(tempfile.mkdtemp(dir=self.folder))
-        argv = [str(self.engine.path), verb, *flags, "--stack", str(self.stack), "--non-interactive"]
-        body = {
-            "argv": [*argv, "--color=never", f"--config-file={self.config_file}"],
-            "cwd": str(self.project.folder if program else self.folder),
-            "environment": self.environment(),
-            "events": str(scratch / "events"),
-            "program": str(self.project.folder),
-            "main": str(self.project.main) if program else "",
-            "secrets": self.secrets,
-        }
+        body = self._order(verb, flags, program=program)
         try:
             done = process.run(
                 [sys.executable, "-m", "ismgr_automation.engines.pulumi.worker"],
@@ -152,6 +139,20 @@ class Run:
         if told.code < 0:
             raise errors.died(self.subject, "engine", told.code, "\n".join(told.stderr))
         return told
+
+    def _order(self, verb: str, flags: tuple[str, ...], *, program: bool) -> Mapping[str, Any]:
+        """What the worker is told to do; it has secrets in it and goes through a pipe."""
+        scratch = Path(tempfile.mkdtemp(dir=self.folder))
+        argv = [str(self.engine.path), verb, *flags, "--stack", str(self.stack), "--non-interactive", "--color=never"]
+        return {
+            "argv": [*argv, f"--config-file={self.config_file}"],
+            "cwd": str(self.project.folder if program else self.folder),
+            "environment": self.environment(),
+            "events": str(scratch / "events"),
+            "program": str(self.project.folder),
+            "main": str(self.project.main) if program else "",
+            "secrets": self.secrets,
+        }
 
     def own_environment(self) -> dict[str, str]:
         """What the worker, and with it the program, sees."""
@@ -223,7 +224,11 @@ class Told:
             case {"exit": code}:
                 self.code = code
             case _:
-                raise EngineFailed(f"The worker said what nobody understands: {sorted(body)}.", engine=errors.ENGINE)
+                raise EngineFailed(
+                    f"The worker said what nobody understands: {sorted(body)}.",
+                    engine=errors.ENGINE,
+                    next_step="Install ismgr_automation again: its parts are of different versions.",
+                )
 
 
 def files_of(state: str) -> Files | None:

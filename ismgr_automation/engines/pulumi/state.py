@@ -41,9 +41,11 @@ _HIDDEN = frozenset({"__defaults", "__meta", "__pulumi_raw_state_delta"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """An operation that was running when an engine died: nobody knows whether it happened."""
+    """An operation that was running when an engine died: nobody knows whether it happened. ``operation`` is the
+    engine's word: creating, updating, deleting, reading, importing."""
 
     resource: str
+    type: str
     operation: str
 
 
@@ -77,7 +79,11 @@ class Checkpoint:
     def pending(self) -> tuple[Pending, ...]:
         """Operations whose end the engine did not live to see."""
         found = (self.deployment or {}).get("pending_operations") or []
-        return tuple(Pending(resource=name_of(one["resource"]["urn"]), operation=one["type"]) for one in found)
+        return tuple(
+            Pending(resource=name_of(urn), type=type_of(urn), operation=str(one["type"]))
+            for one in found
+            for urn in [str(one["resource"]["urn"])]
+        )
 
     @property
     def encryption(self) -> Mapping[str, str]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ismgr_automation.core.errors import Cancelled, EngineError, InputError, IsmgrError
-from ismgr_automation.engines.pulumi import errors
+from ismgr_automation.core.errors import Cancelled, EngineError, EngineMissing, InputError, IsmgrError
 from ismgr_automation.engines.pulumi.backend import Lock
-from ismgr_automation.engines.pulumi.errors import EXIT_CODES, ROWS, Problem, Row, Said, explain
+from ismgr_automation.engines.pulumi.errors import Problem, Said
+from ismgr_automation.engines.pulumi.table import EXIT_CODES, ROWS, Row, explain
 
 TAXONOMY = {1, 2, 3, 4, 5, 6, 7, 8, 9, 255}
 """Every failing exit code of the engine's own taxonomy (exit.go, 3.230.0)."""
@@ -24,7 +24,7 @@ def test_each_row_turns_its_example_into_its_error_and_no_row_before_it_does(row
     assert type(error) is row.kind
     assert isinstance(error, InputError) or "stack/things" in str(error)
     assert error.exit_code in (1, 4)
-    assert error.next_step or isinstance(error, InputError | errors.EngineMissing)
+    assert error.next_step or isinstance(error, InputError | EngineMissing)
 
 
 def test_every_exit_code_of_the_engine_has_an_error():

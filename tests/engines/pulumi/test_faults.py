@@ -177,16 +177,29 @@ def test_nothing_is_started_once_cancelled(bench):
     assert bench.things() == {}
 
 
-@pytest.mark.parametrize("victim", ["engines.pulumi.worker", "pulumi up"])
-def test_a_killed_child_is_an_error_and_takes_everything_with_it(bench, victim):
+def test_a_killed_worker_is_an_error_and_takes_everything_with_it(bench):
     request = bench.program(BLOCKED)
-    problem = while_blocked(bench, request, lambda: os.kill(pids(victim)[0], signal.SIGKILL))
+    problem = while_blocked(bench, request, lambda: os.kill(pids("engines.pulumi.worker")[0], signal.SIGKILL))
     assert isinstance(problem, EngineFailed), repr(problem)
-    assert "was killed by signal 9" in str(problem)
-    assert "Landed before: a. Unknown: b." in str(problem)
+    assert "the worker process was killed by signal 9" in str(problem)
+    assert "Landed before: a." in str(problem)
     assert bench.locks() == []
     assert bench.engine.state(request).resources == 1
-    assert bench.preview(bench.program('Thing("a", size=1)')).drift == ()
+
+
+def test_after_a_killed_engine_the_next_plan_says_what_nobody_knows_and_the_next_apply_goes_on(bench):
+    request = bench.program(BLOCKED)
+    problem = while_blocked(bench, request, lambda: os.kill(pids("pulumi up")[0], signal.SIGKILL))
+    assert isinstance(problem, EngineFailed), repr(problem)
+    assert "the engine process was killed by signal 9" in str(problem)
+    assert "Landed before: a. Unknown: b." in str(problem)
+    assert bench.locks() == []
+    goes_on = bench.program('a = Thing("a", size=1)\nThing("b")')
+    seen = bench.preview(goes_on)
+    assert [(one.name, one.before) for one in seen.drift] == [("b", {"<interrupted>": "creating"})]
+    assert [(one.name, one.operation) for one in seen.steps] == [("b", Operation.CREATE)]
+    assert bench.up(goes_on).failed == ()
+    assert bench.preview(goes_on).drift == ()
 
 
 def test_when_our_own_process_is_killed_worker_engine_and_provider_end_too(bench, pulumi_engine_path, tmp_path):

@@ -127,9 +127,13 @@ def test_an_empty_machine_says_so(where):
 
 def test_settings_come_from_the_environment(tmp_path):
     found = locate.settings(
-        {"ISMGR_ENGINE": "/opt/pulumi", "ISMGR_ENGINE_CACHE": str(tmp_path), "ISMGR_ENGINE_RELEASES": "https://mirror"}
+        {
+            "ISMGR_ENGINE": "/opt/pulumi",
+            "ISMGR_ENGINE_CACHE": str(tmp_path),
+            "ISMGR_ENGINE_RELEASES": "https://mirror.test",
+        }
     )
-    assert (found.engine, found.cache, found.releases) == (Path("/opt/pulumi"), tmp_path, "https://mirror")
+    assert (found.engine, found.cache, found.releases) == (Path("/opt/pulumi"), tmp_path, "https://mirror.test")
     assert found.cached == tmp_path / PINNED / "pulumi"
 
 
