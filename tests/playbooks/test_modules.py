@@ -139,7 +139,7 @@ def test_a_wish_without_sense_is_one_sentence(tmp_path: Path, entry: dict[str, A
 
 @pytest.fixture
 def dpkg(tmp_path: Path) -> Path:
-    """In front of the real ones: a dpkg that has one package and the rest of another, an apt-get that writes it down."""
+    """In front of the real ones: a dpkg with one package and the rest of another, an apt-get that writes it down."""
     scripts = {
         "dpkg-query": "printf 'there installed\\nleft config-files\\n'; exit 1",
         "apt-get": f'echo "$@" >> {tmp_path}/asked',

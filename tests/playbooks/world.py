@@ -104,7 +104,7 @@ class World:
         """An ordinary Ansible inventory, host keys pinned."""
         known = f"-o UserKnownHostsFile={self.lab.folder.known_hosts} -o StrictHostKeyChecking=yes"
         hosts = {
-            host.name: {"ansible_host": host.address, "site": host.site, "labels": host.labels, **host.variables}
+            host.name: {"ansible_host": host.address, "ismgr_site": host.site, **host.variables}
             for host in self.hosts()
         }
         children: dict[str, dict[str, Json]] = {}

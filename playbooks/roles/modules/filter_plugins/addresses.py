@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def site_of(name, hostvars):
+    """The site of a host: ``ismgr_site``, or ``site`` in inventories of one's own; empty when neither is set."""
+    known = hostvars[name]
+    return str(known.get("ismgr_site") or known.get("site") or "")
+
+
 def service_address(name, hostvars):
     """The address at which a host serves others: ``service_address`` if set, else the one on the network named like
     its site, else ``ansible_host``, else its name."""
@@ -10,7 +16,7 @@ def service_address(name, hostvars):
     if "service_address" in known:
         return str(known["service_address"])
     addresses = known.get("addresses") or {}
-    return str(addresses.get(known.get("site"), known.get("ansible_host", name)))
+    return str(addresses.get(site_of(name, hostvars)) or known.get("ansible_host") or name)
 
 
 def service_addresses(names, hostvars):
@@ -23,4 +29,4 @@ class FilterModule:
 
     def filters(self):
         """The filters by the names that templates use."""
-        return {"service_address": service_address, "service_addresses": service_addresses}
+        return {"site_of": site_of, "service_address": service_address, "service_addresses": service_addresses}

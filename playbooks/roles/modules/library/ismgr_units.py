@@ -11,7 +11,7 @@ DOCUMENTATION = r"""
 module: ismgr_units
 short_description: Keep systemd units enabled, running and up to date
 description:
-  - Looks at all units with one systemctl call and changes what is not as asked.
+  - Looks at all units at once and changes what is not as asked.
   - A unit is restarted (or reloaded) when one of the files that it reads is newer than its last start (or reload).
     That is read from the machine, so a run that stopped in the middle is finished by the next one, which a lost
     handler never is.
@@ -52,9 +52,7 @@ UNIT = {
     "reload": {"type": "list", "elements": "path", "default": []},
 }
 STAMPS = Path("/run/ismgr-units")
-PROPERTIES = (
-    "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,ConditionResult,ConditionTimestamp,ActiveEnterTimestamp"
-)
+PROPERTIES = "Id,LoadState,ActiveState,NeedDaemonReload,ConditionResult,ConditionTimestamp,ActiveEnterTimestamp"
 
 
 def systemctl(module, *words, check=True):
@@ -81,7 +79,16 @@ def observe(module, names):
     seen = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks]
     if len(seen) != len(names):
         module.fail_json(msg=f"systemd described {len(seen)} of the units {', '.join(names)}")
-    return seen
+    return [one | {"UnitFileState": state} for one, state in zip(seen, on_disk(module, names), strict=True)]
+
+
+def on_disk(module, names):
+    """What the unit files say about each unit now; ``show`` would repeat what they said when systemd read them."""
+    states = systemctl(module, "is-enabled", *names, check=False).splitlines()
+    if len(states) == len(names):
+        return states
+    # a unit that does not exist has no line: ask one by one
+    return [systemctl(module, "is-enabled", name, check=False).strip() for name in names]
 
 
 def newest(paths):
@@ -100,7 +107,7 @@ def runs(unit, seen):
 
 def actions(unit, seen, changed):
     """The verbs that the unit needs, in order."""
-    if seen["LoadState"] == "masked":
+    if seen["UnitFileState"] in {"masked", "masked-runtime"}:
         yield "unmask"
     if unit["enabled"] and seen["UnitFileState"] not in {"enabled", "static", "indirect", "generated", "alias"}:
         yield "enable"
