@@ -35,6 +35,7 @@ DEADLINE = timedelta(minutes=10)
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 _COLLECTION = re.compile(r"[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*")
+_ARCHIVES = (".tar.gz", ".tgz", ".tar")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -212,8 +213,8 @@ def _entry(body: Mapping[str, Json], kind: Kind, line: int) -> Requirement:
     place = source or name
     if scm == "git" or place.startswith("git+") or place.endswith(".git"):
         type_, place = Type.GIT, place.removeprefix("git+")
-    elif scm == "galaxy" or (_COLLECTION.fullmatch(name) and not scm and not source.endswith((".tar.gz", ".tgz"))):
-        type_, place = Type.GALAXY, source
+    elif scm == "galaxy" or (not scm and _COLLECTION.fullmatch(name or source) and not place.endswith(_ARCHIVES)):
+        type_, place = Type.GALAXY, source if name else ""
     else:
         type_ = Type.FILE
     return Requirement(
@@ -229,7 +230,7 @@ def _entry(body: Mapping[str, Json], kind: Kind, line: int) -> Requirement:
 
 def _problem(entry: Requirement, *, locked: bool) -> str:
     """Why an entry cannot be relied on; empty when it can."""
-    usable = re.fullmatch(r"[A-Za-z0-9_.][A-Za-z0-9_./:@~+-]*", entry.name) and not entry.source.startswith("-")
+    usable = re.fullmatch(r"[A-Za-z0-9_./][A-Za-z0-9_./:@~+-]*", entry.name) and not entry.source.startswith("-")
     named = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", entry.name)
     role, server = entry.kind is Kind.ROLE, entry.type is Type.GALAXY
     rows = (
