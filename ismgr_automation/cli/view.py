@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import groupby, islice
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from ismgr_automation.converge.report import Fate, Report, failed_checks
 from ismgr_automation.core.json import Json
@@ -35,6 +34,8 @@ REASONS = {
 STEPS_SHOWN = 12
 DIFF_LINES = 8
 VALUE_LENGTH = 60
+MESSAGE_LINES = 6
+MESSAGE_WIDTH = 240
 
 
 def show_plan(plan: Plan, console: Console, *, everything: bool = False) -> None:
@@ -144,7 +145,7 @@ def show_report(report: Report, console: Console) -> None:
     for one in report.outcomes:
         if one.fate is not Fate.LANDED:
             console.print(f"[red]{one.fate}[/] [bold]{escape(one.key)}[/] {escape(one.summary)}")
-    show_checks(failed_checks(report.checks), console)
+    show_failures(failed_checks(report.checks), console)
     changed = sum(one.changed for one in report.outcomes)
     passed = sum(one.verdict is Verdict.PASSED for one in report.checks)
     checks = f", {passed} of {len(report.checks)} checks passed" if report.checks else ""
@@ -161,19 +162,28 @@ def show_report(report: Report, console: Console) -> None:
 
 
 def show_checks(checks: Sequence[CheckResult], console: Console) -> None:
-    """Checks as a table, one row each."""
-    if not checks:
-        return
-    table = Table("host", "suite", "check", "verdict", "s", box=None, pad_edge=False)
-    colors = {Verdict.PASSED: "green", Verdict.FAILED: "red", Verdict.ERROR: "red", Verdict.SKIPPED: "yellow"}
-    for one in checks:
-        table.add_row(
-            escape(one.host),
-            escape(one.suite),
-            escape(one.check),
-            f"[{colors[one.verdict]}]{one.verdict}[/]",
-            f"{one.seconds:.2f}",
+    """Checks by host: how many passed, and each that did not with its words."""
+    for host, mine in groupby(sorted(checks, key=lambda one: one.host), key=lambda one: one.host):
+        here = list(mine)
+        passed = sum(one.verdict is Verdict.PASSED for one in here)
+        skipped = sum(one.verdict is Verdict.SKIPPED for one in here)
+        bad = len(here) - passed - skipped
+        color = "red" if bad else "green"
+        console.print(
+            f"[{color}]{'failed' if bad else 'passed'}[/] [bold]{escape(host):<16}[/] {passed} of {len(here)} checks"
+            f"{f', {skipped} skipped' if skipped else ''} [dim]{sum(one.seconds for one in here):.1f} s[/]"
         )
-        if one.message and one.verdict is not Verdict.PASSED:
-            table.add_row("", "", f"[dim]{escape(one.message.strip().splitlines()[-1][:200])}[/]", "", "")
-    console.print(table)
+        show_failures(here, console)
+
+
+def show_failures(checks: Sequence[CheckResult], console: Console) -> None:
+    """Each check that did not pass, with where it is written and what it said."""
+    for one in checks:
+        if one.verdict is Verdict.PASSED:
+            continue
+        color = "yellow" if one.verdict is Verdict.SKIPPED else "red"
+        console.print(
+            f"  [{color}]{one.verdict}[/] {escape(one.host)}  {escape(one.check)}  [dim]{escape(one.suite)}[/]"
+        )
+        for line in islice(one.message.strip().splitlines(), MESSAGE_LINES):
+            console.print(f"      {escape(line[:MESSAGE_WIDTH])}", style="dim")
