@@ -16,9 +16,8 @@ from ismgr_automation.core.diagnostic import did_you_mean
 from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut, InputError
 from ismgr_automation.core.json import Json
 from ismgr_automation.core.secret import Redactor, Secret, SecretRef
-from ismgr_automation.engines.pulumi import errors
+from ismgr_automation.engines.pulumi import environment, errors
 from ismgr_automation.engines.pulumi.backend import Asked, Backend, Files, StackId, ensure_folder
-from ismgr_automation.engines.pulumi.environment import as_text
 from ismgr_automation.engines.pulumi.locate import Engine
 from ismgr_automation.engines.pulumi.project import read_project
 from ismgr_automation.engines.pulumi.run import Run, Told, files_of, private_folder
@@ -156,7 +155,7 @@ class PulumiEngine:
             elif isinstance(value, OutputRef):
                 self._other_output(run, backend, key, value, plain)
             elif value is not None:
-                plain[key] = value
+                plain[key] = environment.plain(value)
         return plain
 
     @staticmethod
@@ -164,18 +163,19 @@ class PulumiEngine:
         stack = _the_stack(run, backend, ref)
         output = _the_output(run, backend.read(stack).outputs, ref)
         if not output.secret:
-            plain[key] = output.value
+            plain[key] = environment.plain(output.value)
             return
         text = run.cli("stack", "output", ref.output, "--json", "--show-secrets", "--stack", str(stack))
         value: Json = json.loads(text or "null")
-        run.secrets[key] = run.redactor.learn(Secret(as_text(value))).reveal()
+        run.secrets[key] = run.redactor.learn(Secret(environment.as_text(value))).reveal()
 
     @staticmethod
     def _set_config(run: Run, values: Mapping[str, Any], checkpoint: Checkpoint) -> None:
-        """Write plain values; secrets of the project stay in memory, those of providers the engine encrypts itself."""
+        """Write plain values. Secrets of the program stay in memory; those that the engine itself must know, for a
+        provider or because the project declares them, it encrypts in the run's own file."""
         run.write_config(values, checkpoint)
         own = f"{run.project.name}:"
-        for key in [key for key in run.secrets if not key.startswith(own)]:
+        for key in [key for key in run.secrets if not key.startswith(own) or key in run.project.declared]:
             file = f"--config-file={run.config_file}"
             run.cli("config", "set", "--secret", key, file, "--stack", str(run.stack), stdin=run.secrets.pop(key))
 

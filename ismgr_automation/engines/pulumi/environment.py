@@ -73,6 +73,21 @@ def _references(value: object) -> Iterator[SecretRef]:
             return
 
 
+def plain(value: object) -> object:
+    """The value in lists and dictionaries, which is all that a YAML file can say.
+
+    >>> plain({"a": (1, 2)})
+    {'a': [1, 2]}
+    """
+    match value:
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case _:
+            return value
+
+
 def as_text(value: Json) -> str:
     """A value as configuration text: strings as they are, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)

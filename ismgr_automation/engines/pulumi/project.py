@@ -25,6 +25,8 @@ class Project:
     main: Path
     text: str
     config_folder: Path
+    declared: frozenset[str] = frozenset()
+    """Full keys of the configuration that the project file declares: the engine checks that they are there."""
 
     def stack_config(self, stack: str) -> dict[str, Any]:
         """What the user's own ``Pulumi.STACK.yaml`` says; empty when there is none."""
@@ -67,6 +69,7 @@ def read_project(folder: Path) -> Project:
         main=_main(folder, path, body),
         text=text,
         config_folder=folder / str(body.get("stackConfigDir") or "."),
+        declared=frozenset(key if ":" in key else f"{name}:{key}" for key in map(str, body.get("config") or ())),
     )
 
 

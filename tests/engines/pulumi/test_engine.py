@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import pytest
 
 from ismgr_automation.core.errors import InputError
@@ -205,6 +207,20 @@ def test_secret_config_reaches_the_program_and_is_written_nowhere(bench, monkeyp
     world = (bench.world / "a.json").read_bytes()
     assert b"swordfish" not in bench.written().replace(program, b"").replace(world, b"")
     assert "swordfish" not in repr([seen, done, bench.events])
+
+
+def test_config_that_the_project_declares_is_known_to_the_engine_too(bench, monkeypatch):
+    monkeypatch.setenv("PROBE_WORD", "swordfish-4711")
+    code = """
+        config = pulumi.Config()
+        pulumi.export("word", config.require_secret("word"))
+        pulumi.export("sizes", config.require_object("sizes"))
+    """
+    request = bench.program(code, config={"word": SecretRef("env", "PROBE_WORD"), "sizes": (1, MappingProxyType({}))})
+    project = request.program / "Pulumi.yaml"
+    project.write_text(project.read_text() + "config:\n  word: {type: string, secret: true}\n")
+    outputs = bench.preview(request).outputs
+    assert outputs == {"sizes": Output(value=[1, {}]), "word": Output(value=None, secret=True)}
 
 
 def test_a_stack_gets_the_outputs_of_another_and_secret_ones_stay_secret(bench):
