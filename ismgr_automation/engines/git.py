@@ -101,13 +101,15 @@ class _Repository:
                 if found.bare:
                     return cls(Path(found.git_dir), "", deadline, bare=True)
                 top = Path(str(found.working_tree_dir)).resolve()
+        except library.NoSuchPathError:
+            raise InputError(f"There is no folder {directory}.", next_step="Name another folder with -C.") from None
         except library.InvalidGitRepositoryError:
             raise InputError(
                 f"{directory} is not inside a Git repository.",
                 next_step="Run `git init` there, or name another folder with -C.",
             ) from None
-        except library.NoSuchPathError:
-            raise InputError(f"There is no folder {directory}.", next_step="Name another folder with -C.") from None
+        except library.GitError as problem:
+            raise _failed(f"The repository around {directory} cannot be opened.", folder, str(problem)) from None
         except PermissionError as problem:
             raise InputError(
                 f"The repository around {directory} cannot be read: {problem.strerror}.",
@@ -136,6 +138,8 @@ class _Repository:
                 raise _no_git() from None
             except library.GitCommandError as problem:
                 raise self._explain(arguments[0], str(problem.stderr)) from None
+            except library.GitError as problem:
+                raise _failed(f"git {arguments[0]} failed in {self.top}.", self.top, str(problem)) from None
         return output
 
     def _explain(self, verb: str, words: str) -> Exception:
@@ -154,14 +158,7 @@ class _Repository:
                 untouched="Nothing was touched.",
                 next_step="Is the repository on a slow or lost network drive? Try again.",
             )
-        return EngineFailed(
-            f"git {verb} failed in {self.top}.",
-            engine=ENGINE,
-            subject=str(self.top),
-            untouched="Nothing was touched.",
-            next_step="`git fsck` says whether the repository is sound.",
-            detail=said,
-        )
+        return _failed(f"git {verb} failed in {self.top}.", self.top, said)
 
     def commit(self, ref: str) -> str:
         """The commit that a ref names; raises ``InputError`` with what was probably meant."""
@@ -286,6 +283,17 @@ def _library() -> ModuleType:
     except ImportError:
         raise _no_git() from None
     return git
+
+
+def _failed(summary: str, top: Path, detail: str) -> EngineFailed:
+    return EngineFailed(
+        summary,
+        engine=ENGINE,
+        subject=str(top),
+        untouched="Nothing was touched.",
+        next_step="`git fsck` says whether the repository is sound.",
+        detail=detail,
+    )
 
 
 def _no_git() -> EngineMissing:

@@ -91,7 +91,7 @@ def _read(root: Path, paths: frozenset[str]) -> _Found:
         for one in tree.named_by(str(document.value.get("kind")), document.value)
     )
     for path, (documents, said, content) in read.items():
-        if tree.below(path, named) or _is_foreign(documents, said):
+        if tree.below(path, named) or _is_foreign(documents, said, content):
             continue
         found.documents += documents
         found.said += said
@@ -107,11 +107,11 @@ def _content(path: Path) -> bytes:
         return file.read(MOST_BYTES + 1)
 
 
-def _is_foreign(documents: Sequence[Marked], said: Sequence[Diagnostic]) -> bool:
-    """Whether a whole file is clearly something else: lists only (tasks of a playbook), another system's manifests, or
-    mappings that share no key with any kind of ours."""
+def _is_foreign(documents: Sequence[Marked], said: Sequence[Diagnostic], content: bytes) -> bool:
+    """Whether a whole file is clearly something else: lists only (tasks of a playbook), another system's manifests or
+    templates, or mappings that share no key with any kind of ours."""
     if said and not documents:
-        return False
+        return bool(tree.FOREIGN_TEXT.search(content)) and not tree.KIND_LINE.search(content)
     return not any(_looks_ours(one.value) for one in documents)
 
 

@@ -116,7 +116,7 @@ class _Frame:
         self.anchor = anchor
         self.value: Any = {} if is_map else []
         self.children: dict[str | int, Spot] = {}
-        self.key: tuple[str, int, int] | None = None
+        self.key: tuple[str | None, int, int] | None = None
         self.merges: list[tuple[Any, Spot]] = []
         self.weight = 1
         self.height = 1
@@ -246,7 +246,7 @@ class _Builder:
         key, key_line, key_column = frame.key
         frame.key = None
         spot = node.spot._replace(key_line=key_line, key_column=key_column)
-        if key == "\0merge":
+        if key is None:
             frame.merges.append((node.value, spot))
         elif key in frame.value:
             first = frame.children[key].key_line
@@ -255,9 +255,10 @@ class _Builder:
             frame.value[key] = node.value
             frame.children[key] = spot
 
-    def _key(self, node: _Node, line: int, column: int, plain_key: bool) -> str:
+    def _key(self, node: _Node, line: int, column: int, plain_key: bool) -> str | None:
+        """The key; None is the merge key."""
         if isinstance(node.value, str):
-            return "\0merge" if plain_key and node.value == "<<" else node.value
+            return None if plain_key and node.value == "<<" else node.value
         self._say(line, column, "a key is a list or a mapping", "text")
         return f"\0key at {line}:{column}"
 

@@ -18,6 +18,9 @@ FOREIGN = re.compile(
 
 KIND_LINE = re.compile(rb"^kind:[ \t]*['\"]?(Estate|Team|Site|Stack|HostGroup|Service)\b", re.MULTILINE)
 
+FOREIGN_TEXT = re.compile(rb"^apiVersion:|{{|{%", re.MULTILINE)
+"""What an unreadable file of another tool has: a manifest's first key, or the brackets of a template."""
+
 _PATH_KEYS: Mapping[str, tuple[str, ...]] = {
     "Stack": ("program",),
     "HostGroup": ("playbook", "verify"),

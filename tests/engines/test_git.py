@@ -8,9 +8,10 @@ import subprocess
 from datetime import timedelta
 from pathlib import Path
 
+import git
 import pytest
 
-from ismgr_automation.core.errors import EngineError, EngineTimedOut, InputError
+from ismgr_automation.core.errors import EngineError, EngineMissing, EngineTimedOut, InputError, IsmgrError
 from ismgr_automation.engines.git import NO_COMMIT, GitSource, start
 from ismgr_automation.ports.source import Tree
 
@@ -351,6 +352,35 @@ def test_a_git_that_hangs_is_stopped_at_the_deadline(repo, lay_out, tmp_path, mo
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     with pytest.raises(EngineTimedOut, match=r"did not finish in 0\.5 s"):
         lay_out(repo.root, "HEAD", deadline=timedelta(seconds=0.5))
+
+
+def _kinds(root: type[Exception]) -> list[type[Exception]]:
+    return [root, *(kind for child in root.__subclasses__() for kind in _kinds(child))]
+
+
+@pytest.mark.parametrize("kind", _kinds(git.exc.GitError))
+@pytest.mark.parametrize("moment", ["opening", "running"])
+def test_every_exception_of_the_library_becomes_one_of_ours(repo, lay_out, monkeypatch, kind, moment):
+    repo.write("a", "1")
+    repo.commit()
+
+    def fail(*_arguments, **_named):
+        # without its own __init__: each class wants other arguments
+        raise kind(["git"], 1) if issubclass(kind, git.exc.CommandError) else Exception.__new__(kind, "words")
+
+    if moment == "opening":
+        monkeypatch.setattr(git, "Repo", fail)
+    else:
+        monkeypatch.setattr(git.Git, "execute", fail)
+    with pytest.raises(IsmgrError) as error:
+        lay_out(repo.root, "HEAD")
+    assert not isinstance(error.value, git.exc.GitError)
+
+
+def test_a_machine_without_git_is_told_how_to_get_it(repo, lay_out, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(EngineMissing, match="apt-get install git"):
+        lay_out(repo.root, "HEAD")
 
 
 def test_a_folder_is_made_a_repository_once(tmp_path):

@@ -49,6 +49,12 @@ def test_aliases_and_merge_keys_are_written_out_and_own_keys_win():
     assert one.at("b", "x") == Position("f", 1, 11)
 
 
+def test_only_a_plain_merge_key_merges():
+    (one,), said = parse("f", b'a: {"<<": {x: 1}}\nb: {"\\0merge": {x: 1}}\n')
+    assert said == ()
+    assert one.value == {"a": {"<<": {"x": 1}}, "b": {"\0merge": {"x": 1}}}
+
+
 def test_an_anchor_may_be_used_again_and_ends_with_its_document():
     (one,), said = parse("f", b"a: &x 1\nb: *x\nc: &x 2\nd: *x\n---\ne: *x\n")
     assert one.value == {"a": 1, "b": 1, "c": 2, "d": 2}

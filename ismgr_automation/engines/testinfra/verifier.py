@@ -3,10 +3,13 @@ come. A suite that cannot be loaded is an input error, a host that cannot be rea
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import sys
+import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -30,7 +33,18 @@ PROCESSES = 4
 """Checks wait for hosts most of the time: more processes than processors pay, up to about this many."""
 
 _PLUGIN = "ismgr_automation.engines.testinfra.plugin"
-_FAILED_TESTS, _COLLECTION_FAILED, _NO_TESTS = 1, 2, 5
+
+EXITS: Mapping[int, bool] = {
+    0: True,  # all passed
+    1: True,  # some failed
+    2: False,  # interrupted; also for a suite that cannot be read, which is said before
+    3: False,  # an error inside pytest or a plugin
+    4: False,  # wrong arguments
+    5: True,  # no tests: they may all belong to another child
+    6: False,  # too many warnings
+}
+"""Each exit code of pytest: whether what the child said is all that there is to say."""
+
 _GRACE = timedelta(seconds=3)
 
 
@@ -73,7 +87,7 @@ class TestinfraVerifier:
             ]
             run = _Run(request=request, context=context, redactor=way.redactor)
             with ThreadPoolExecutor(max_workers=len(jobs), thread_name_prefix="ismgr-verify") as pool:
-                shares = list(pool.map(run.shard, jobs, range(len(jobs))))
+                shares = list(pool.map(run.shard, jobs))
         _refuse_broken(shares, request, bases)
         found = [check for share in shares for check in share.results()]
         return tuple(sorted(found, key=lambda one: (one.host, one.suite, one.check)))
@@ -108,10 +122,13 @@ class _Run:
     redactor: Redactor
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def shard(self, job: Job, number: int) -> _Share:
+    def shard(self, job: Job) -> _Share:
         """Run one child to its end."""
+        with self._folder(job) as folder:
+            return self._child(job, folder)
+
+    def _child(self, job: Job, folder: Path) -> _Share:
         share = _Share()
-        folder = self._prepare(job, number)
         names = ", ".join(host.name for host in job.hosts[:3]) + (", ..." if job.hosts[3:] else "")
         try:
             finished = process.run(
@@ -131,8 +148,8 @@ class _Run:
                 raise
             share.stopped = f"not finished after {self.request.deadline.total_seconds():g} s, and stopped"
             return share
-        accepted = {0, _FAILED_TESTS, _NO_TESTS} | ({_COLLECTION_FAILED} if share.broken else set())
-        if finished.code not in accepted or (share.collected is None and not share.broken):
+        complete = EXITS.get(finished.code, False) and share.collected is not None
+        if not complete and not share.broken:
             raise EngineFailed(
                 f"pytest ended with {finished.code} while it verified {names}.",
                 engine=ENGINE,
@@ -167,19 +184,31 @@ class _Run:
                         )
                     )
 
-    def _prepare(self, job: Job, number: int) -> Path:
-        folder = self.context.work / f"verify-{id(self):x}-{number}"
+    @contextlib.contextmanager
+    def _folder(self, job: Job) -> Iterator[Path]:
+        """A private folder for one child, with its job; gone afterwards."""
+        work = self.context.work
         try:
-            folder.mkdir(mode=0o700, parents=True)
-            (folder / "job.json").write_text(job.to_text(), encoding="utf-8")
+            work.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="verify-", dir=work))
         except OSError as error:
-            raise EngineFailed(
-                f"Cannot prepare the verification in {folder}: {error.strerror or error}.",
-                engine=ENGINE,
-                untouched="No host was touched.",
-                next_step="Free space there, or set TMPDIR to a folder with some.",
-            ) from error
-        return folder
+            raise self._unwritable(error) from error
+        try:
+            try:
+                (folder / "job.json").write_text(job.to_text(), encoding="utf-8")
+            except OSError as error:
+                raise self._unwritable(error) from error
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _unwritable(self, error: OSError) -> EngineFailed:
+        return EngineFailed(
+            f"Cannot prepare the verification in {self.context.work}: {error.strerror or error}.",
+            engine=ENGINE,
+            untouched="No host was touched.",
+            next_step="Free space there, or set TMPDIR to a folder with some.",
+        )
 
 
 def _command(request: SuiteRequest, folder: Path) -> list[str]:

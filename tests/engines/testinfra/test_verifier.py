@@ -13,7 +13,7 @@ from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut
 from ismgr_automation.core.events import CheckFinished, Event
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.engines.testinfra.job import CONTROLLER
-from ismgr_automation.engines.testinfra.verifier import TestinfraVerifier
+from ismgr_automation.engines.testinfra.verifier import EXITS, TestinfraVerifier
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Host
 from ismgr_automation.ports.verification import CheckResult, SuiteRequest, Verdict
@@ -335,6 +335,18 @@ def test_no_hosts_or_no_suites_are_no_results(desk):
     suite = desk.suite("test_one.py", "def test_one(host):\n    pass\n")
     assert desk.verify([], suite) == ()
     assert desk.verify([desk.loopback.host("a")]) == ()
+
+
+def test_every_exit_code_of_pytest_is_in_the_table():
+    assert set(EXITS) == {int(one) for one in pytest.ExitCode}
+
+
+def test_nothing_is_left_in_the_work_folder(desk):
+    suite = desk.suite("test_one.py", "def test_one(host, tmp_path):\n    (tmp_path / 'x').write_text('x')\n")
+    for _ in range(2):
+        (only,) = desk.verify([desk.loopback.host("a")], suite)
+        assert only.verdict is Verdict.PASSED
+    assert list(desk.work.rglob("*")) == []
 
 
 def test_hosts_are_values_on_both_sides():
