@@ -109,14 +109,14 @@ SERVERS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def host_entry(name: str, **more: Json) -> dict[str, Json]:
+def host_entry(machine: str, **more: Json) -> dict[str, Json]:
     """One entry of a ``hosts`` output."""
-    role = name.partition(".")[0].rstrip("0123456789")
-    number = 10 + sum(map(ord, name)) % 200
+    role = machine.partition(".")[0].rstrip("0123456789")
+    number = 10 + sum(map(ord, machine)) % 200
     return {
-        "name": name,
+        "name": machine,
         "address": f"192.0.2.{number}",
-        "labels": {"role": role, "site": name.rpartition(".")[2]},
+        "labels": {"role": role, "site": machine.rpartition(".")[2]},
         "host_keys": ["ssh-ed25519 AAAA"],
         **more,
     }

@@ -167,7 +167,7 @@ def _pending(name: str, pending: str) -> Reachability:
 def _check(scope: Scope, sight: GroupSight, ground: _Ground) -> GroupSight:
     # of a group that waits for a host, the others are still looked at: they may have drifted
     drift_only = sight.deferred is not None
-    if sight.problem is not None or (drift_only and sight.applied != sight.inputs):
+    if sight.problem is not None or (drift_only and not _settled(scope, sight, ground)):
         return sight
     lost = {one.host for one in sight.unreachable}
     limit = [name for part in sight.parts for name in part if name not in lost]
@@ -185,8 +185,17 @@ def _check(scope: Scope, sight: GroupSight, ground: _Ground) -> GroupSight:
     except EngineMissing:
         raise
     except EngineError as error:
-        return sight if drift_only else replace(sight, problem=problem(sight.address, error))
+        wrong = problem(sight.address, error)
+        # what waits is looked at again before it runs: until then this is only worth a warning
+        return replace(sight, problem=replace(wrong, level=Level.WARN) if drift_only else wrong)
     return replace(sight, checked=checked, unreachable=(*sight.unreachable, *checked.unreachable))
+
+
+def _settled(scope: Scope, sight: GroupSight, ground: _Ground) -> bool:
+    """Whether what Git asks of a group is what was applied, and all values that its playbook needs are there."""
+    outputs = variable_references(scope, sight.address.name)
+    there = all(one.output in ground.states[stack(one.stack)].outputs for one in outputs)
+    return sight.applied == sight.inputs and there
 
 
 def _checked(result: PlaybookResult) -> str:

@@ -214,7 +214,7 @@ def _findings(seen: Observation) -> Iterable[Finding]:
             yield problem
     for address in sorted(seen.groups):
         sight = seen.groups[address]
-        for one in sight.unreachable if sight.deferred is None else ():
+        for one in sight.unreachable if sight.deferred is None and sight.problem is None else ():
             yield Finding(
                 level=Level.DENY,
                 subject=host(one.host),
