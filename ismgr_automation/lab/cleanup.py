@@ -27,8 +27,8 @@ def remove(folder: Folder, emit: Emit) -> tuple[str, ...]:
     steps: tuple[tuple[str, Callable[[], tuple[str, ...]]], ...] = (
         ("processes", lambda: _end_processes(name, folders)),
         ("machines", lambda: machines.remove_all(name)),
-        ("settings", lambda: settings.restore(without=name)),
         ("networks and filters", lambda: networks.remove(name)),
+        ("settings", lambda: settings.restore(without=name)),
         ("folders", lambda: _remove_folders(folder, folders)),
     )
     removed: list[str] = []

@@ -121,6 +121,12 @@ def indexes() -> Mapping[str, int]:
     return {row.lab: row.index for row in _listed("")}
 
 
+def any_bridge() -> bool:
+    """Whether anything on this host still bridges networks: containers or virtual machines, ours or not."""
+    # older releases of ip print an empty object for each link that is something else
+    return any(json.loads(attempt("ip", "-json", "link", "show", "type", "bridge").stdout or "[]"))
+
+
 def recorded_folder(lab: str) -> str:
     """The folder that a lab's networks say they belong to; empty without networks. Another user may have made it."""
     return next((row.folder for row in _listed(lab)), "")

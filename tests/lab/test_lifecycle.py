@@ -15,7 +15,7 @@ import sushy
 
 from ismgr_automation.core.errors import Cancelled, EngineFailed, ExitCode, SettingsError
 from ismgr_automation.core.events import Event, StepReported
-from ismgr_automation.lab import Lab, cleanup, down, folder, machines, making, networks, settings, shell
+from ismgr_automation.lab import Lab, cleanup, down, folder, machines, making, networks, shell
 from ismgr_automation.lab.topology import Segment
 from tests.fixtures_lab import addresses_within, answers_ssh, switch_on, system, traces, until
 
@@ -173,36 +173,6 @@ def test_an_up_that_was_killed_is_made_good_by_the_next_one(name: str, monkeypat
 
 def interrupt(*_arguments: object) -> None:
     raise KeyboardInterrupt
-
-
-def test_limits_are_raised_once_and_put_back_with_the_last_lab(tmp_path, monkeypatch):
-    limit = tmp_path / "limit"
-    limit.write_text("128\n")
-    monkeypatch.setattr(settings, "_path", lambda _name: limit)
-    monkeypatch.setattr(settings, "_RECORD", tmp_path / "run/settings.json")
-    labs = {"demo": 0}
-    monkeypatch.setattr(networks, "indexes", lambda: labs)
-    assert settings.raise_limits() == ("fs.inotify.max_user_instances",)
-    assert settings.raise_limits() == ()
-    labs["tests"] = 1
-    assert settings.restore(without="demo") == ()
-    assert limit.read_text() == "4096"
-    del labs["demo"]
-    assert settings.restore(without="tests") == ("setting fs.inotify.max_user_instances",)
-    assert limit.read_text() == "128"
-    assert settings.restore(without="tests") == ()
-
-
-def test_a_limit_that_somebody_else_has_set_since_is_left_alone(tmp_path, monkeypatch):
-    limit = tmp_path / "limit"
-    limit.write_text("128\n")
-    monkeypatch.setattr(settings, "_path", lambda _name: limit)
-    monkeypatch.setattr(settings, "_RECORD", tmp_path / "run/settings.json")
-    monkeypatch.setattr(networks, "indexes", dict)
-    settings.raise_limits()
-    limit.write_text("9999\n")
-    assert settings.restore(without="demo") == ()
-    assert limit.read_text() == "9999\n"
 
 
 def test_a_lab_that_is_not_there_is_an_error_that_says_how_to_make_it(lab: Lab):
