@@ -354,6 +354,13 @@ def test_a_git_that_hangs_is_stopped_at_the_deadline(repo, lay_out, tmp_path, mo
         lay_out(repo.root, "HEAD", deadline=timedelta(seconds=0.5))
 
 
+ARGUMENTS = {
+    git.exc.CheckoutError: ("words", [], [], []),
+    git.exc.RepositoryDirtyError: (None, "words"),
+}
+"""What the constructors want that are not like the others."""
+
+
 def _kinds(root: type[Exception]) -> list[type[Exception]]:
     return [root, *(kind for child in root.__subclasses__() for kind in _kinds(child))]
 
@@ -365,8 +372,7 @@ def test_every_exception_of_the_library_becomes_one_of_ours(repo, lay_out, monke
     repo.commit()
 
     def fail(*_arguments, **_named):
-        # without its own __init__: each class wants other arguments
-        raise kind(["git"], 1) if issubclass(kind, git.exc.CommandError) else Exception.__new__(kind, "words")
+        raise kind(*ARGUMENTS.get(kind, (["git"], 1) if issubclass(kind, git.exc.CommandError) else ("words",)))
 
     if moment == "opening":
         monkeypatch.setattr(git, "Repo", fail)
