@@ -29,7 +29,7 @@ DEADLINE_SECONDS = 30.0
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A lab of this session's own: ``tests``, or the next name when another session runs on this host."""
-    with _free_name() as name:
+    with free_name() as name:
         try:
             down(name)  # of a session that was killed
             running = Lab.up(name)
@@ -129,7 +129,8 @@ def _lines(*command: str) -> list[str]:
 
 
 @contextmanager
-def _free_name() -> Iterator[str]:
+def free_name() -> Iterator[str]:
+    """A name for a lab that no other test session of this host uses."""
     for name in NAMES:
         with Path(tempfile.gettempdir(), f"ismgr-{name}.lock").open("w") as file:
             try:

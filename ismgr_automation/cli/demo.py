@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -62,7 +62,7 @@ def demo(
     with progress(face):
         lab = _machines(face)
         with _step(face, "estate"):
-            commit = _estate(lab, folder)
+            commit = prepare(lab, folder)
     face.directory = folder
     with _step(face, "plan, apply, verify"):
         code = apply(ctx, plan_file=None, yes=True)
@@ -103,12 +103,17 @@ def _machines(face: Face) -> Lab:
         return lab.result()
 
 
-def _estate(lab: Lab, folder: Path) -> str:
-    """The example estate as a repository of its own, with this lab's machines and fresh secrets; its commit."""
+def prepare(lab: Lab, folder: Path, moved: Callable[[str], str] = str) -> str:
+    """The example estate as a repository of its own, with this lab's machines and fresh secrets; returns its commit.
+
+    ``moved`` rewrites its documents for a lab at other addresses. What is there already stays as it is.
+    """
     from ismgr_automation import shipped
 
     if not (folder / "estate.yaml").exists():
         shutil.copytree(shipped.root() / "examples" / "two-sites", folder, dirs_exist_ok=True)
+        for path in folder.glob("*.yaml"):
+            path.write_text(moved(path.read_text(encoding="utf-8")), encoding="utf-8")
     lab.write(folder)
     for name in GENERATED:
         _secret(folder / ".secrets" / name)

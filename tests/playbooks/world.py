@@ -30,6 +30,15 @@ SECRETS = {"postgresql/app": "app: \\ 'quoted' \"$HOME\" `x` #1", "postgresql/re
 """Passwords that would break a careless template."""
 
 
+def moved(lab: Lab, text: str) -> str:
+    """Text of the example with the addresses of the demo's lab as those of this one."""
+    found = text
+    for number, segment in enumerate((Segment.MANAGEMENT, Segment.DC1, Segment.DC2, Segment.WAN)):
+        prefix = str(lab.topology.network(segment).network_address).removesuffix("0")
+        found = found.replace(f"10.4{number}.0.", prefix.replace("10.", "10.~", 1))
+    return found.replace("~", "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Play:
     """What a playbook did, or in check mode would do: pairs of host and task that changed, and messages of failures."""
@@ -59,17 +68,9 @@ class World:
             path.touch(mode=0o600)
             path.write_text(value + "\n")
         path = self.estate / "groups.yaml"
-        path.write_text(self.moved(path.read_text()))
+        path.write_text(moved(self.lab, path.read_text()))
         self.groups = {one["name"]: one for one in yaml.safe_load_all(path.read_text())}
         (self.estate / "inventory.yml").write_text(yaml.safe_dump(self.inventory()))
-
-    def moved(self, text: str) -> str:
-        """Text of the example with the addresses of the demo's lab as those of this one."""
-        found = text
-        for number, segment in enumerate((Segment.MANAGEMENT, Segment.DC1, Segment.DC2, Segment.WAN)):
-            prefix = str(self.lab.topology.network(segment).network_address).removesuffix("0")
-            found = found.replace(f"10.4{number}.0.", prefix.replace("10.4", "10.~4"))
-        return found.replace("~", "")
 
     def hosts(self, group: str = "") -> tuple[Host, ...]:
         """The machines of a host group, sorted by name; every machine without one."""
