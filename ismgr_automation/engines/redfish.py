@@ -8,10 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum
-from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -20,84 +17,23 @@ import sushy  # type: ignore[import-untyped]
 from sushy import exceptions as sushy_exceptions
 
 from ismgr_automation.core.errors import Cancelled, EngineError, EngineFailed
-from ismgr_automation.core.secret import Secret
 from ismgr_automation.engines.redfish_transport import (
     ANSWERS_OF_ANOTHER_SHAPE,
     ENGINE,
     Connector,
     Failure,
-    Target,
     Timeouts,
     classify,
     may_have_arrived,
     translate,
 )
+from ismgr_automation.engines.redfish_values import Bmc, Facts, Power, Scalar, Wanted, same
 
-__all__ = ["Bmc", "Facts", "NoSuchSystem", "Power", "Scalar", "Timeouts", "Wanted", "connect"]
+__all__ = ["Bmc", "Facts", "NoSuchSystem", "Power", "Scalar", "Timeouts", "Wanted", "connect", "same"]
 
-Scalar = str | bool | int | float
 POSTS_AT_MOST = 5
 BOOT_DEVICES: tuple[str, ...] = tuple(source.value for source in sushy.BootSource)
 """The words for a boot device: None (no override), Pxe, Cd, Hdd, UefiHttp and what else Redfish knows."""
-
-
-class Power(StrEnum):
-    """Whether a system is powered; the two middle ones pass by themselves."""
-
-    ON = "On"
-    OFF = "Off"
-    POWERING_ON = "PoweringOn"
-    POWERING_OFF = "PoweringOff"
-    PAUSED = "Paused"
-    UNKNOWN = "Unknown"
-    """The BMC does not say."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bmc:
-    """Where a BMC answers and who we are there. ``ca`` is the only authority that counts; without it the machine's own
-    do. ``system`` is a Redfish system id, empty when the BMC manages exactly one. ``subject`` is what errors name."""
-
-    subject: str
-    url: str
-    username: str
-    password: Secret
-    ca: Path | None = None
-    system: str = ""
-    timeouts: Timeouts = field(default_factory=Timeouts)
-
-    @property
-    def target(self) -> Target:
-        """What errors speak about."""
-        return Target(subject=self.subject, url=self.url, username=self.username)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What a BMC says about its system. ``bios`` are the attributes in effect, with those that wait for a restart laid
-    over them; ``bios_pending`` names the waiting ones. ``addresses`` are the IPv4 addresses of the system's own
-    interfaces in their order, empty when the BMC does not know. Text that the BMC does not give is empty."""
-
-    system: str
-    power: Power
-    boot_device: str = ""
-    bios: Mapping[str, Scalar] = field(default_factory=dict)
-    bios_pending: tuple[str, ...] = ()
-    asset_tag: str = ""
-    serial: str = ""
-    bios_version: str = ""
-    bmc_version: str = ""
-    addresses: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What a system must look like; None (or an absent attribute) means: leave it as it is."""
-
-    power: Power | None = None
-    boot_device: str | None = None
-    bios: Mapping[str, Scalar] = field(default_factory=dict)
-    asset_tag: str | None = None
 
 
 class NoSuchSystem(EngineFailed):
@@ -175,13 +111,13 @@ class System:
     def power(self) -> Power:
         """The power state now: one request."""
         with self._translated():
-            self._system.refresh(force=True)
+            self._look_again()
             return _power_of(self._system)
 
     def read(self) -> Facts:
         """Everything that the BMC tells; one request for each resource of it (about eight)."""
         with self._translated():
-            self._system.refresh(force=True)
+            self._look_again()
             effective, pending = self._bios()
             self.last = Facts(
                 system=self._system.identity,
@@ -307,7 +243,7 @@ class System:
         end = monotonic() + self._bmc.timeouts.change.total_seconds()
         while not self._cancelled.is_set():
             with self._translated():
-                self._system.refresh(force=True)
+                self._look_again()
                 seen = found()
             if seen == wanted:
                 return
@@ -319,13 +255,17 @@ class System:
             self._cancelled.wait(self._bmc.timeouts.poll.total_seconds())
         raise Cancelled(f"Stopped by request while verifying the {what} of {self._bmc.subject}.")
 
+    def _look_again(self) -> None:
+        """One request: parts of the system are asked again when they are needed, not now as ``refresh`` alone would."""
+        self._system.invalidate()
+        self._system.refresh(force=False)
+
     def _bios(self) -> tuple[dict[str, Scalar], dict[str, Scalar]]:
         """Attributes in effect, and those that differ in the settings that wait for a restart."""
         if not self._system.json.get("Bios"):
             return {}, {}
         try:
             bios = self._system.bios
-            bios.refresh(force=True)
         except sushy_exceptions.ResourceNotFoundError:
             return {}, {}  # advertised and not there: several emulators and old firmwares do this
         effective = _scalars(bios.attributes or {})
@@ -384,19 +324,6 @@ class System:
             untouched=self._untouched(),
             next_step=next_step,
         )
-
-
-def same(found: Scalar | None, wanted: Scalar) -> bool:
-    """Whether a BMC's value is the wanted one: numbers come back as text from some, booleans never equal numbers."""
-    if isinstance(found, bool) or isinstance(wanted, bool):
-        return found is wanted or str(found).lower() == str(wanted).lower()
-    if isinstance(found, int | float) and isinstance(wanted, int | float):
-        return float(found) == float(wanted)
-    return str(found) == _text(wanted)
-
-
-def _text(value: Scalar) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _scalars(attributes: Mapping[str, Any]) -> dict[str, Scalar]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from importlib.metadata import requires, version
 from pathlib import Path
 
@@ -19,39 +17,15 @@ from google.protobuf import empty_pb2, struct_pb2
 from pulumi.provider.experimental.property_value import Computed, PropertyValue
 from pulumi.runtime import rpc
 from pulumi.runtime.proto import provider_pb2 as p
-from pulumi.runtime.proto import provider_pb2_grpc, status_pb2
+from pulumi.runtime.proto import status_pb2
 
 from ismgr_automation import __version__
 from ismgr_automation.engines.pulumi.locate import PINNED
 from ismgr_automation.provider import values
-from ismgr_automation.provider.schema import package
 from tests.provider.fake_bmc import PASSWORD, USER, Authority, FakeBmc
+from tests.provider.plugin import PLUGIN, RECORDS, SERVER, fails, plugin, secret, struct
 
-SERVER = "urn:pulumi:test::tests::ismgr:redfish:Server::db1.dc1"
-RECORDS = "urn:pulumi:test::tests::custom:site:Site$ismgr:dns:RecordSet::www"
-PLUGIN = Path(sys.executable).parent / "pulumi-resource-ismgr"
 UNKNOWN = rpc.UNKNOWN
-
-
-@contextmanager
-def plugin(**environment):
-    """A provider process of our own and a stub to speak to it."""
-    process = subprocess.Popen(
-        [PLUGIN, "127.0.0.1:1"],
-        stdout=subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **environment},
-    )
-    try:
-        assert process.stdout
-        port = int(process.stdout.readline())
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            stub = provider_pb2_grpc.ResourceProviderStub(channel)
-            stub.Configure(p.ConfigureRequest(acceptSecrets=True))
-            yield process, stub
-    finally:
-        process.kill()
-        process.wait(10)
-        process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -81,22 +55,6 @@ def inputs(bmc, authority):
         "powerState": "On",
         "timeouts": {"readSeconds": 5, "changeSeconds": 0.6, "shutdownSeconds": 0.3},
     }
-
-
-def secret(value):
-    return {rpc._special_sig_key: rpc._special_secret_sig, "value": value}
-
-
-def struct(body):
-    made = struct_pb2.Struct()
-    made.update(body)
-    return made
-
-
-def fails(call, request):
-    with pytest.raises(grpc.RpcError) as caught:
-        call(request)
-    return caught.value
 
 
 # the ten traps
@@ -289,104 +247,6 @@ def test_started_by_hand_it_says_who_starts_it():
 
 def test_the_plugin_says_its_version(stub):
     assert stub.GetPluginInfo(empty_pb2.Empty()).version == __version__
-
-
-# the schema
-
-
-def test_the_schema_is_served(stub):
-    assert json.loads(stub.GetSchema(p.GetSchemaRequest(version=0)).schema) == package()
-
-
-@pytest.mark.engine
-def test_pulumi_accepts_the_schema(tmp_path, pulumi_engine_path):
-    file = tmp_path / "schema.json"
-    file.write_text(json.dumps(package()))
-    done = subprocess.run(
-        [pulumi_engine_path, "schema", "check", file],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"HOME": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Warning" not in done.stdout + done.stderr
-
-
-def test_every_property_of_the_schema_is_described():
-    schema = package()
-    pieces = [*schema["resources"].values(), *schema["types"].values()]
-    for piece in pieces:
-        assert piece["description"]
-        for part in ("inputProperties", "properties"):
-            for name, body in piece.get(part, {}).items():
-                assert body.get("description"), name
-    assert all(body["description"] for body in schema["config"]["variables"].values())
-
-
-def test_secrets_are_secret_in_the_schema():
-    schema = package()
-    assert schema["resources"]["ismgr:redfish:Server"]["inputProperties"]["password"]["secret"]
-    assert schema["types"]["ismgr:dns:KeyInputs"]["properties"]["secret"]["secret"]
-
-
-def test_a_password_that_the_program_forgot_to_mark_becomes_secret(stub, inputs):
-    answer = stub.Check(p.CheckRequest(urn=SERVER, news=struct({**inputs, "password": "in the clear"})))
-    assert answer.inputs["password"][rpc._special_sig_key] == rpc._special_secret_sig
-
-
-# checks
-
-
-BMC = {"endpoint": "https://192.0.2.1", "username": "a", "passwordRef": "env:X"}
-ZONE = {"server": "192.0.2.5", "zone": "z.test", "name": "www", "type": "A", "records": ["192.0.2.1"]}
-KEY = {"key": {"name": "k", "secretRef": "env:X"}}
-
-
-@pytest.mark.parametrize(
-    ("urn", "body", "path"),
-    [
-        (SERVER, {**BMC, "endpoint": "http://192.0.2.1"}, "endpoint"),
-        (SERVER, {**BMC, "endpoint": "https://user:word@192.0.2.1"}, "endpoint"),
-        (SERVER, {"username": "a", "passwordRef": "env:X"}, "endpoint"),
-        (SERVER, {**BMC, "powerState": "on"}, "powerState"),
-        (SERVER, {**BMC, "bootDevice": "Tape"}, "bootDevice"),
-        (SERVER, {**BMC, "biosAttributes": {"A": [1]}}, "biosAttributes.A"),
-        (SERVER, {**BMC, "timeouts": {"readSeconds": 0}}, "timeouts.readSeconds"),
-        (SERVER, {**BMC, "onDelete": "explode"}, "onDelete"),
-        (SERVER, {**BMC, "passwordRef": "no-colon"}, "passwordRef"),
-        (SERVER, {**BMC, "password": "both"}, "passwordRef"),
-        (SERVER, {"endpoint": "https://192.0.2.1", "username": "a"}, "passwordRef"),
-        (SERVER, {"endpoint": "https://192.0.2.1", "passwordRef": "env:X"}, "username"),
-        (SERVER, {**BMC, "powerstate": "On"}, "powerstate"),
-        (RECORDS, {**ZONE}, "key.name"),
-        (RECORDS, {**ZONE, "key": {"name": "k"}}, "key.secretRef"),
-        (RECORDS, {**ZONE, **KEY, "server": ""}, "server"),
-        (RECORDS, {**ZONE, **KEY, "records": []}, "records"),
-        (RECORDS, {**ZONE, **KEY, "records": ["192.0.2.256"]}, "records"),
-        (RECORDS, {**ZONE, **KEY, "type": "SOA"}, "type"),
-        (RECORDS, {**ZONE, **KEY, "name": "www.other.test."}, "name"),
-        (RECORDS, {**ZONE, **KEY, "ttl": -1}, "ttl"),
-        (RECORDS, {**ZONE, **KEY, "port": 70_000}, "port"),
-        (RECORDS, {**ZONE, "key": {"name": "k", "secretRef": "env:X", "algorithm": "hmac-md5"}}, "key"),
-    ],
-)
-def test_a_wrong_input_is_named_by_its_path(stub, urn, body, path):
-    answer = stub.Check(p.CheckRequest(urn=urn, news=struct(body)))
-    assert path in [failure.property for failure in answer.failures]
-    assert all(failure.reason for failure in answer.failures)
-
-
-@pytest.mark.parametrize(("urn", "body"), [(SERVER, BMC), (RECORDS, {**ZONE, **KEY})])
-def test_right_inputs_pass(stub, urn, body):
-    assert list(stub.Check(p.CheckRequest(urn=urn, news=struct(body))).failures) == []
-
-
-def test_an_unknown_option_of_the_provider_is_named_with_the_near_one(stub):
-    answer = stub.CheckConfig(p.CheckRequest(news=struct({"redfishUser": "admin", "version": "0.1.0"})))
-    (failure,) = answer.failures
-    assert failure.property == "redfishUser"
-    assert "redfishUsername" in failure.reason
 
 
 def test_a_refresh_of_a_system_that_is_gone_forgets_it(stub, bmc, inputs):
