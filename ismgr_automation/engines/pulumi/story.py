@@ -146,7 +146,8 @@ class Story:
         found = []
         for urn in sorted({*self._failures, *self._broken}, key=name_of):
             words = list(dict.fromkeys(self._failures.get(urn, ()))) or ["failed, and the engine does not say why"]
-            found.append(f"{name_of(urn)}: {'; '.join(words)}")
+            said = "; ".join(word.removeprefix(f"{name_of(urn)}: ") for word in words)
+            found.append(f"{name_of(urn)}: {said}")
         return tuple(found)
 
     def _began(self, metadata: Mapping[str, Any]) -> None:

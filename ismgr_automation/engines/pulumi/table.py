@@ -288,7 +288,7 @@ def _other(said: Said) -> IsmgrError:
         engine=ENGINE,
         subject=said.subject,
         untouched=said.untouched,
-        next_step="The engine's own words are all that is known.",
+        next_step="Mend what it says, and plan again.",
     )
 
 

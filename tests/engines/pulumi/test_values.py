@@ -172,6 +172,8 @@ def test_what_began_and_did_not_end_is_in_flight_and_what_failed_is_not():
     )
     assert ([one.name for one in told.landed], told.in_flight) == (["a"], ("c",))
     assert told.failures == ("b: failed, and the engine does not say why",)
+    told.hear({"diagnosticEvent": {"severity": "error", "urn": URN + "b", "message": "Preview failed: b: no power\n"}})
+    assert told.failures == ("b: no power",)
 
 
 def test_a_preview_tells_of_no_steps_and_secrets_are_cleaned_from_words_and_values():
