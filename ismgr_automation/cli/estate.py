@@ -182,7 +182,17 @@ def _summary(estate: Estate, warnings: Sequence[Diagnostic]) -> JsonObject:
         "estate": estate.document.name,
         "documents": estate.size,
         "files": list(estate.files),
-        "warnings": [str(one) for one in warnings],
+        "warnings": [
+            {
+                "summary": one.summary,
+                "path": one.position.path if one.position else None,
+                "line": one.position.line if one.position else None,
+                "column": one.position.column if one.position else None,
+                "expected": one.expected,
+                "suggestion": one.suggestion,
+            }
+            for one in warnings
+        ],
     }
 
 

@@ -104,6 +104,9 @@ def test_validate_shows_warnings_and_succeeds(tmp_path, capsys):
     capsys.readouterr()
     assert run(["-C", str(tmp_path), "validate"]) == 0
     assert "stacks/mine.yaml:1:1: warning: this looks like a Stack document" in capsys.readouterr().out
+    assert run(["-C", str(tmp_path), "--json", "validate"]) == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert (warning["path"], warning["line"], warning["column"]) == ("stacks/mine.yaml", 1, 1)
 
 
 def test_validate_of_a_folder_that_is_not_there(tmp_path, capsys):
