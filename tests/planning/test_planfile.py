@@ -1,0 +1,204 @@
+"""Plan files: what is written is read back, stored examples stay readable, and no byte can be altered unnoticed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ismgr_automation.core.errors import PlanFileError
+from ismgr_automation.core.json import digest
+from ismgr_automation.planning.planfile import read, write
+from ismgr_automation.ports.memory import Desired
+from tests.planning.test_compose import (
+    composed,
+    group,
+    group_sight,
+    observations,
+    replace,
+    seen,
+    stack,
+    stack_sight,
+    step,
+    task,
+)
+from tests.rehearsal import Rehearsal
+
+STORED = sorted((Path(__file__).parents[1] / "cases" / "plans").glob("*.json"))
+EXAMPLES = [path for path in STORED if not path.name.startswith("bad-")]
+
+
+@given(observations())
+def test_a_plan_is_read_back_as_it_was(observation: Any) -> None:
+    plan = composed(observation)
+    assert read(write(plan), "plan.json") == plan
+
+
+def test_odd_characters_and_big_numbers_survive() -> None:
+    odd = replace(task("h1"), after="half \udcff a \u00e9 character", before="\x00\x1b[31m")
+    big = replace(step("a"), after={"serial": 2**60, "share": 0.1, "none": None, "list": [1, [2]]})
+    plan = composed(seen(group_sight(group("g"), odd), stack_sight(stack("s"), big)))
+    text = write(plan)
+    assert text.encode("utf-8")
+    assert read(text, "plan.json").digest == plan.digest
+
+
+def test_there_are_stored_examples_and_none_was_made_anew() -> None:
+    # a plan that somebody signed last year must be readable next year: add files, never rewrite one
+    assert {path.stem for path in EXAMPLES} >= {"destroy", "drifted", "fresh-site", "tasks"}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_a_stored_plan_stays_readable_and_keeps_its_digest(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    plan = read(text, path.name)
+    assert plan.digest == json.loads(text)["digest"]
+    assert write(plan) == text
+
+
+def leaves(value: Any, trail: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The place of every scalar and of every empty container."""
+    if isinstance(value, dict) and value:
+        return [one for key, item in value.items() for one in leaves(item, (*trail, key))]
+    if isinstance(value, list) and value:
+        return [one for index, item in enumerate(value) for one in leaves(item, (*trail, index))]
+    return [trail]
+
+
+def put(body: Any, trail: tuple[Any, ...], change: Callable[[Any], Any]) -> Any:
+    """A copy of a document with one place changed."""
+    copy = json.loads(json.dumps(body))
+    inner = copy
+    for key in trail[:-1]:
+        inner = inner[key]
+    inner[trail[-1]] = change(inner[trail[-1]])
+    return copy
+
+
+FULL = json.loads(EXAMPLES[0].read_text(encoding="utf-8")) if EXAMPLES else {}
+
+
+@pytest.mark.parametrize("trail", leaves(FULL), ids=lambda trail: ".".join(map(str, trail)))
+def test_no_value_of_a_plan_file_can_be_altered(trail: tuple[Any, ...]) -> None:
+    for change in (_other, lambda _value: None, lambda value: [value], lambda _value: {"x": 1}, lambda _value: 10**400):
+        altered = put(FULL, trail, change)
+        if altered != FULL:
+            with pytest.raises(PlanFileError):
+                read(json.dumps(altered), "plan.json")
+
+
+def _other(value: Any) -> Any:
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case str():
+            return value + "x"
+        case _:
+            return ["x"]
+
+
+@pytest.mark.parametrize("trail", [one for one in leaves(FULL) if one], ids=lambda trail: ".".join(map(str, trail)))
+def test_no_value_of_a_plan_file_can_be_taken_out(trail: tuple[Any, ...]) -> None:
+    copy = json.loads(json.dumps(FULL))
+    inner = copy
+    for key in trail[:-1]:
+        inner = inner[key]
+    del inner[trail[-1]]
+    with pytest.raises(PlanFileError):
+        read(json.dumps(copy), "plan.json")
+
+
+@given(st.data())
+def test_no_byte_of_a_plan_file_can_be_altered(data: st.DataObject) -> None:
+    text = EXAMPLES[0].read_text(encoding="utf-8")
+    at = data.draw(st.integers(0, len(text) - 1))
+    altered = text[:at] + data.draw(st.characters(codec="utf-8")) + text[at + 1 :]
+    try:
+        same = json.loads(altered) == FULL
+    except ValueError:
+        same = False
+    if same:
+        assert read(altered, "plan.json").digest == FULL["digest"]
+    else:
+        with pytest.raises(PlanFileError):
+            read(altered, "plan.json")
+
+
+@given(st.integers(0, 2000))
+def test_a_plan_file_that_was_cut_is_refused(length: int) -> None:
+    text = EXAMPLES[0].read_text(encoding="utf-8")
+    with pytest.raises(PlanFileError):
+        read(text[: min(length, len(text) - 2)], "plan.json")
+
+
+def test_something_added_is_refused_wherever_it_stands() -> None:
+    for trail in ((), ("intent",), ("beside",), ("intent", "inputs")):
+        copy = json.loads(json.dumps(FULL))
+        inner = copy
+        for key in trail:
+            inner = inner[key]
+        inner["more"] = 1
+        copy.pop("checksum")
+        copy["checksum"] = digest(copy)
+        with pytest.raises(PlanFileError):
+            read(json.dumps(copy), "plan.json")
+
+
+def test_a_key_that_stands_twice_is_refused() -> None:
+    text = json.dumps(FULL).replace('"purpose": "destroy"', '"purpose": "apply", "purpose": "destroy"')
+    assert text != json.dumps(FULL)
+    with pytest.raises(PlanFileError, match="a key twice"):
+        read(text, "plan.json")
+
+
+@pytest.mark.parametrize("path", [path for path in STORED if path.name.startswith("bad-")], ids=lambda path: path.stem)
+def test_a_stored_bad_file_is_refused_with_its_place(path: Path) -> None:
+    with pytest.raises(PlanFileError) as caught:
+        read(path.read_text(encoding="utf-8"), path.name)
+    (wrong,) = caught.value.diagnostics
+    assert wrong.position is not None
+    assert wrong.position.path == path.name
+    assert "ismgr plan --out" in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "null", "[]", "{}", "NaN", '{"format": "ismgr.plan/2"}', "[" * 100_000, "1" * 5000, '"\\ud800"', "\x00"],
+)
+def test_what_is_no_plan_is_refused_in_one_way(text: str) -> None:
+    with pytest.raises(PlanFileError):
+        read(text, "plan.json")
+
+
+def test_an_unknown_format_is_named() -> None:
+    with pytest.raises(PlanFileError) as caught:
+        read('{"format": "ismgr.plan/9"}', "plan.json")
+    assert "'ismgr.plan/9'" in str(caught.value)
+
+
+@pytest.mark.parametrize("odd", ["2026", "x", 5, None, "2026-03-01T12:00:00"])
+def test_a_time_that_is_none_is_refused_even_with_a_good_checksum(odd: object) -> None:
+    body = put(FULL, ("beside", "created_at"), lambda _value: odd)
+    body.pop("checksum")
+    body["checksum"] = digest(body)
+    with pytest.raises(PlanFileError):
+        read(json.dumps(body), "plan.json")
+
+
+def test_no_secret_gets_into_a_plan_file(tmp_path: Path) -> None:
+    site = Rehearsal(folder=tmp_path)
+    site.settle()
+    site.world.programs["names"] = lambda config, _made: Desired(
+        resources={"www": {"to": config["to"], "key": config["key"]}}
+    )
+    site.edit("stacks.yaml", "config: {", 'config: {key: {secret: "env:CANARY"}, ')
+    text = write(site.plan())
+    assert "env:CANARY" not in text  # the reference is inside the digests only
+    assert "<secret>" in text
