@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import signal
 import subprocess
+import sys
+import tempfile
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,12 +20,23 @@ import pytest
 
 from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut
 from ismgr_automation.ports.context import Context
+from tests.engines.loopback import USER
 
-SLOW = """
+NUMBER = itertools.count(1)
+
+
+@pytest.fixture
+def nap() -> str:
+    """How long the task sleeps, as a word that no other test has: a stopped run may leave the host's own process."""
+    return f"47.{os.getpid()}{next(NUMBER)}"
+
+
+def slow(nap: str) -> str:
+    return f"""
     - name: Begin
       ansible.builtin.command: echo begin
     - name: Take long
-      ansible.builtin.command: sleep 47.11
+      ansible.builtin.command: sleep {nap}
 """
 
 
@@ -31,28 +47,28 @@ def nothing_is_left(desk):
     yield
     assert threading.active_count() == threads
     assert len(list(Path("/proc/self/fd").iterdir())) == files
-    assert still_running() == []
+    assert still_running(os.getpid()) == []
     assert not list(Path("/dev/shm").glob(f"ismgr-{os.getpid()}-*"))
 
 
-def still_running() -> list[str]:
-    """Commands of processes that carry the address of a desk of ours."""
+def still_running(owner: int) -> list[str]:
+    """Commands of processes that carry the address of a desk of that process."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if f"/ismgr-{os.getpid()}-".encode() in (entry / "environ").read_bytes():
+            if f"/ismgr-{owner}-".encode() in (entry / "environ").read_bytes():
                 found.append((entry / "cmdline").read_text())
         except OSError:
             continue
     return found
 
 
-def once_it_sleeps(then: Callable[[], None]) -> threading.Thread:
+def once_it_sleeps(nap: str, then: Callable[[], None]) -> threading.Thread:
     """Calls ``then`` when the long task runs on the host (which is this machine)."""
 
     def wait() -> None:
         until = time.monotonic() + 120
-        while time.monotonic() < until and not any(b"sleep\x0047.11" in line for line in commands()):
+        while time.monotonic() < until and not any(f"sleep\0{nap}".encode() in line for line in commands()):
             time.sleep(0.05)
         then()
 
@@ -67,10 +83,10 @@ def commands() -> Iterator[bytes]:
             yield (entry / "cmdline").read_bytes()
 
 
-def test_a_cancelled_run_ends_and_names_what_may_go_on(desk):
+def test_a_cancelled_run_ends_and_names_what_may_go_on(desk, nap):
     context = desk.context()
-    desk.play(SLOW)
-    canceller = once_it_sleeps(context.cancelled.set)
+    desk.play(slow(nap))
+    canceller = once_it_sleeps(nap, context.cancelled.set)
     with pytest.raises(Cancelled) as caught:
         desk.engine.run(desk.request(), context)
     canceller.join()
@@ -78,8 +94,38 @@ def test_a_cancelled_run_ends_and_names_what_may_go_on(desk):
     assert list(desk.work.iterdir()) == []
 
 
-def test_a_run_past_its_deadline_is_stopped(desk):
-    desk.play(SLOW)
+def test_ctrl_c_ends_a_run_and_all_that_it_started(desk, nap):
+    desk.play(slow(nap))
+    code = f"""
+        from datetime import timedelta
+        from pathlib import Path
+        from ismgr_automation.core.address import group
+        from ismgr_automation.core.secret import SecretRef
+        from ismgr_automation.engines.ansible.engine import AnsibleEngine
+        from ismgr_automation.engines.secrets import Backends, PrivateFiles
+        from ismgr_automation.ports.context import Context
+        from ismgr_automation.ports.hosts import Host, PlaybookRequest, Ssh
+        store = Backends({{"file": PrivateFiles(root=Path({str(desk.loopback.folder / "secrets")!r}))}})
+        host = Host(name="web1", address="127.0.0.1", origin="x", user={USER!r}, port={desk.loopback.port},
+                    host_keys=({desk.loopback.host_key!r},))
+        AnsibleEngine(store).run(PlaybookRequest(
+            address=group("webs"), playbook=Path({str(desk.root / "play.yml")!r}), root=Path({str(desk.root)!r}),
+            inventory=(host,), groups={{"webs": ("web1",)}}, limit=("web1",), variables={{}},
+            ssh=Ssh(key=SecretRef("file", "operator")), become=False, become_password=None, roles_path=(),
+            deadline=timedelta(minutes=5)), Context(work=Path({str(desk.work)!r})))
+    """
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.PIPE, text=True)
+    once_it_sleeps(nap, lambda: child.send_signal(signal.SIGINT)).join()
+    _, said = child.communicate(timeout=60)
+    assert said.strip().endswith("KeyboardInterrupt")
+    assert still_running(child.pid) == []
+    assert list(desk.work.iterdir()) == []
+    assert not list(Path("/dev/shm").glob(f"ismgr-{child.pid}-*"))
+    assert not list(Path(tempfile.gettempdir()).glob(f"ismgr-{child.pid}-*"))
+
+
+def test_a_run_past_its_deadline_is_stopped(desk, nap):
+    desk.play(slow(nap))
     with pytest.raises(EngineTimedOut, match="did not finish within 6 s"):
         desk.engine.run(desk.request(deadline=timedelta(seconds=6)), desk.context())
     assert list(desk.work.iterdir()) == []
