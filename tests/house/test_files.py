@@ -12,7 +12,7 @@ import pytest
 
 from tests.house.sources import ROOT, texts, tracked
 
-MACHINE_PATH = re.compile(r"(?<![\w.\-/<{$])/(?:work|root|home/[a-z]+)/[\w.\-]+")
+MACHINE_PATH = re.compile(r"(?<![\w.\-/<{$])/(?:work|root|home/(?!debian/)[a-z]+)/[\w.\-]+")
 URL = re.compile(r"\b(?:https?|git\+\w+|ssh|ftp)://(?P<host>[^\s/\"'`<>()\[\],;|]+)")
 UNCHECKED = re.compile(r"StrictHostKeyChecking\W+(no|off|accept-new)\b|host_key_checking\W+(false|no)\b", re.IGNORECASE)
 PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s*\n[A-Za-z0-9+/=]{40}")
