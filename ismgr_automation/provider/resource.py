@@ -31,6 +31,7 @@ class Part(BaseModel):
         populate_by_name=True,
         use_attribute_docstrings=True,
         allow_inf_nan=False,
+        hide_input_in_errors=True,  # an input may be a password
     )
 
 

@@ -34,6 +34,7 @@ OPTIONS: Mapping[str, tuple[str, str]] = {
 """The provider's options: environment variable and what it is for. Configuration wins over the environment."""
 
 SECRET_OPTIONS = frozenset({"redfishPassword", "dnsKeySecret"})
+_HOW_TO_DESCRIBE = 'Describe backends such as {"file": {"kind": "file", "root": "/folder"}}; ismgr does so by itself.'
 _OF_PULUMI = frozenset({"version", "pluginDownloadURL"})
 
 
@@ -65,9 +66,13 @@ class Settings:
         try:
             description = json.loads(text)
         except ValueError as error:
-            raise SettingsError(f"The environment variable {VARIABLE} is not JSON: {error}.") from error
+            raise SettingsError(
+                f"The environment variable {VARIABLE} is not JSON: {error}.", next_step=_HOW_TO_DESCRIBE
+            ) from error
         if not isinstance(description, dict):
-            raise SettingsError(f"The environment variable {VARIABLE} is not a JSON object.")
+            raise SettingsError(
+                f"The environment variable {VARIABLE} is not a JSON object.", next_step=_HOW_TO_DESCRIBE
+            )
         return Backends.from_json(description)
 
 

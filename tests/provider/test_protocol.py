@@ -122,9 +122,11 @@ def test_errors_are_one_clean_sentence_with_the_name_of_the_resource(stub, bmc, 
 
 
 def test_a_bug_is_told_as_a_bug_and_not_as_a_class(stub):
-    error = fails(stub.Create, p.CreateRequest(urn=SERVER, properties=struct({"endpoint": 3})))
+    odd = struct({"endpoint": 3, "password": {"not text": "hunter2"}})
+    error = fails(stub.Create, p.CreateRequest(urn=SERVER, properties=odd))
     assert error.details().startswith("This is a bug in the provider ismgr, please report it: ValidationError")
     assert "Traceback" not in error.details()
+    assert "hunter2" not in error.details()
 
 
 def test_a_resource_that_does_not_exist_is_refused_with_those_that_do(stub):
@@ -278,4 +280,15 @@ def test_what_cannot_be_opened_is_said_before_anybody_is_asked(stub, bmc, inputs
     error = fails(stub.Create, p.CreateRequest(urn=SERVER, properties=struct(given)))
     assert said in error.details()
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert bmc.requests == []
+
+
+@pytest.mark.parametrize("backends", ["{", "[]", '{"file": {"kind": "file", "root": "relative"}}'])
+def test_a_wrong_description_of_secret_backends_is_said(bmc, inputs, backends):
+    body = {**inputs, "passwordRef": "file:bmc/db1.dc1"}
+    del body["password"]
+    with plugin(ISMGR_SECRET_BACKENDS=backends) as (_, stub):
+        error = fails(stub.Create, p.CreateRequest(urn=SERVER, properties=struct(body)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "backend" in error.details().lower()
     assert bmc.requests == []
