@@ -119,6 +119,9 @@ def run(arguments: list[str], *, wiring: Wiring | None = None) -> int:
     except IsmgrError as problem:
         face.error(problem)
         return int(problem.exit_code)
+    except SystemExit as left:
+        # the library that prints help ends the process when nobody reads it
+        return left.code if isinstance(left.code, int) else int(ExitCode.INTERNAL)
     except KeyboardInterrupt:
         face.error(Cancelled("Interrupted.", next_step="Run `ismgr plan` to see where things stand."))
         return int(ExitCode.CANCELLED)

@@ -64,7 +64,7 @@ def moved(planned: Plan, now: Plan) -> Iterable[str]:
             yield words
     yield from _moved_changes(planned, now)
     for differs, words in (
-        (planned.waves != now.waves, "the order of the changes differs"),
+        (_keys(planned) == _keys(now) and planned.waves != now.waves, "the order of the changes differs"),
         (planned.deferred != now.deferred, "what is deferred differs"),
         (_whose(planned) != _whose(now), "it is a plan for something else"),
     ):
@@ -82,6 +82,10 @@ def _moved_changes(planned: Plan, now: Plan) -> Iterable[str]:
             yield f"{key} would change now"
         elif change_json(old[key]) != change_json(new[key]):
             yield f"{key} would do something else now"
+
+
+def _keys(plan: Plan) -> set[str]:
+    return {key for wave in plan.waves for key in wave}
 
 
 def _whose(plan: Plan) -> tuple[str, str, str]:

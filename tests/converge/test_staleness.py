@@ -117,7 +117,7 @@ def test_a_plan_of_another_environment_is_refused(pending: Rehearsal) -> None:
 @pytest.mark.parametrize(
     "alter",
     [
-        lambda plan: replace(plan, waves=(*plan.waves, ())),
+        lambda plan: replace(plan, waves=(*plan.waves[::-1], ())),
         lambda plan: replace(plan, estate="another"),
         lambda plan: replace(plan, inputs=replace(plan.inputs, selection=("stack/names",))),
         lambda plan: replace(plan, changes=(replace(plan.changes[0], precondition="x"),)),
