@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 
 from pydantic import JsonValue
 
@@ -13,25 +12,14 @@ from ismgr_automation.core.errors import InputError
 from ismgr_automation.core.json import Json, JsonObject, digest
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.documents import HostGroup, OutputValue, SecretValue, SiteValue, Stack
+from ismgr_automation.estate.resolve import duration, reference
 from ismgr_automation.planning.fleet import Fleet, ansible_groups
 from ismgr_automation.ports.hosts import Host, PlaybookRequest
 from ismgr_automation.ports.stacks import ConfigValue, OutputRef, StackRequest, StackState
 from ismgr_automation.ports.verification import SuiteRequest
 
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
 SHIPPED_ROLES = "ismgr:playbooks/roles"
 """Always on the roles path, after the estate's own."""
-
-
-def duration(text: str) -> timedelta:
-    """Read ``30s``, ``15m``, ``250ms``.
-
-    >>> duration("1.5m").total_seconds()
-    90.0
-    """
-    unit = text.lstrip("0123456789.")
-    return timedelta(seconds=float(text[: -len(unit)]) * UNITS[unit])
 
 
 def stack_request(scope: Scope, name: str) -> StackRequest:
@@ -42,7 +30,7 @@ def stack_request(scope: Scope, name: str) -> StackRequest:
         program=scope.engines.content.path(document.program),
         stack=name,
         state=scope.state,
-        passphrase=_reference(scope.environment.passphrase),
+        passphrase=reference(scope.environment.passphrase),
         config={key: _config(scope, value) for key, value in document.config.items()},
         secret_backends=scope.secret_backends,
         deadline=duration(document.deadline),
@@ -79,7 +67,7 @@ def playbook_request(
         variables=group_variables(scope, name, states),
         ssh=scope.ssh,
         become=settings.become if document.become is None else document.become,
-        become_password=_reference(settings.become_password),
+        become_password=reference(settings.become_password),
         roles_path=(*roles, scope.engines.content.path(SHIPPED_ROLES)),
         deadline=duration(document.deadline),
         forks=scope.estate.document.ansible.forks,
@@ -182,10 +170,6 @@ def _variable(value: SecretValue | OutputValue | JsonValue) -> Json | SecretRef 
 def _output_reference(value: OutputValue) -> OutputRef:
     owner, _, output = value.output.rpartition(".")
     return OutputRef(stack=owner, output=output)
-
-
-def _reference(value: SecretValue | None) -> SecretRef | None:
-    return SecretRef.parse(value.secret) if value is not None else None
 
 
 def _described(value: ConfigValue) -> Json:
