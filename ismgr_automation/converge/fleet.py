@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ismgr_automation.converge.requests import duration
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address, Kind, stack
 from ismgr_automation.core.diagnostic import Diagnostic, did_you_mean
 from ismgr_automation.core.errors import EstateError, InputError
+from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.selector import Selector
 from ismgr_automation.planning.fleet import Fleet, Sighting, members, sightings, telling, twice
 from ismgr_automation.planning.observation import StackSight
@@ -35,8 +35,8 @@ def meet(scope: Scope, stacks: Mapping[Address, StackSight], states: Mapping[Add
             continue
         address = stack(name)
         sight = stacks.get(address)
-        preview = sight.preview if sight is not None else None
-        outputs = preview.outputs if preview is not None and preview.steps else states[address].outputs
+        preview = sight.preview if sight is not None and sight.differs else None
+        outputs = preview.outputs if preview is not None else states[address].outputs
         output = outputs.get(document.hosts)
         value = output.value if output is not None else None
         place = scope.estate.fields.get((address, "hosts"))

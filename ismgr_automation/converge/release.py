@@ -79,7 +79,7 @@ def _let_go(
 def _stack(sight: StackSight) -> tuple[Change, ...] | None:
     if sight.preview is None:
         return None
-    return (replace(stack_change(sight), reason=Reason.RELEASED),) if sight.preview.steps else ()
+    return (replace(stack_change(sight), reason=Reason.RELEASED),) if sight.differs else ()
 
 
 def _members(name: str, fleet: Fleet, scope: Scope) -> list[Sighting]:

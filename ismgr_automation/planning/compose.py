@@ -75,17 +75,19 @@ def waves(changes: Iterable[Change], graph: Graph) -> tuple[tuple[str, ...], ...
 def _stack_changes(seen: Observation) -> Iterable[Change]:
     for address in sorted(seen.stacks):
         sight = seen.stacks[address]
-        if sight.preview is not None and sight.preview.steps and sight.deferred is None:
+        if sight.differs and sight.deferred is None:
             yield stack_change(sight)
 
 
 def stack_change(sight: StackSight) -> Change:
-    """The change of a stack whose preview has steps."""
+    """The change of a stack whose preview found something to do."""
     preview = sight.preview
     assert preview is not None  # noqa: S101  the caller looked
     # engines work in parallel: the order in which they speak is not part of what will be done
-    steps = tuple(_resource(one) for one in sorted(preview.steps, key=lambda one: (one.name, one.type, one.operation)))
-    fresh = sight.state.resources == 0
+    ordered = sorted(preview.steps, key=lambda one: (one.name, one.type, one.operation))
+    # outputs follow from resources; they are steps of their own only where nothing else tells of the change
+    steps = tuple(map(_resource, ordered)) or tuple(_output(name, sight) for name in sight.changed_outputs)
+    fresh = sight.state.resources == 0 and not sight.state.outputs
     drifted = {one.name for one in preview.drift}
     only_drift = bool(drifted) and all(one.target in drifted for one in steps)
     return Change(
@@ -115,6 +117,19 @@ def _resource(step: ResourceStep) -> Step:
         why=", ".join(step.changed),
         before=step.before,
         after=step.after,
+    )
+
+
+def _output(name: str, sight: StackSight) -> Step:
+    before = sight.state.outputs.get(name)
+    after = sight.preview.outputs.get(name) if sight.preview is not None else None
+    action = Action.CREATE if before is None else Action.DELETE if after is None else Action.UPDATE
+    return Step(
+        target=name,
+        what="output",
+        action=action,
+        before=before.value if before is not None else None,
+        after=after.value if after is not None else None,
     )
 
 

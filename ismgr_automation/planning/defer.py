@@ -37,7 +37,8 @@ def missing_outputs(address: Address, references: Sequence[OutputRef], known: Kn
         owner = stack(one.stack)
         state, preview = known.states.get(owner), known.previews.get(owner)
         exists = state is not None and one.output in state.outputs
-        if exists or owner in known.waiting or (preview is not None and preview.steps):
+        comes = preview is not None and (bool(preview.steps) or one.output in preview.outputs)
+        if exists or comes or owner in known.waiting:
             continue
         has = f"it has {', '.join(sorted(state.outputs))}" if state is not None and state.outputs else "it has none"
         left_out = preview is None
@@ -58,9 +59,11 @@ def _settled(reference: OutputRef, known: Known) -> bool:
     if state is None or reference.output not in state.outputs or owner in known.waiting:
         return False
     preview = known.previews.get(owner)
-    if preview is None or not preview.steps:
+    if preview is None:
         return True
     coming = preview.outputs.get(reference.output)
+    if not preview.steps:
+        return coming == state.outputs[reference.output]
     # a secret's value is not shown to us; a stack that changes may change it
     return coming is not None and coming.known and not coming.secret and coming == state.outputs[reference.output]
 

@@ -29,7 +29,26 @@ class StackSight:
     @property
     def moves(self) -> bool:
         """Whether applying it would do something, or might."""
-        return self.deferred is not None or self.problem is not None or bool(self.preview and self.preview.steps)
+        return self.deferred is not None or self.problem is not None or self.differs
+
+    @property
+    def differs(self) -> bool:
+        """Whether its preview found something to do: a resource, or only an output."""
+        return self.preview is not None and bool(self.preview.steps or self.changed_outputs)
+
+    @property
+    def changed_outputs(self) -> tuple[str, ...]:
+        """Outputs that will not be what the state holds, sorted.
+
+        Values of secret ones are not shown to us: of them only coming and going counts.
+        """
+        return changed_outputs(self.preview, self.state) if self.preview is not None else ()
+
+
+def changed_outputs(preview: StackPreview, state: StackState) -> tuple[str, ...]:
+    """Names of outputs that differ between a preview and the state, sorted."""
+    names = sorted({*preview.outputs, *state.outputs})
+    return tuple(name for name in names if preview.outputs.get(name) != state.outputs.get(name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

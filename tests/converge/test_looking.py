@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ismgr_automation.core.address import group, host, stack
@@ -11,7 +13,7 @@ from ismgr_automation.planning.change import Level
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import UNKNOWN, Desired, Task
 from ismgr_automation.ports.stacks import Output
-from tests.rehearsal import Rehearsal, host_entry, inventory_host, servers
+from tests.rehearsal import Rehearsal, host_entry, inventory_host, names_program, servers
 
 FAILED = EngineFailed("The engine fell over.", engine="pulumi", detail="boom", next_step="Look at it.")
 
@@ -223,7 +225,9 @@ def test_a_secret_output_is_never_handed_to_a_group(running: Rehearsal) -> None:
     )
     running.edit("groups.yaml", "needs: [group/webs]", "needs: []")
     running.edit("stacks.yaml", "needs: [group/edges]", "needs: []")
-    running.world.outputs["names"]["url"] = Output(value=None, secret=True)
+    secret = Output(value=None, secret=True)
+    running.world.programs["names"] = lambda config, made: replace(names_program(config, made), outputs={"url": secret})
+    running.world.outputs["names"]["url"] = secret
     with pytest.raises(InputError, match="secret output never leaves its stack"):
         running.plan()
 

@@ -17,7 +17,7 @@ from ismgr_automation.planning.planfile import write
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Desired, stacks
 from ismgr_automation.ports.stacks import Output
-from tests.rehearsal import Rehearsal, host_entry
+from tests.rehearsal import Rehearsal, host_entry, servers
 
 
 def _documents(site: Rehearsal) -> None:
@@ -43,6 +43,8 @@ def _state(site: Rehearsal) -> None:
 
 def _inventory(site: Rehearsal) -> None:
     hosts = [host_entry("db1.dc2", address="192.0.2.250"), host_entry("web1.dc2")]
+    moved = replace(servers("db1.dc2", "web1.dc2"), outputs={"hosts": hosts, "edge": "192.0.2.20"})
+    site.world.programs["dc2-servers"] = lambda _config, _made: moved
     site.world.outputs["dc2-servers"]["hosts"] = Output(value=hosts)
 
 

@@ -39,7 +39,7 @@ def stack_sight(
         address=address,
         inputs="in",
         content="c",
-        state=StackState(outputs={}, resources=resources, state_digest="s"),
+        state=StackState(outputs={"x": Output(value=1)} if resources else {}, resources=resources, state_digest="s"),
         preview=StackPreview(
             steps=steps, drift=drift, outputs={"x": Output(value=1)}, state_digest="s", unchanged=0, engine="e 1"
         ),
@@ -225,6 +225,14 @@ def test_steps_say_how_sure_they_are() -> None:
         ("h1", "r : hook", Certainty.UNPREDICTABLE, "command"),
     ]
     assert change.targets == (host("h1"),)
+
+
+def test_a_stack_whose_outputs_alone_differ_has_something_to_do() -> None:
+    sight = stack_sight(stack("s"))
+    plan = composed(seen(replace(sight, state=replace(sight.state, outputs={"x": Output(value=0)}))))
+    (change,) = plan.changes
+    (only,) = change.steps
+    assert (only.target, only.what, only.before, only.after) == ("x", "output", 0, 1)
 
 
 def test_drift_is_kept_apart_and_not_in_the_digest() -> None:
