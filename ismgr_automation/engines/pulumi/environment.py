@@ -21,7 +21,7 @@ NAMES = frozenset(
 )
 PREFIXES = (
     *("LC_", "AWS_", "AZURE_", "ARM_", "GOOGLE_", "GCLOUD_", "CLOUDSDK_", "OS_", "VSPHERE_", "DIGITALOCEAN_"),
-    *("HCLOUD_", "CLOUDFLARE_", "GITHUB_", "GITLAB_", "PG", "PULUMI_DIY_BACKEND_"),
+    *("HCLOUD_", "CLOUDFLARE_", "GITHUB_", "GITLAB_", "PG", "PULUMI_DIY_BACKEND_", "ISMGR_REDFISH_", "ISMGR_DNS_"),
 )
 """Variables that begin with one of these carry the credentials and settings of clouds and state backends."""
 
@@ -46,7 +46,7 @@ def referred(config: Mapping[str, object], backends: JsonObject, variables: Mapp
         for name, body in backends.items()
         if isinstance(body, Mapping) and body.get("kind") == "environment"
     }
-    names = {prefixes[ref.backend] + ref.path for ref in _references(list(config.values())) if ref.backend in prefixes}
+    names = {prefixes[ref.backend] + ref.path for ref in _references(config) if ref.backend in prefixes}
     whole = tuple(prefix for prefix in prefixes.values() if prefix)
     return {name: value for name, value in variables.items() if name in names or (whole and name.startswith(whole))}
 
@@ -64,8 +64,10 @@ def _references(value: object) -> Iterator[SecretRef]:
             except ValueError:
                 return
         case Mapping():
-            for item in value.values():
-                yield from _references(item)
+            for name, item in value.items():
+                # programs hand such strings to our provider as they are: ``key_secret_ref: env:DNS_KEY``
+                named = str(name).endswith(("_ref", "Ref")) and isinstance(item, str)
+                yield from _references({"secret": item} if named else item)
         case list() | tuple():
             for item in value:
                 yield from _references(item)

@@ -222,6 +222,13 @@ def test_variables_that_references_name_are_passed_on_and_no_others():
     assert environment.referred(config, {}, variables) == {"BMC_A": "1"}
 
 
+def test_a_reference_that_a_program_passes_on_as_text_is_let_through_as_well():
+    variables = {"DNS_KEY": "1", "OTHER": "2"}
+    assert environment.referred({"key_secret_ref": "env:DNS_KEY"}, {}, variables) == {"DNS_KEY": "1"}
+    assert environment.referred({"machines": [{"passwordRef": "env:DNS_KEY"}]}, {}, variables) == {"DNS_KEY": "1"}
+    assert environment.referred({"note": "env:DNS_KEY"}, {}, variables) == {}
+
+
 @pytest.mark.parametrize(
     ("url", "folder"),
     [("file:///srv/state", Path("/srv/state")), ("s3://bucket", None), ("postgres://u:p@h/db", None)],
