@@ -30,7 +30,7 @@ Exit codes: 0 done or nothing to do, 3 refused before any effect, 4 an engine fa
 """
 
 PlanFile = Annotated[
-    Path | None, typer.Argument(metavar="[PLAN]", help="A file from `ismgr plan --out`.", show_default=False)
+    Path | None, typer.Argument(metavar="PLAN", help="A file from `ismgr plan --out`.", show_default=False)
 ]
 
 
