@@ -103,7 +103,10 @@ def _backend(name: str, body: Json) -> Backend:
             return EnvironmentVariables(prefix=str(rest.get("prefix", "")))
         case {"kind": "file", "root": str(root), **rest} if not rest:
             if not Path(root).is_absolute():
-                raise SettingsError(f"Secret backend {name!r}: the root {root!r} is not an absolute path.")
+                raise SettingsError(
+                    f"Secret backend {name!r}: the root {root!r} is not an absolute path.",
+                    next_step="Write the whole path, beginning with a slash.",
+                )
             return PrivateFiles(root=Path(root))
         case _:
             raise SettingsError(

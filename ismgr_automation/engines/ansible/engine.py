@@ -301,7 +301,11 @@ class _Run:
                     )
                 )
             case other:
-                raise EngineFailed(f"Ansible told something unknown: {other}", engine=ENGINE)
+                raise EngineFailed(
+                    f"Ansible told something unknown: {other}",
+                    engine=ENGINE,
+                    next_step="Is another ismgr_automation on the path? Install one only.",
+                )
 
 
 def _uses_ssh(host: Host) -> bool:

@@ -141,7 +141,11 @@ def install(requirements: Path, cache: Path) -> Path:
                 made.rename(place)
     except OSError as error:
         raise EngineFailed(
-            f"Cannot install {path.name} into {cache}: {error.strerror or error}.", engine=ENGINE, subject=path.name
+            f"Cannot install {path.name} into {cache}: {error.strerror or error}.",
+            engine=ENGINE,
+            subject=path.name,
+            untouched="Nothing was installed.",
+            next_step="Free space there, or make the folder writable.",
         ) from error
     return place
 
@@ -283,7 +287,12 @@ def _get(entry: Requirement, requirements: Path, into: Path) -> Path:
             _galaxy(["collection", "download", "--no-deps", "-p", str(into), *server, wanted], entry, into)
             archives = sorted(into.glob("*.tar.gz"))
             if len(archives) != 1:
-                raise EngineFailed(f"{wanted} was not downloaded.", engine=ENGINE, subject=entry.name)
+                raise EngineFailed(
+                    f"{wanted} was not downloaded.",
+                    engine=ENGINE,
+                    subject=entry.name,
+                    next_step="Look whether the server has it; an archive beside the requirements needs no server.",
+                )
             return archives[0]
 
 

@@ -55,7 +55,9 @@ def write_folder(
         for path, text in files.items():
             path.write_text(text)
     except OSError as error:
-        raise SettingsError(f"Cannot write the inventory into {folder}: {error.strerror or error}.") from error
+        raise SettingsError(
+            f"Cannot write the inventory into {folder}: {error.strerror or error}.", next_step="Name another folder."
+        ) from error
     return tuple(files)
 
 

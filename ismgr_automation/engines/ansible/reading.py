@@ -87,7 +87,10 @@ def _list(path: Path, root: Path, origin: str) -> Mapping[str, Json]:
         )
     except OSError as error:
         raise EngineFailed(
-            f"Cannot prepare Ansible in {memory}: {error.strerror or error}.", engine=ENGINE, subject=origin
+            f"Cannot prepare Ansible in {memory}: {error.strerror or error}.",
+            engine=ENGINE,
+            subject=origin,
+            next_step="Free space there, or set TMPDIR to a folder with some.",
         ) from error
     finally:
         shutil.rmtree(memory, ignore_errors=True)
@@ -97,7 +100,11 @@ def _list(path: Path, root: Path, origin: str) -> Mapping[str, Json]:
         listed = json.loads(done.stdout)
     except ValueError as error:
         raise EngineFailed(
-            f"{origin}: ansible-inventory did not answer in JSON.", engine=ENGINE, subject=origin, detail=done.stdout
+            f"{origin}: ansible-inventory did not answer in JSON.",
+            engine=ENGINE,
+            subject=origin,
+            next_step="If it is a script, look whether it prints anything besides the inventory.",
+            detail=done.stdout,
         ) from error
     return listed if isinstance(listed, dict) else {}
 

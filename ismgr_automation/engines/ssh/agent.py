@@ -49,7 +49,12 @@ def agent(secret: Secret, ref: SecretRef, socket: Path) -> Iterator[Path]:
         try:
             line = keeper.stdout.readline().strip() if keeper.stdout else b""
             if not line.isdigit():
-                raise EngineFailed("The private ssh-agent did not start.", engine=ENGINE, subject=str(ref))
+                raise EngineFailed(
+                    "The private ssh-agent did not start.",
+                    engine=ENGINE,
+                    subject=str(ref),
+                    next_step=f"Run 'ssh-agent -a {socket.parent}/x true' by hand and see what it says.",
+                )
             pid = int(line)
             _add(secret, ref, socket)
             yield socket

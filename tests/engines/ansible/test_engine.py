@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import psutil
 import pytest
@@ -29,8 +28,9 @@ def told(result: PlaybookResult) -> list[tuple[str, str, str]]:
 
 def test_check_says_what_run_does_then_and_a_second_run_finds_nothing(desk):
     page = desk.target / "web1"
+    page.write_text("old\n")
     looked = desk.check(WRITE)
-    assert not page.exists()
+    assert page.read_text() == "old\n"
     done = desk.run(WRITE)
     assert page.read_text() == "hello\n"
     again = desk.check(WRITE)
@@ -38,41 +38,28 @@ def test_check_says_what_run_does_then_and_a_second_run_finds_nothing(desk):
     assert again.tasks == ()
     assert again.counts == {"web1": {Status.OK: 1}}
     (task,) = looked.tasks
-    assert (task.before, task.after) == ("", f"# {page}\nhello\n")
+    assert (task.before, task.after) == (f"# {page}\nold\n", f"# {page}\nhello\n")
     assert (task.unpredictable, task.message, task.path) == ("", "", "play.yml:5")
     assert done.failed == ()
     assert done.engine.startswith("ansible-core 2.")
+    ends = [(one.host, one.task, one.status) for one in desk.events if isinstance(one, TaskFinished)]
+    # no facts were gathered: the play says so
+    assert ends == [("web1", "Write a page", word) for word in ("changed", "changed", "ok")]
     assert list(desk.work.iterdir()) == []
+    assert [one.name for one in desk.root.iterdir()] == ["play.yml"]
 
 
-def test_a_change_shows_both_sides(desk):
-    (desk.target / "web1").write_text("old\n")
-    (task,) = desk.check(WRITE).tasks
-    assert "old" in task.before
-    assert "hello" in task.after
-
-
-def test_each_end_of_a_task_is_told_while_it_runs(desk):
-    desk.run(WRITE, [desk.loopback.host("web1"), desk.loopback.host("web2")])
-    seen = {(one.host, one.task, one.status) for one in desk.events if isinstance(one, TaskFinished)}
-    assert seen == {("web1", "Write a page", "changed"), ("web2", "Write a page", "changed")}
-
-
-def test_only_the_limit_is_worked_on_and_every_hosts_variables_are_there(desk):
-    hosts = [
-        desk.loopback.host("web1", variables={"page": "{{ hostvars['web2'].ansible_host }}"}, origin="inventory"),
-        desk.loopback.host("web2", variables={"page": "other"}),
-    ]
-    desk.run(WRITE, hosts, limit=("web1",))
-    assert (desk.target / "web1").read_text() == "127.0.0.1\n"
-    assert not (desk.target / "web2").exists()
-
-
-def test_words_of_a_machine_are_data_and_never_run_as_templates(desk):
+def test_only_the_limit_is_worked_on_with_all_hosts_variables_and_words_of_machines_never_run_as_templates(desk):
     evil = "{{ lookup('pipe', 'touch " + str(desk.target / "pwned") + "') }}"
-    desk.run(WRITE, [desk.loopback.host("web1", variables={"page": evil}, labels={"x": evil})])
-    assert (desk.target / "web1").read_text() == evil + "\n"
-    assert not (desk.target / "pwned").exists()
+    hosts = [
+        desk.loopback.host("web1", variables={"page": "{{ hostvars['web3'].ansible_host }}"}, origin="inventory"),
+        desk.loopback.host("web2", variables={"page": evil}, labels={"x": evil}),
+        desk.loopback.host("web3", variables={"page": "other"}),
+    ]
+    desk.run(WRITE, hosts, limit=("web1", "web2"))
+    assert (desk.target / "web1").read_text() == "127.0.0.1\n"
+    assert (desk.target / "web2").read_text() == evil + "\n"
+    assert sorted(one.name for one in desk.target.iterdir()) == ["web1", "web2"]
 
 
 def test_a_role_is_found_beside_the_playbook_then_where_ansible_cfg_says_then_on_the_roles_path(desk, tmp_path):
@@ -374,14 +361,3 @@ def test_variables_of_the_request_are_those_of_its_group(desk):
     text = "    - ansible.builtin.copy: {content: '{{ [mine, page] }}', dest: '{{ target }}/x', mode: '0600'}\n"
     desk.run(text, hosts, groups=groups, variables={"target": str(desk.target), "mine": "group", "page": "group"})
     assert json.loads((desk.target / "x").read_text().replace("'", '"')) == ["host", "group"]
-
-
-def test_facts_are_gathered_only_where_the_play_does_not_say_no(desk):
-    desk.run("    - ansible.builtin.debug: {msg: x}\n")
-    assert not [one for one in desk.events if isinstance(one, TaskFinished) and one.task == "Gathering Facts"]
-
-
-def test_the_desk_of_an_estate_is_left_as_it_was(desk):
-    before = sorted(Path(desk.root).rglob("*"))
-    desk.check(WRITE)
-    assert sorted(one for one in Path(desk.root).rglob("*") if one.name != "play.yml") == before
