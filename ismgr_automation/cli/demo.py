@@ -49,13 +49,14 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where the demo's estate is made.")] = Path(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the demo's estate is made.")] = Path(
         "build/demo"
     ),
 ) -> int:
     """Run two sites of real Debian machines here: power on, configure, verify, serve a page."""
     from ismgr_automation.cli.apply import apply
     from ismgr_automation.cli.progress import progress
+    from ismgr_automation.lab.topology import Segment
 
     face: Face = ctx.obj
     began = time.monotonic()
@@ -77,16 +78,17 @@ def demo(
             next_step=f"Look with `ismgr -C {folder} verify` and `ismgr lab ssh client`.",
         )
     seconds = time.monotonic() - began
-    address = str(lab.machine("edge1.dc1").management)
+    service = f"http://{lab.machine('edge1.dc1').address(Segment.DC1)}/"
     body: JsonObject = {
         "type": "demo",
         "exit_code": 0,
         "commit": commit,
         "folder": str(folder),
         "page": PAGE,
+        "service": service,
         "seconds": seconds,
     }
-    face.result(body, lambda console: _summary(console, folder, address, seconds))
+    face.result(body, lambda console: _summary(console, folder, service, seconds))
     return 0
 
 
@@ -152,9 +154,9 @@ def _step(face: Face, name: str) -> Iterator[None]:
         face.errors.print(f"{name} done [dim]{seconds:.1f} s[/]")
 
 
-def _summary(console: Console, folder: Path, address: str, seconds: float) -> None:
+def _summary(console: Console, folder: Path, service: str, seconds: float) -> None:
     console.print(f"\n[bold green]Two sites are up, configured and verified[/] ({seconds:.0f} s).\n")
-    console.print(f"  the service     http://{address}/  (inside the lab: {PAGE})")
+    console.print(f"  the service     {service}  in a browser of this host (inside the lab: {PAGE})")
     console.print(f"  the estate      {folder}, a Git repository: everything you see comes from its last commit")
     console.print("\nTry next:")
     for line in (

@@ -157,6 +157,10 @@ def _body(found: Status) -> JsonObject:
         "phase": str(found.record.phase),
         "image": found.record.image,
         "problems": list(found.problems),
+        "window": {
+            "address": str(found.record.topology.window.address),
+            "routes": [{"to": one.to, "via": str(one.via)} for one in found.record.topology.window.routes],
+        },
         "machines": [
             {
                 "name": one.machine.name,
@@ -185,6 +189,9 @@ def _table(console: Console, found: Status) -> None:
             f"https://{one.machine.bmc}" if one.machine.bmc else "-",
         )
     console.print(table)
+    window = found.record.topology.window
+    ways = " and ".join(f"{one.to} via {one.via}" for one in window.routes)
+    console.print(f"this host: wan {window.address}, to {ways}", markup=False, soft_wrap=True)
     for problem in found.problems:
         console.print(f"problem: {problem}", markup=False)
     if found.problems:

@@ -20,6 +20,10 @@ from ismgr_automation.lab.topology import BMC_USER, ZONE, Machine, Role, Segment
 _HANDS = 4
 _READY = timedelta(seconds=60)
 _PAUSE = timedelta(seconds=0.05)
+_LOST = {
+    Segment.MANAGEMENT: "the host's management addresses are gone",
+    Segment.WAN: "the controller's window on the wide area network is gone",
+}
 
 
 def make(home: Folder, emit: Emit, cancelled: threading.Event) -> Record:
@@ -57,13 +61,13 @@ def problems(home: Folder, record: Record, containers: Collection[str]) -> tuple
         found.append("`ismgr lab up` did not finish")
     if next(cleanup.supervisors(home.root), None) is None:
         found.append("the supervisor is gone")
-    bridge = networks.bridges(topology).get(Segment.MANAGEMENT)
-    if bridge is None:
-        found.append("no management network")
-    elif networks.missing_addresses(topology, bridge):
-        found.append("the host's management addresses are gone")
+    bridges = networks.bridges(topology)
+    found += [f"no network {segment}" for segment in Segment if segment not in bridges]
+    found += [_LOST[segment] for segment in networks.losses(topology, bridges)]
+    if networks.routed(bridges):
+        found.append("the host forwards packets of the lab's networks")
     if not networks.guarded(record.name):
-        found.append("the filter of the management network is gone")
+        found.append("the filter of the networks is gone")
     return tuple(found)
 
 
@@ -159,7 +163,7 @@ def _switch_on(home: Folder, topology: Topology, _image: str, emit: Emit) -> Non
     started = time.monotonic()
     for machine in topology.infrastructure:
         machines.start(topology.container(machine))
-    networks.ensure_addresses(topology, networks.bridges(topology)[Segment.MANAGEMENT])
+    networks.settle(topology, networks.bridges(topology))
     shell.command(sys.executable, "-m", SUPERVISOR, str(home.root))
     for machine in topology.infrastructure:
         what = f"{machine.name} answers on {machine.management}"

@@ -1,5 +1,6 @@
-"""The networks of a lab on its host: bridges without a way out, the addresses of controller and BMCs, and the filter
-that lets no machine reach another over the management network. Machines themselves are not known here."""
+"""The networks of a lab on its host: bridges without a way out, the addresses of controller and BMCs, the controller's
+window on the wide area network, and the filter that lets no machine reach the host, or another machine over the
+management network. Machines themselves are not known here."""
 
 from __future__ import annotations
 
@@ -7,11 +8,15 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never
 
 from ismgr_automation.lab.shell import attempt, command, podman, podman_json
-from ismgr_automation.lab.topology import Segment, Topology, mac_prefix
+from ismgr_automation.lab.topology import Route, Segment, Topology, mac_prefix
 
 LAB_LABEL, INDEX_LABEL, FOLDER_LABEL = "ismgr.lab", "ismgr.index", "ismgr.folder"
+_METRIC = 4000
+"""Worse than any other way: a network that the host joins later keeps its own."""
 
 
 def create(topology: Topology, folder: str) -> Mapping[Segment, str]:
@@ -66,6 +71,7 @@ delete table inet {name}
 table inet {name} {{
   chain to_host {{
     type filter hook input priority 0; policy accept;
+    iifname {{ {every} }} icmp type redirect counter drop
     iifname {{ {every} }} ct state established,related accept
     iifname {{ {every} }} counter drop
   }}
@@ -86,23 +92,69 @@ def guarded(lab: str) -> bool:
     return all(attempt("nft", "list", "table", family, table(lab)).code == 0 for family in ("bridge", "inet"))
 
 
-def missing_addresses(topology: Topology, bridge: str) -> tuple[str, ...]:
-    """The host's addresses on the management network that it should have and has not, as ``10.40.0.1/24``."""
-    shown = attempt("ip", "-json", "address", "show", "dev", bridge)
-    rows = json.loads(shown.stdout or "[]") if shown.code == 0 else []
-    there = {one["local"] for row in rows for one in row.get("addr_info", ())}
-    prefix = topology.network(Segment.MANAGEMENT).prefixlen
-    wanted = {str(topology.controller): prefix, **{str(machine.bmc): 32 for machine in topology.servers}}
-    return tuple(f"{address}/{length}" for address, length in wanted.items() if address not in there)
+def losses(topology: Topology, found: Mapping[Segment, str]) -> Mapping[Segment, tuple[str, ...]]:
+    """What the host should have on its bridges and has not, as lines for ip, by network; empty when nothing is lost."""
+    every = {segment: _lost(topology, segment, bridge) for segment, bridge in found.items()}
+    return {segment: lines for segment, lines in every.items() if lines}
 
 
-def ensure_addresses(topology: Topology, bridge: str) -> None:
-    """Give the host its address and those of the BMCs. The bridge takes them along when its last machine leaves, so
-    this is done again after each start."""
-    missing = missing_addresses(topology, bridge)
-    if missing:
-        script = "".join(f"address add {address} dev {bridge}\n" for address in missing)
+def settle(topology: Topology, found: Mapping[Segment, str]) -> None:
+    """Give the host its own addresses, those of the BMCs and its routes to the sites, and keep it from being a router.
+
+    A bridge takes all of it along when its last machine leaves, so this is done again after each start. Safe to
+    repeat, also at the same time.
+    """
+    # a bridge is there while one of its machines is on; the next one that starts settles it again
+    there = {segment: bridge for segment, bridge in found.items() if _forwarding(bridge).exists()}
+    for bridge in routed(there):
+        _forwarding(bridge).write_text("0")
+    script = "".join(f"{line}\n" for lines in losses(topology, there).values() for line in lines)
+    if script:
         command("ip", "-batch", "-", stdin=script.encode())
+
+
+def routed(found: Mapping[Segment, str]) -> tuple[str, ...]:
+    """The bridges from which the host would forward packets. The filter cannot tell what the host sends back into the
+    bridge that it came from from what only passes the bridge, so the kernel is told for each."""
+    settings = {bridge: _forwarding(bridge) for bridge in found.values()}
+    return tuple(bridge for bridge, one in settings.items() if one.exists() and one.read_text().strip() != "0")
+
+
+def _forwarding(bridge: str) -> Path:
+    return Path("/proc/sys/net/ipv4/conf") / bridge / "forwarding"
+
+
+def _lost(topology: Topology, segment: Segment, bridge: str) -> tuple[str, ...]:
+    network = topology.network(segment)
+    addresses: tuple[str, ...] = ()
+    routes: tuple[Route, ...] = ()
+    match segment:
+        case Segment.MANAGEMENT:
+            bmcs = (f"{machine.bmc}/32" for machine in topology.servers)
+            addresses = (f"{topology.controller}/{network.prefixlen}", *bmcs)
+        case Segment.WAN:
+            addresses = (f"{topology.window.address}/{network.prefixlen}",)
+            routes = topology.window.routes
+        case Segment.DC1 | Segment.DC2:
+            pass
+        case _:
+            assert_never(segment)
+    there = {one["local"] for row in _told("address", bridge) for one in row.get("addr_info", ())}
+    ways = {(row.get("dst"), row.get("gateway")) for row in _told("route", bridge)}
+    return (
+        *(f"address replace {one} dev {bridge}" for one in addresses if one.partition("/")[0] not in there),
+        *(
+            f"route replace {one.to} via {one.via} dev {bridge} metric {_METRIC}"
+            for one in routes
+            if (one.to, str(one.via)) not in ways
+        ),
+    )
+
+
+def _told(what: str, bridge: str) -> list[dict[str, Any]]:
+    shown = attempt("ip", "-json", "-4", what, "show", "dev", bridge)
+    rows: list[dict[str, Any]] = json.loads(shown.stdout or "[]") if shown.code == 0 else []
+    return rows
 
 
 def remove(lab: str) -> tuple[str, ...]:

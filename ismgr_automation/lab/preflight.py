@@ -204,7 +204,10 @@ def _taken(topology: Topology) -> tuple[tuple[str, IPv4Network], ...]:
     own = set(bridges(topology).values())
     routes = json.loads(attempt("ip", "-json", "-4", "route", "show", "table", "all").stdout or "[]")
     found = [
-        (str(route.get("dev", "?")), IPv4Network(str(route["dst"]), strict=False))
+        (
+            str(route.get("dev") or f"an {route.get('type', 'other')} route"),
+            IPv4Network(str(route["dst"]), strict=False),
+        )
         for route in routes
         if route.get("dst", "default") != "default" and route.get("dev") not in own
     ]

@@ -18,7 +18,7 @@ from pathlib import Path
 from ismgr_automation.lab import machines, networks
 from ismgr_automation.lab.folder import Folder, write_private
 from ismgr_automation.lab.power import Power
-from ismgr_automation.lab.topology import Machine, Segment, Topology
+from ismgr_automation.lab.topology import Machine, Topology
 
 READY = b"ready"
 _HANDS = 4
@@ -69,7 +69,7 @@ class _Supervisor:
             raise FileNotFoundError(folder.record)
         self._folder = folder
         self._topology: Topology = record.topology
-        self._bridge = networks.bridges(self._topology)[Segment.MANAGEMENT]
+        self._bridges = networks.bridges(self._topology)
         self._stop = threading.Event()
         self._powers: Mapping[str, Power] = {}
         self._events: subprocess.Popen[str] | None = None
@@ -84,7 +84,7 @@ class _Supervisor:
         servers = []
         for machine in self._topology.machines:
             power = Power(self._topology.container(machine), always=machine.bmc is None)
-            power.after_boot = self._ensure_addresses
+            power.after_boot = self._settle
             powers[self._topology.container(machine)] = power
             if machine.bmc is not None:
                 memory = bmc.Memory(self._folder.bmc(machine, "json"))
@@ -105,8 +105,8 @@ class _Supervisor:
             self._events.wait()
         self._folder.pid.unlink(missing_ok=True)
 
-    def _ensure_addresses(self) -> None:
-        networks.ensure_addresses(self._topology, self._bridge)
+    def _settle(self) -> None:
+        networks.settle(self._topology, self._bridges)
 
     def _watch(self) -> None:
         """Hear of each machine that ended; podman's stream of events is opened again should it break."""

@@ -70,6 +70,14 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Where the controller sits on the wide area network, as one more client there, and how it reaches the sites."""
+
+    address: IPv4Address
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """One machine: a member of a site with a BMC, or a piece of the lab's own (``ns``, ``client``) without one."""
 
@@ -123,6 +131,11 @@ class Topology:
     def controller(self) -> IPv4Address:
         """The address of the machine that runs the lab, on the management network."""
         return self.network(Segment.MANAGEMENT).network_address + 1
+
+    @property
+    def window(self) -> Window:
+        """The controller on the wide area network: a user's place, where a browser opens the service."""
+        return Window(address=_address(self.index, Segment.WAN, 1), routes=_routes_from_wan(self.index))
 
     @property
     def servers(self) -> tuple[Machine, ...]:
@@ -245,12 +258,16 @@ def _infrastructure(lab: str, index: int, role: Role) -> Machine:
         role=role,
         site=None,
         interfaces=(_plug(index, Segment.MANAGEMENT, octet), _plug(index, Segment.WAN, octet)),
-        routes=tuple(Route(to=str(_network(index, site)), via=_gateway_wan(index, site)) for site in SITES),
+        routes=_routes_from_wan(index),
         resolver=_address(index, Segment.WAN, 5),
         bmc=None,
         uuid=_uuid(lab, name),
         serial=f"LAB{index:02d}{name.upper()}",
     )
+
+
+def _routes_from_wan(index: int) -> tuple[Route, ...]:
+    return tuple(Route(to=str(_network(index, site)), via=_gateway_wan(index, site)) for site in SITES)
 
 
 def _gateway_wan(index: int, site: Segment) -> IPv4Address:

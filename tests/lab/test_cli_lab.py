@@ -54,6 +54,11 @@ def test_status_shows_every_machine_and_its_json_says_the_same(lab: Lab, capsys)
     body = json.loads(capsys.readouterr().out)
     assert body["type"] == "lab"
     assert body["problems"] == []
+    window = lab.topology.window
+    assert body["window"]["address"] == str(window.address)
+    for route in window.routes:
+        assert {"to": route.to, "via": str(route.via)} in body["window"]["routes"]
+        assert f"{route.to} via {route.via}" in shown
     assert [row["name"] for row in body["machines"]] == [one.name for one in lab.topology.machines]
     for row in body["machines"]:
         assert row["name"] in shown

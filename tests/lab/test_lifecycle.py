@@ -17,7 +17,7 @@ from ismgr_automation.core.errors import Cancelled, EngineFailed, ExitCode, Sett
 from ismgr_automation.core.events import Event, StepReported
 from ismgr_automation.lab import Lab, cleanup, down, folder, machines, making, networks, shell
 from ismgr_automation.lab.topology import Segment
-from tests.fixtures_lab import addresses_within, answers_ssh, switch_on, system, traces, until
+from tests.fixtures_lab import addresses_within, answers_ssh, switch_off, switch_on, system, traces, until
 
 pytestmark = pytest.mark.lab
 
@@ -36,6 +36,10 @@ def ranges(lab: Lab) -> tuple[str, ...]:
     return tuple(str(lab.topology.network(segment)).removesuffix("0/24") for segment in Segment)
 
 
+def window(lab: Lab) -> set[str]:
+    return {str(lab.topology.window.address), *(route.to for route in lab.topology.window.routes)}
+
+
 def said(events: list[Event]) -> str:
     return "\n".join(f"{one.step}: {one.detail}" for one in events if isinstance(one, StepReported))
 
@@ -50,7 +54,7 @@ def test_down_leaves_nothing_and_a_second_lab_never_touches_the_first(lab: Lab, 
     second = Lab.up(name)
     switch_on(second, "gw1.dc1")
     assert len(traces(name)) > 20, "the search for traces must find a running lab"
-    assert addresses_within(ranges(second))
+    assert addresses_within(ranges(second)) >= window(second)
     assert second.folder.root.is_dir()
 
     removed = down(name)
@@ -60,6 +64,7 @@ def test_down_leaves_nothing_and_a_second_lab_never_touches_the_first(lab: Lab, 
     assert addresses_within(ranges(second)) == set()
     assert not second.folder.root.exists()
     assert traces(lab.record.name) == first
+    assert addresses_within(ranges(lab)) >= window(lab)
     assert INOTIFY.read_text() == limit, "the other lab still needs it"
     assert lab.status().problems == ()
     assert down(name) == ()
@@ -101,13 +106,48 @@ def test_down_works_after_the_supervisor_was_killed_and_its_record_lost(name: st
 def test_what_a_reboot_of_the_host_takes_is_repaired_by_up_and_no_obstacle_to_down(name: str):
     lab = Lab.up(name)
     reboot_the_host(lab)
+    assert addresses_within(ranges(lab)) == set()
     assert Lab.up(name) == lab
     assert lab.status().problems == ()
+    assert addresses_within(ranges(lab)) >= window(lab)
     assert answers_ssh(lab, "ns")
     assert system(lab, "db1.dc1").power_state is sushy.PowerState.OFF
     reboot_the_host(lab)
     down(name)
     assert traces(name) == set()
+    assert addresses_within(ranges(lab)) == set()
+
+
+LOST = [
+    (["ip", "address", "del", "{window}/24", "dev", "{bridge}"], "the controller's window"),
+    (["ip", "route", "del", "{site}"], "the controller's window"),
+    (["sysctl", "-q", "-w", "net.ipv4.conf.{bridge}.forwarding=1"], "the host forwards"),
+]
+
+
+@pytest.mark.parametrize(("command", "problem"), LOST, ids=["address", "route", "router"])
+def test_a_window_that_somebody_broke_is_a_problem_that_up_repairs(lab: Lab, command, problem):
+    words = {
+        "bridge": networks.bridges(lab.topology)[Segment.WAN],
+        "window": lab.topology.window.address,
+        "site": lab.topology.network(Segment.DC2),
+    }
+    shell.command(*(word.format(**words) for word in command))
+    (said_problem,) = lab.status().problems
+    assert said_problem.startswith(problem)
+    Lab.up(lab.record.name)
+    assert lab.status().problems == ()
+    assert addresses_within(ranges(lab)) >= window(lab)
+
+
+def test_a_window_comes_back_with_its_network(lab: Lab):
+    """The bridge goes with its last machine, and takes the host's address and routes along."""
+    containers = [lab.topology.container(one) for one in lab.topology.machines if one.name in {"ns", "client"}]
+    switch_off(lab, "gw1.dc1", "gw1.dc2")
+    shell.podman("kill", *containers)
+    until("ns is back", lambda: answers_ssh(lab, "ns"))
+    until("the window is back", lambda: lab.status().problems == ())
+    assert addresses_within(ranges(lab)) >= window(lab)
 
 
 def reboot_the_host(lab: Lab) -> None:
@@ -118,7 +158,7 @@ def reboot_the_host(lab: Lab) -> None:
     shell.podman("wait", *containers)
     for family in ("bridge", "inet"):
         shell.command("nft", "delete", "table", family, networks.table(lab.record.name))
-    assert len(lab.status().problems) == 3
+    assert len(lab.status().problems) == 4
 
 
 def test_a_lost_machine_is_an_error_that_says_the_way_out(name: str):
@@ -126,6 +166,13 @@ def test_a_lost_machine_is_an_error_that_says_the_way_out(name: str):
     shell.podman("rm", "--force", lab.topology.container(lab.machine("db1.dc1")))
     with pytest.raises(EngineFailed, match=r"damaged: no machine db1\.dc1.*ismgr lab down --name"):
         Lab.up(name)
+
+
+def stray_windows() -> list[str]:
+    """Routes of windows on bridges that are no network of any lab."""
+    kept = {row["network_interface"] for row in shell.podman_json("network", "ls", "--format", "json")}
+    routes = shell.command("ip", "route", "show", "metric", "4000").splitlines()
+    return [route for route in routes if not kept & set(route.split())]
 
 
 STEPS = ["_make_keys", "_make_networks", "_switch_on"]
@@ -143,6 +190,7 @@ def test_an_up_that_fails_half_way_takes_away_what_it_began(name: str, monkeypat
     with pytest.raises(EngineFailed, match="ordered by a test"):
         Lab.up(name)
     assert traces(name) == set()
+    assert not stray_windows()
     assert not folder.folder_of(name).root.exists()
 
 

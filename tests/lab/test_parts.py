@@ -47,6 +47,14 @@ def test_the_filter_names_the_management_network_by_mac_and_address_and_each_bri
         assert f'iifname "{bridge}" oifname != "{bridge}" drop' in script
 
 
+def test_nothing_new_comes_to_the_host_from_any_network_and_no_advice_on_routes():
+    script = networks.rules(TOPOLOGY, BRIDGES)
+    every = ", ".join(f'"{bridge}"' for bridge in BRIDGES.values())
+    drops = [f"iifname {{ {every} }} {what} drop" for what in ("icmp type redirect counter", "counter")]
+    accept = f"iifname {{ {every} }} ct state established,related accept"
+    assert script.index(drops[0]) < script.index(accept) < script.index(drops[1])
+
+
 def test_two_labs_filter_in_tables_of_their_own():
     assert networks.table("my-lab") != networks.table("demo")
     assert "ismgr_lab_demo" in networks.rules(TOPOLOGY, BRIDGES)

@@ -7,9 +7,9 @@ from ipaddress import IPv4Network
 import pytest
 
 from ismgr_automation.core.errors import EngineMissing, ExitCode
-from ismgr_automation.lab import preflight
+from ismgr_automation.lab import Lab, preflight, shell
 from ismgr_automation.lab.preflight import COMMANDS, DISK_BYTES, LIBRARIES, MEMORY_BYTES, HostFacts
-from ismgr_automation.lab.topology import draw
+from ismgr_automation.lab.topology import HIGHEST_INDEX, Segment, draw
 
 TOPOLOGY = draw("demo", 0)
 
@@ -94,6 +94,22 @@ def test_the_lab_that_runs_already_is_no_obstacle_to_itself_but_its_neighbour_is
         "address range 10.41.0.0/24 is in use on podman network ismgr-mine-dc1"
     ]
     assert preflight.obstacles(facts(taken=taken), draw("tests", 1)) == ()
+
+
+@pytest.mark.lab
+def test_a_route_into_a_range_is_an_obstacle_even_where_no_device_is_on_it(lab: Lab):
+    far = draw("far", HIGHEST_INDEX)
+    route = str(far.network(Segment.DC2)).replace(".0/24", ".128/25")
+    shell.command("ip", "route", "add", "unreachable", route, "metric", "4999")
+    try:
+        assert [one.what for one in preflight.obstacles(preflight.look(far), far)] == [
+            f"address range {route} is in use on a route of type unreachable"
+        ]
+    finally:
+        shell.command("ip", "route", "del", "unreachable", route, "metric", "4999")
+    assert preflight.obstacles(preflight.look(far), far) == ()
+    ways = {str(network) for device, network in preflight.look(far).taken if "podman network" not in device}
+    assert ways >= {route.to for route in lab.topology.window.routes}, "the ways of another lab are seen"
 
 
 @pytest.mark.lab

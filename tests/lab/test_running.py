@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import pytest
 import requests
@@ -123,6 +124,100 @@ def test_sites_meet_only_through_their_gateways(sites: Lab):
     finally:
         switch_on(sites, "gw1.dc2")
     until("the sites meet again", lambda: reaches(sites, "db1.dc1", target))
+
+
+# the controller's window on the wide area network
+
+
+@pytest.fixture
+def listener() -> Iterator[int]:
+    """The port of something on the host that answers on every address."""
+    with socket.create_server(("", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def greets(address: object, port: int = 22) -> bool:
+    """Whether the host gets a connection."""
+    try:
+        socket.create_connection((str(address), port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_the_controller_reaches_both_sites_from_the_wide_area_network_with_its_own_address(sites: Lab):
+    target = sites.machine("db1.dc1").address(Segment.DC1)
+    assert greets(sites.machine("db1.dc2").address(Segment.DC2))
+    listen = ["systemd-run", "--collect", "--quiet", "socat", "TCP-LISTEN:7778", "SYSTEM:echo $SOCAT_PEERADDR"]
+    assert sites.run("db1.dc1", listen).code == 0
+    until("db1.dc1 listens", lambda: "7778" in sites.run("db1.dc1", ["ss", "-Hltn", "sport", "=", "7778"]).stdout)
+    with socket.create_connection((str(target), 7778), timeout=5) as connection:
+        assert connection.recv(64).decode().strip() == str(sites.topology.window.address)
+
+
+def test_the_controller_meets_a_site_only_through_its_gateway(sites: Lab):
+    target = sites.machine("db1.dc2").address(Segment.DC2)
+    assert greets(target)
+    switch_off(sites, "gw1.dc2")
+    try:
+        assert not greets(target)
+        assert greets(sites.machine("db1.dc1").address(Segment.DC1))
+    finally:
+        switch_on(sites, "gw1.dc2")
+    until("the controller meets dc2 again", lambda: greets(target))
+
+
+@pytest.mark.parametrize("name", ["gw1.dc1", "db1.dc1", "client"])
+def test_no_machine_opens_a_connection_to_the_host_through_its_window(sites: Lab, listener: int, name):
+    window, controller = sites.topology.window.address, sites.topology.controller
+    assert greets(window, listener), "it does listen"
+    assert greets(controller, listener)
+    targets: dict[str, tuple[object, int]] = {"window": (window, listener), "management": (controller, listener)}
+    targets["ns"] = (sites.machine("ns").address(Segment.WAN), 22)
+    assert reached(sites, name, targets) == {"ns"}
+
+
+def test_no_machine_comes_to_another_address_of_the_host_by_the_window(sites: Lab, listener: int):
+    window, controller = sites.topology.window.address, sites.topology.controller
+    change = ["ip", "route", "add", f"{controller}/32", "via", str(window), "dev", "wan0"]
+    assert sites.run("client", change).code == 0
+    try:
+        assert not reaches(sites, "client", controller, listener)
+    finally:
+        assert sites.run("client", ["ip", "route", "del", f"{controller}/32"]).code == 0
+
+
+ROUTERS = {
+    "to a site": ("client", "db1.dc2", Segment.DC2),
+    "to a neighbour on the wide area network": ("gw1.dc1", "gw1.dc2", Segment.WAN),
+    "to management": ("gw1.dc1", "db1.dc2", Segment.MANAGEMENT),
+}
+
+
+@pytest.mark.parametrize(("name", "target", "segment"), ROUTERS.values(), ids=ROUTERS)
+def test_the_host_is_nobodys_router(sites: Lab, name, target, segment):
+    address, window = sites.machine(target).address(segment), sites.topology.window.address
+    before = reaches(sites, name, address)
+    assert before == (segment is not Segment.MANAGEMENT)
+    assert sites.run(name, ["ip", "route", "add", f"{address}/32", "via", str(window), "dev", "wan0"]).code == 0
+    try:
+        assert not reaches(sites, name, address)
+    finally:
+        assert sites.run(name, ["ip", "route", "del", f"{address}/32"]).code == 0
+    assert reaches(sites, name, address) == before
+
+
+def test_two_machines_that_agree_to_use_the_host_as_router_do_not_meet_over_management(sites: Lab):
+    one, other = "web1.dc1", "db1.dc2"
+    ends = {name: sites.machine(name).management for name in (one, other)}
+    change = f"ip route {{}} {{}}/32 via {sites.topology.controller} dev mgmt0"
+    try:
+        for name, peer in ((one, other), (other, one)):
+            assert sites.run(name, ["sh", "-c", change.format("add", ends[peer])]).code == 0
+        assert not reaches(sites, one, ends[other])
+    finally:
+        for name, peer in ((one, other), (other, one)):
+            assert sites.run(name, ["sh", "-c", change.format("del", ends[peer])]).code == 0
 
 
 # identity
@@ -354,8 +449,6 @@ def test_a_bmc_that_does_nothing_lies_or_does_not(healthy_bmcs: Lab, kind):
 
 
 def test_a_client_that_says_nothing_does_not_stop_a_bmc(healthy_bmcs: Lab):
-    import socket
-
     url, authority = f"{healthy_bmcs.bmc_url('edge1.dc2')}/redfish/v1", str(healthy_bmcs.folder.authority)
     with socket.create_connection((str(healthy_bmcs.machine("edge1.dc2").bmc), 443), timeout=5):
         assert requests.get(url, verify=authority, timeout=5).status_code == 200

@@ -36,7 +36,8 @@ def test_the_demo_has_the_agreed_addresses(name, addresses, bmc):
 def test_no_address_mac_uuid_or_serial_is_there_twice(index):
     topology = draw("any", index)
     cards = [card for machine in topology.machines for card in machine.interfaces]
-    addresses = [card.address for card in cards] + [one.bmc for one in topology.servers] + [topology.controller]
+    addresses = [card.address for card in cards] + [one.bmc for one in topology.servers]
+    addresses += [topology.controller, topology.window.address]
     for values in (
         addresses,
         [card.mac for card in cards],
@@ -46,6 +47,16 @@ def test_no_address_mac_uuid_or_serial_is_there_twice(index):
         assert len(set(values)) == len(values)
     for card in cards:
         assert card.address in topology.network(card.segment)
+
+
+def test_the_controller_sits_on_the_wide_area_network_and_takes_the_ways_of_the_client():
+    topology = draw("tests", 1)
+    assert str(topology.window.address) == "10.47.0.1"
+    assert topology.window.routes == topology.machine("client").routes
+    assert {route.to: str(route.via) for route in topology.window.routes} == {
+        "10.45.0.0/24": "10.47.0.11",
+        "10.46.0.0/24": "10.47.0.21",
+    }
 
 
 def test_no_two_labs_share_a_network():
