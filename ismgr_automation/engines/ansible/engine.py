@@ -30,6 +30,7 @@ from ismgr_automation.engines.ansible.reading import read_inventory
 from ismgr_automation.engines.ansible.redaction import Cleaner
 from ismgr_automation.engines.ansible.results import Collector, TaskEvent
 from ismgr_automation.engines.ssh import Session, session
+from ismgr_automation.engines.ssh.scratch import scratch
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Host, PlaybookRequest, PlaybookResult, Reachability, Status
 from ismgr_automation.ports.secrets import SecretStore
@@ -80,24 +81,20 @@ class _Places:
 
 @contextlib.contextmanager
 def _folders(work: Path) -> Iterator[_Places]:
-    shared = Path("/dev/shm")  # noqa: S108  mkdtemp makes it private
+    shared = Path("/dev/shm")  # noqa: S108  the folder in it is private
     try:
         work.mkdir(parents=True, exist_ok=True)
         private = Path(tempfile.mkdtemp(prefix="ansible-", dir=work))
     except OSError as error:
         raise _full(error, work) from error
-    try:
-        memory = Path(
-            tempfile.mkdtemp(prefix=f"ismgr-{os.getpid()}-", dir=shared if os.access(shared, os.W_OK) else private)
-        )
-    except OSError as error:
-        shutil.rmtree(private, ignore_errors=True)
-        raise _full(error, shared) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, private, ignore_errors=True)
+        base = shared if os.access(shared, os.W_OK) else private
+        try:
+            memory = stack.enter_context(scratch(base))
+        except OSError as error:
+            raise _full(error, base) from error
         yield _Places(private=private, memory=memory)
-    finally:
-        shutil.rmtree(memory, ignore_errors=True)
-        shutil.rmtree(private, ignore_errors=True)
 
 
 def _full(error: OSError, folder: Path) -> EngineFailed:

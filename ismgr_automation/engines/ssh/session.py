@@ -18,12 +18,14 @@ from ismgr_automation.core.secret import Redactor
 from ismgr_automation.engines import process
 from ismgr_automation.engines.ssh import config as rendering
 from ismgr_automation.engines.ssh.agent import agent
+from ismgr_automation.engines.ssh.scratch import scratch
 from ismgr_automation.engines.ssh.trust import Trust, read_lines, trust_of, untrusted, without_revoked
 from ismgr_automation.ports.hosts import Host, Reachability, Ssh
 from ismgr_automation.ports.secrets import SecretStore
 
-LONGEST_FOLDER = 40
-"""Bytes of a socket folder's path: 40 for the connection's hash and 17 for OpenSSH's suffix must fit into 107 too."""
+LONGEST_BASE = 20
+"""Bytes of the path of the folder for temporary files. A socket's path must fit into 107: ours adds 27 for the run,
+41 for the connection's hash, and OpenSSH 17 while it makes it."""
 
 _CLOSE_SECONDS = 3.0
 
@@ -69,8 +71,6 @@ def session(hosts: Sequence[Host], ssh: Ssh, store: SecretStore, work: Path) -> 
         )
         here = Session(config=folder / "config", sockets=sockets, excluded=untrusted(hosts, trusts), redactor=redactor)
         _write(hosts, ssh, places, here.config, trusts)
-        # registered last, so that it runs first: masters need nothing of the rest to end
-        stack.callback(close_masters, sockets)
         _warm_bastions(hosts, here, ssh)
         yield here
 
@@ -81,12 +81,10 @@ def _folders(work: Path, stack: contextlib.ExitStack) -> tuple[Path, Path]:
         work.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="ssh-", dir=work))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        base = tempfile.gettempdir()
-        prefix = f"ismgr-{os.getpid()}-"
-        if len(base.encode()) + len(prefix) + len("/12345678") > LONGEST_FOLDER:
-            base = "/tmp"  # noqa: S108  mkdtemp makes it private
-        sockets = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
-        stack.callback(shutil.rmtree, sockets, ignore_errors=True)
+        base = Path(tempfile.gettempdir())
+        if len(os.fsencode(base)) > LONGEST_BASE:
+            base = Path("/tmp")  # noqa: S108  the folder in it is private
+        sockets = stack.enter_context(scratch(base, close_masters))
     except OSError as error:
         raise _unwritable(error, work) from error
     return folder, sockets

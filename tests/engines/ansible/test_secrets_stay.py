@@ -100,7 +100,7 @@ def test_a_secret_is_in_no_file_event_argument_or_environment(desk):
     quiet = next(one for one in result.tasks if one.task == "Quietly")
     assert (quiet.status, quiet.before, quiet.after, quiet.message) == (Status.CHANGED, "", "", "")
     assert list(desk.work.iterdir()) == []
-    assert not list(Path("/dev/shm").glob(f"ismgr-{os.getpid()}-*"))
+    assert not list(Path("/dev/shm").glob(f"ismgr-run-{os.getpid()}-*"))
 
 
 def test_the_search_for_secrets_would_find_one(tmp_path):

@@ -48,7 +48,7 @@ def nothing_is_left(desk):
     assert threading.active_count() == threads
     assert len(list(Path("/proc/self/fd").iterdir())) == files
     assert still_running(os.getpid()) == []
-    assert not list(Path("/dev/shm").glob(f"ismgr-{os.getpid()}-*"))
+    assert not list(Path("/dev/shm").glob(f"ismgr-run-{os.getpid()}-*"))
 
 
 def still_running(owner: int) -> list[str]:
@@ -56,7 +56,7 @@ def still_running(owner: int) -> list[str]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if f"/ismgr-{owner}-".encode() in (entry / "environ").read_bytes():
+            if f"/ismgr-run-{owner}-".encode() in (entry / "environ").read_bytes():
                 found.append((entry / "cmdline").read_text())
         except OSError:
             continue
@@ -120,8 +120,8 @@ def test_ctrl_c_ends_a_run_and_all_that_it_started(desk, nap):
     assert said.strip().endswith("KeyboardInterrupt")
     assert still_running(child.pid) == []
     assert list(desk.work.iterdir()) == []
-    assert not list(Path("/dev/shm").glob(f"ismgr-{child.pid}-*"))
-    assert not list(Path(tempfile.gettempdir()).glob(f"ismgr-{child.pid}-*"))
+    assert not list(Path("/dev/shm").glob(f"ismgr-run-{child.pid}-*"))
+    assert not list(Path(tempfile.gettempdir()).glob(f"ismgr-run-{child.pid}-*"))
 
 
 def test_a_run_past_its_deadline_is_stopped(desk, nap):
