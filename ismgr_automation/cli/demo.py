@@ -140,7 +140,10 @@ def _git(folder: Path, *arguments: str) -> str:
 
     done = run(["git", "-C", str(folder), *arguments], engine="git", subject=str(folder), deadline=timedelta(minutes=1))
     if done.code != 0:
-        raise SettingsError(f"git {arguments[0]} failed in {folder}: {done.stderr.strip()}")
+        raise SettingsError(
+            f"git {arguments[0]} failed in {folder}: {done.stderr.strip()}",
+            next_step="Put the repository there in order, or name another folder: `ismgr demo DIR`.",
+        )
     return done.stdout.strip()
 
 
