@@ -88,8 +88,10 @@ def _difference(before: Json, after: Json) -> Iterable[str]:
         yield from (f"[red]- {escape(line)}[/]" for line in old if line not in new)
         yield from (f"[green]+ {escape(line)}[/]" for line in new if line not in old)
         return
-    old_map = before if isinstance(before, dict) else {}
-    new_map = after if isinstance(after, dict) else {}
+    if not isinstance(before, dict | None) or not isinstance(after, dict | None):
+        yield f"{_value(before)} -> {_value(after)}"
+        return
+    old_map, new_map = before or {}, after or {}
     for key in sorted({*old_map, *new_map}):
         if old_map.get(key) != new_map.get(key):
             yield f"{escape(key)}: {_value(old_map.get(key))} -> {_value(new_map.get(key))}"
@@ -101,7 +103,8 @@ def _value(value: Json) -> str:
 
 
 def _deferred(one: Deferred, console: Console) -> None:
-    bound = f"at most {one.envelope.at_most} targets; " if one.envelope.at_most else ""
+    most = one.envelope.at_most
+    bound = f"at most {most} target{'s' * (most != 1)}; " if most else ""
     allowed = " or ".join(one.envelope.actions)
     console.print(f"[cyan]>[/] [bold]{one.address}[/] {escape(one.why)} [dim]({bound}may {allowed})[/]")
     if one.expected:
@@ -145,12 +148,14 @@ def show_report(report: Report, console: Console) -> None:
     for one in report.outcomes:
         if one.fate is not Fate.LANDED:
             console.print(f"[red]{one.fate}[/] [bold]{escape(one.key)}[/] {escape(one.summary)}")
+    if report.stopped and not any(one.summary and one.summary in report.stopped for one in report.outcomes):
+        console.print(f"[red]stopped[/] {escape(report.stopped)}")
     show_failures(failed_checks(report.checks), console)
     changed = sum(one.changed for one in report.outcomes)
     passed = sum(one.verdict is Verdict.PASSED for one in report.checks)
     checks = f", {passed} of {len(report.checks)} checks passed" if report.checks else ""
     landed = len(report.of(Fate.LANDED))
-    word = "[green]Applied[/]" if report.ok else "[red]Stopped[/]"
+    word = "[green]Applied[/]" if report.ok else "[red]Cancelled[/]" if report.cancelled else "[red]Stopped[/]"
     console.print(
         f"{word}: {landed} of {len(report.outcomes)} changes landed in {report.rounds} "
         f"round{'s' * (report.rounds != 1)}, {changed} things changed{checks}, {report.seconds:.1f} s."

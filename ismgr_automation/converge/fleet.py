@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.core.address import Address, Kind, stack
+from ismgr_automation.core.address import Address, Kind, host, stack
 from ismgr_automation.core.diagnostic import Diagnostic, did_you_mean
 from ismgr_automation.core.errors import EstateError, InputError
+from ismgr_automation.core.events import ObservationFinished, ObservationStarted
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.selector import Selector
 from ismgr_automation.planning.fleet import Fleet, Sighting, members, sightings, telling, twice
@@ -22,6 +23,9 @@ COMING_UP = (Reach.DNS, Reach.REFUSED, Reach.TIMEOUT, Reach.AUTH)
 """What a host may answer while it boots (logins are refused until the boot is done); the rest is final."""
 
 BETWEEN_PROBES_S = 0.5
+
+LOGINS_OPEN_S = 60.0
+"""How long after a host's first refusal of a login the end of its boot may be the reason."""
 
 
 def meet(scope: Scope, stacks: Mapping[Address, StackSight], states: Mapping[Address, StackState]) -> Fleet:
@@ -88,14 +92,29 @@ def probe(scope: Scope, hosts: Sequence[Host], fleet: Fleet) -> dict[str, Reacha
 
 def await_hosts(scope: Scope, hosts: Sequence[Host], fleet: Fleet) -> dict[str, Reachability]:
     """Probe until each host gives a final answer, the time that a boot may take is over, or somebody cancels."""
-    found: dict[str, Reachability] = {}
-    until = time.monotonic() + duration(scope.estate.document.ssh.boot_timeout).total_seconds()
+    began = time.monotonic()
+    until = began + duration(scope.estate.document.ssh.boot_timeout).total_seconds()
+    found = probe(scope, hosts, fleet)
+    refused: dict[str, float] = {}
+    booting = {one.name for one in hosts if found[one.name].reach in COMING_UP}
+    for name in sorted(booting):
+        scope.context.emit(ObservationStarted(subject=host(name), how="boot"))
     while True:
-        missing = [one for one in hosts if one.name not in found or found[one.name].reach in COMING_UP]
-        found |= probe(scope, missing, fleet)
-        coming = [one for one in hosts if found[one.name].reach in COMING_UP]
-        if not coming or time.monotonic() > until or scope.context.cancelled.wait(BETWEEN_PROBES_S):
+        now = time.monotonic()
+        refused |= {name: now for name, one in found.items() if one.reach is Reach.AUTH and name not in refused}
+        coming = [one for one in hosts if _coming_up(found[one.name], now - refused.get(one.name, now))]
+        over = not coming or now > until or scope.context.cancelled.is_set()
+        for name in sorted(booting - (set() if over else {one.name for one in coming})):
+            booting.remove(name)
+            words = "it answers" if found[name].reach is Reach.OK else str(found[name].reach)
+            scope.context.emit(ObservationFinished(subject=host(name), how="boot", found=words, seconds=now - began))
+        if over or scope.context.cancelled.wait(BETWEEN_PROBES_S):
             return found
+        found |= probe(scope, coming, fleet)
+
+
+def _coming_up(one: Reachability, refused_s: float) -> bool:
+    return one.reach in COMING_UP and refused_s <= LOGINS_OPEN_S
 
 
 def unreachable(found: Mapping[str, Reachability]) -> list[str]:

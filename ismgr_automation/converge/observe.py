@@ -145,7 +145,7 @@ def _group(scope: Scope, address: Address, ground: _Ground, reachability: Mappin
         return replace(sight, problem=wrong)
     unknown = unknown_outputs(outputs, ground.known) if mine else ()
     unbounded = bool(fleet.unbounded) and (not everybody or document.at_most is not None)
-    waits = {*group_waits(mine, reachability, ground.moving), *(stack(one.stack) for one in unknown)}
+    waits = {*group_waits(mine, reachability, ground.moving, fleet.made_by), *(stack(one.stack) for one in unknown)}
     waits |= set(fleet.unbounded) if unbounded else set()
     found = [reachability.get(one.host.name) or _pending(one.host.name, one.pending) for one in mine]
     sight = replace(sight, unreachable=tuple(one for one in found if one.reach is not Reach.OK))

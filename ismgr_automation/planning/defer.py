@@ -115,17 +115,13 @@ def group_waits(
     members: Sequence[Sighting],
     reachability: Mapping[str, Reachability],
     moving: Collection[Address],
+    makers: Mapping[str, Address],
 ) -> tuple[Address, ...]:
-    """The stacks that must move before the members of a group can be looked at; empty when they can be now."""
-    return tuple(
-        sorted(
-            {
-                one.stack
-                for one in members
-                if one.stack is not None and one.stack in moving and (one.pending or not _ok(one, reachability))
-            }
-        )
-    )
+    """The stacks that must move before the members of a group can be looked at; empty when they can be now. ``makers``
+    has the stack of each host: a host may be out of reach because its bastion is."""
+    away = [one.host for one in members if one.pending or not _ok(one, reachability)]
+    made_by = {makers.get(name) for one in away for name in (one.name, one.bastion)}
+    return tuple(sorted(one for one in made_by if one is not None and one in moving))
 
 
 def _ok(one: Sighting, reachability: Mapping[str, Reachability]) -> bool:

@@ -41,9 +41,14 @@ class Fleet:
         return with_groups([one.host for one in self.sightings], self.membership)
 
     @property
+    def made_by(self) -> Mapping[str, Address]:
+        """The stack of each host that a stack made, by the host's name."""
+        return {one.host.name: one.stack for one in self.sightings if one.stack is not None}
+
+    @property
     def makers(self) -> Mapping[Address, frozenset[Address]]:
         """For each host group the stacks that made its members."""
-        made = {one.host.name: one.stack for one in self.sightings if one.stack is not None}
+        made = self.made_by
         return {
             group(name): frozenset(made[host] for host in who if host in made) for name, who in self.membership.items()
         }

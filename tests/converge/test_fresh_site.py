@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from ismgr_automation.converge import fleet
 from ismgr_automation.converge.report import Fate
 from ismgr_automation.core.address import group, host, stack
 from ismgr_automation.core.errors import ExitCode
-from ismgr_automation.core.events import ChangeFinished, ChangeStarted, RoundStarted, WaveStarted
+from ismgr_automation.core.events import ChangeFinished, ChangeStarted, ObservationFinished, RoundStarted, WaveStarted
 from ismgr_automation.planning.change import Action, Reason
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import UNKNOWN, Desired
@@ -93,9 +94,13 @@ def test_events_tell_the_story_of_a_run(site: Rehearsal) -> None:
     assert len(begun) == len(ORDER)
 
 
-def test_hosts_that_boot_are_waited_for(site: Rehearsal) -> None:
+def test_hosts_that_boot_are_waited_for_and_each_is_told_when_it_answers(site: Rehearsal) -> None:
     site.world.settings["boot_probes"] = 2
+    site.world.watch.append(lambda call: site.world.booting.pop("db1.dc1", None) if call.startswith("probe") else None)
     assert site.apply().ok
+    boots = [one for one in site.events if isinstance(one, ObservationFinished) and one.how == "boot"]
+    assert {one.found for one in boots} == {"it answers"}
+    assert len(boots) == len({one.subject for one in boots}) == 4
     assert site.plan().empty
 
 
@@ -112,6 +117,13 @@ def test_hosts_that_never_come_up_stop_the_run_before_they_are_touched(site: Reh
         stack("names"),
     ]
     assert report.exit_code is ExitCode.PARTLY_APPLIED
+
+
+def test_a_login_that_is_refused_for_long_is_no_boot_any_more(site: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.edit("estate.yaml", "boot_timeout: 2s", "boot_timeout: 10h")
+    monkeypatch.setattr(fleet, "LOGINS_OPEN_S", 0.0)
+    site.world.reach["web1.dc1"] = Reach.AUTH
+    assert "web1.dc1 (auth)" in site.apply().stopped
 
 
 @pytest.mark.parametrize("reach", [Reach.HOST_KEY, Reach.SUDO])

@@ -239,6 +239,17 @@ def test_a_group_and_a_stack_that_need_each_other_through_hosts_are_a_circle(sit
     assert str(caught.value.diagnostics[0].position).startswith("stacks.yaml:")
 
 
+def test_a_host_behind_a_bastion_that_a_stack_will_switch_on_waits_for_that_stack(running: Rehearsal) -> None:
+    running.files["inventory/hosts"] = "[old]\n"
+    running.edit("estate.yaml", "ssh:", "inventories: [inventory/hosts]\nssh:")
+    running.world.inventories["hosts"] = (replace(inventory_host("web9", "web"), bastion="edge1.dc1"),)
+    running.world.actual["dc1-servers"]["edge1.dc1"] = {"power": "off"}
+    running.world.reach["web9"] = Reach.TIMEOUT
+    plan = running.plan()
+    assert plan.findings == ()
+    assert {str(one.address) for one in plan.deferred} >= {"group/edges", "group/webs"}
+
+
 def test_a_bastion_is_probed_along(site: Rehearsal) -> None:
     site.files["inventory/hosts"] = "[old]\n"
     site.edit("estate.yaml", "ssh: {", "inventories: [inventory/hosts]\nssh: {bastion: gate, ")
