@@ -103,7 +103,7 @@ def test_a_route_into_a_range_is_an_obstacle_even_where_no_device_is_on_it(lab: 
     shell.command("ip", "route", "add", "unreachable", route, "metric", "4999")
     try:
         assert [one.what for one in preflight.obstacles(preflight.look(far), far)] == [
-            f"address range {route} is in use on a route of type unreachable"
+            f"address range {route} is in use on an unreachable route"
         ]
     finally:
         shell.command("ip", "route", "del", "unreachable", route, "metric", "4999")
