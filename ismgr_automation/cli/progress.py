@@ -52,16 +52,16 @@ class _View:
     def show(self, event: Event) -> None:  # noqa: C901, PLR0912  one case for each kind of event
         match event:
             case events.EstateLoaded(name=name, commit=commit, documents=count):
-                self._line(f"read [bold]{escape(name)}[/] at {commit[:12]} ({count} documents)")
+                self._line(f"read [bold]{escape(name)}[/] at {escape(commit[:12])} ({count} documents)")
             case events.ObservationStarted(subject=subject, how=how):
                 self._begin(str(subject), how)
             case events.ObservationFinished(subject=subject, how=how, found=found, seconds=seconds):
                 self._end(str(subject))
-                self._line(f"  {how:<8} {subject!s:<24} {escape(found)} [dim]{seconds:.1f} s[/]")
+                self._line(f"  {escape(how):<8} {escape(str(subject)):<24} {escape(found)} [dim]{seconds:.1f} s[/]")
             case events.RoundStarted(round=number, waves=waves, changes=changes):
                 self._begin_round(number, waves, changes)
             case events.WaveStarted(wave=wave, addresses=addresses):
-                self._line(f"wave {wave}: {', '.join(map(str, addresses))}")
+                self._line(f"wave {wave}: {escape(', '.join(map(str, addresses)))}")
             case events.ChangeStarted(subject=subject, action=action):
                 self._begin(str(subject), action)
             case events.ChangeFinished():
@@ -72,7 +72,7 @@ class _View:
                 self._last(str(subject), f"{host}: {task}")
             case events.CheckFinished(host=host, check=check, verdict=verdict, message=message):
                 if verdict in ("failed", "error"):
-                    self._line(f"  [red]{verdict}[/] {escape(host)}: {escape(check)} {escape(message[:200])}")
+                    self._line(f"  [red]{escape(verdict)}[/] {escape(host)}: {escape(check)} {escape(message[:200])}")
             case events.StepReported(step=step, detail=detail, seconds=seconds):
                 took = f" [dim]{seconds:.1f} s[/]" if seconds is not None else ""
                 self._line(f"{escape(step)} {escape(detail)}{took}")
@@ -85,7 +85,7 @@ class _View:
         self._console.print(text)
 
     def _begin(self, subject: str, what: str) -> None:
-        self._running[subject] = self._bars.add_task(f"{what} {subject}", total=None, last="")
+        self._running[subject] = self._bars.add_task(escape(f"{what} {subject}"), total=None, last="")
 
     def _end(self, subject: str) -> None:
         task = self._running.pop(subject, None)
@@ -110,6 +110,6 @@ class _View:
         color = "green" if event.outcome == "landed" else "red"
         words = f" {escape(event.summary)}" if event.summary else ""
         self._line(
-            f"  [{color}]{event.outcome:<8}[/] {event.subject!s:<24} {event.changed} changed"
+            f"  [{color}]{escape(event.outcome):<8}[/] {escape(str(event.subject)):<24} {event.changed} changed"
             f" [dim]{event.seconds:.1f} s[/]{words}"
         )
