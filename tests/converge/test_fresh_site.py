@@ -235,3 +235,29 @@ def test_nothing_of_a_run_is_left_out_of_its_report(site: Rehearsal) -> None:
     report = site.apply()
     assert [one.fate for one in report.outcomes] == [Fate.LANDED] * len(ORDER)
     assert {one.host for one in report.checks} == {"db1.dc1", "db1.dc2", "web1.dc1", "web1.dc2"}
+
+
+def test_a_stack_whose_outputs_alone_differ_is_a_change_and_its_hosts_are_met(running: Rehearsal) -> None:
+    plain = servers("db1.dc2", "web1.dc2")
+    running.world.programs["dc2-servers"] = lambda _config, _made: Desired(
+        resources=plain.resources, outputs={**plain.outputs, "note": "new"}
+    )
+    plan = running.plan()
+    assert [(one.key, one.action, [step.target for step in one.steps]) for one in plan.changes] == [
+        ("stack/dc2-servers", Action.CREATE, ["note"])
+    ]
+    assert running.apply(plan).ok
+    assert running.plan().empty
+
+
+def test_what_a_stack_tells_others_is_passed_on_in_the_same_apply(running: Rehearsal) -> None:
+    plain = servers("db1.dc1", "edge1.dc1", "web1.dc1")
+    running.world.programs["dc1-servers"] = lambda _config, _made: Desired(
+        resources=plain.resources, outputs={**plain.outputs, "edge": "192.0.2.77"}
+    )
+    plan = running.plan()
+    assert [one.key for one in plan.changes] == ["stack/dc1-servers"]
+    assert [str(one.address) for one in plan.deferred] == ["stack/names"]
+    assert running.apply(plan).ok
+    assert running.world.actual["names"]["www"] == {"to": "192.0.2.77"}
+    assert running.plan().empty
