@@ -203,6 +203,17 @@ class Estate:
             states = read_states(scope)
             return wiring.inventory(scope, meet(scope, {}, states), states)
 
+    def write_inventory(self, folder: str | Path) -> tuple[Path, ...]:
+        """Write the inventory with SSH configuration, pinned host keys and ``ansible.cfg``; returns the files.
+
+        ``cd FOLDER && ansible-playbook PLAYBOOK`` then works without us. There is no secret in any of them.
+        """
+        from ismgr_automation import wiring
+
+        with self._scope((), ()) as scope:
+            states = read_states(scope)
+            return wiring.write_inventory(scope, meet(scope, {}, states), states, Path(folder))
+
     def plan_destroy(self, targets: Names = (), excludes: Names = ()) -> Plan:
         """The plan that deletes the selected stacks and what depends on them."""
         with self._scope(targets, excludes) as scope:

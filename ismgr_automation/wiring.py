@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ismgr_automation import shipped
-from ismgr_automation.converge.requests import group_variables
+from ismgr_automation.converge.requests import group_variables, roles_path
 from ismgr_automation.converge.scope import Engines, Scope, Selection
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import InputError, SettingsError
@@ -105,6 +105,7 @@ def wire(
         engines=engines,
         context=context,
         selection=selection,
+        galaxy=_galaxy(estate, content),
         workers=max(2, os.cpu_count() or 2),
     )
 
@@ -120,6 +121,44 @@ def inventory(scope: Scope, fleet: Fleet, states: Mapping[Address, StackState]) 
         group_variables={name: group_variables(scope, name, states) for name in sorted(scope.estate.groups)},
         become_password=reference(settings.become_password),
     )
+
+
+def write_inventory(scope: Scope, fleet: Fleet, states: Mapping[Address, StackState], folder: Path) -> tuple[Path, ...]:
+    """Write inventory, SSH configuration, known hosts and ``ansible.cfg`` for plain Ansible; returns the files."""
+    from ismgr_automation.engines.ansible.handover import write_folder
+
+    settings = scope.estate.document.ssh
+    return write_folder(
+        folder,
+        fleet.hosts,
+        scope.ssh,
+        ansible_groups(fleet.hosts, fleet.membership),
+        group_variables={name: group_variables(scope, name, states) for name in sorted(scope.estate.groups)},
+        become=settings.become,
+        become_password=reference(settings.become_password),
+        roles_path=roles_path(scope),
+    )
+
+
+def lock_galaxy(requirements: Path) -> Path:
+    """Get every artifact of a requirements file once, and write the lock beside it; returns the lock's path."""
+    from ismgr_automation.engines.ansible.galaxy import lock, lock_path
+
+    path = lock_path(requirements)
+    path.write_text(lock(requirements), encoding="utf-8")
+    return path
+
+
+def _galaxy(estate: Estate, content: TreeContent) -> Path | None:
+    """The locked Galaxy content, installed into this user's cache when it is not there yet."""
+    named = estate.document.ansible.requirements
+    if named is None:
+        return None
+    import platformdirs
+
+    from ismgr_automation.engines.ansible.galaxy import install
+
+    return install(content.path(named), platformdirs.user_cache_path("ismgr") / "galaxy")
 
 
 def _ready(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +23,8 @@ EPILOG = """Examples:
 
   ansible-playbook -i <(ismgr inventory) playbooks/site.yml     plain Ansible, host keys pinned
 
+  ismgr inventory --write ansible/                              a folder with inventory, ssh_config, ansible.cfg
+
 Secrets stay references: a task that needs one opens it through the lookup `ismgr_secret`.
 """
 
@@ -35,6 +38,9 @@ def inventory(
     ctx: typer.Context,
     ref: Ref = "HEAD",
     worktree: Worktree = False,
+    write: Annotated[
+        Path | None, typer.Option("--write", metavar="DIR", help="Write a folder that plain Ansible works in.")
+    ] = None,
     table: Annotated[bool, typer.Option("--table", help="A table for people instead of an inventory.")] = False,
 ) -> int:
     """Print the inventory: every host with its groups, labels and pinned keys. Touches nothing."""
@@ -44,9 +50,18 @@ def inventory(
             fleet = estate.fleet()
             face.result({"type": "inventory", "hosts": _rows(fleet)}, lambda console: _table(fleet, console))
             return 0
+        if write is not None:
+            files = [str(path) for path in estate.write_inventory(write)]
+            face.result({"type": "inventory", "files": files}, lambda console: _wrote(files, console))
+            return 0
         found = estate.inventory()
     face.result({"type": "inventory", "inventory": found}, lambda _console: typer.echo(json.dumps(found, indent=2)))
     return 0
+
+
+def _wrote(files: list[str], console: Console) -> None:
+    for path in files:
+        console.print(path, markup=False)
 
 
 def _rows(fleet: Fleet) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pydantic import JsonValue
 
@@ -56,7 +57,6 @@ def playbook_request(
     """The request for one host group, on the hosts in ``limit``."""
     document = scope.estate.groups[name]
     settings = scope.estate.document.ssh
-    roles = [scope.engines.content.path(path) for path in scope.estate.document.ansible.roles_path]
     return PlaybookRequest(
         address=group(name),
         playbook=scope.engines.content.path(document.playbook),
@@ -68,10 +68,18 @@ def playbook_request(
         ssh=scope.ssh,
         become=settings.become if document.become is None else document.become,
         become_password=reference(settings.become_password),
-        roles_path=(*roles, scope.engines.content.path(SHIPPED_ROLES)),
+        roles_path=roles_path(scope),
+        collections_path=(scope.galaxy,) if scope.galaxy is not None else (),
         deadline=duration(document.deadline),
         forks=scope.estate.document.ansible.forks,
     )
+
+
+def roles_path(scope: Scope) -> tuple[Path, ...]:
+    """Where roles are looked for, besides beside the playbook: the estate's folders, locked Galaxy content, ours."""
+    own = [scope.engines.content.path(path) for path in scope.estate.document.ansible.roles_path]
+    locked = [scope.galaxy / "roles"] if scope.galaxy is not None else []
+    return (*own, *locked, scope.engines.content.path(SHIPPED_ROLES))
 
 
 def group_content(scope: Scope, name: str) -> str:
@@ -80,7 +88,10 @@ def group_content(scope: Scope, name: str) -> str:
     variables = {key: _described(_variable(value)) for key, value in document.variables.items()}
     paths = [*scope.estate.document.ansible.roles_path, SHIPPED_ROLES]
     roles = {path: scope.engines.content.digest(path) for path in paths}
-    return digest({"playbook": scope.engines.content.digest(document.playbook), "variables": variables, "roles": roles})
+    playbook = scope.engines.content.digest(document.playbook)
+    # the installed content lies in a folder named by the digest of its lock
+    galaxy = {"galaxy": scope.galaxy.name} if scope.galaxy is not None else {}
+    return digest({"playbook": playbook, "variables": variables, "roles": roles, **galaxy})
 
 
 def group_inputs(scope: Scope, name: str, fleet: Fleet) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.json import JsonObject
@@ -63,6 +64,8 @@ class Scope:
     engines: Engines
     context: Context
     selection: Selection = Selection()
+    galaxy: Path | None = None
+    """Where the locked Galaxy content of the estate is installed: ``ansible_collections`` and ``roles``."""
     workers: int = 2
     """How many engines may work at once; one for each processor is a good number."""
 
