@@ -269,7 +269,8 @@ def test_a_full_disk_in_the_work_folder_is_one_clear_error(site: Site, tmp_path:
     finally:
         subprocess.run(["umount", small], check=True)
     assert full.code == 4, (full.result, full.errors)
-    assert "full" in full.result["summary"] or "space" in full.result["summary"]
+    told = json.dumps(full.result)
+    assert "disk is full" in told or "No space left" in told, told
     assert "Traceback" not in full.errors
 
 

@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Ansible Galaxy requirements, locked by version and checksum.",
         context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=EPILOG,
     )
     topic.callback()(_topic)
     topic.command("lock", epilog=EPILOG)(lock)
