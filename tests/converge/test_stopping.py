@@ -23,8 +23,9 @@ from ismgr_automation.core.events import OutputSeen
 from ismgr_automation.engines.sqlite import SqliteLedger
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Desired
-from tests.rehearsal import Rehearsal, servers
+from tests.rehearsal import Rehearsal, host_entry, servers
 
+SERVER_ENTRIES = [host_entry(name) for name in ("db1.dc1", "edge1.dc1", "web1.dc1")]
 FAILED = EngineFailed("The engine fell over.", engine="pulumi", detail="boom", next_step="Look at it.")
 
 
@@ -382,3 +383,42 @@ def test_an_engine_that_never_began_is_no_effect(running: Rehearsal, fault: Exce
     running.world.actual["names"].clear()
     running.world.faults["up names"] = fault
     assert running.apply().exit_code is ExitCode.ENGINE
+
+
+def test_a_deferred_stack_whose_preview_fails_stops_the_run(site: Rehearsal) -> None:
+    site.world.faults["preview names"] = FAILED
+    report = site.apply()
+    assert report.stopped == "The engine fell over.: boom"
+    assert len(report.of(Fate.LANDED)) == 2
+    assert report.exit_code is ExitCode.PARTLY_APPLIED
+
+
+def test_what_never_becomes_known_ends_the_run_instead_of_waiting_for_ever(site: Rehearsal) -> None:
+    plan = site.plan()
+    site.world.programs["dc1-servers"] = lambda _config, _made: Desired(
+        resources=servers("db1.dc1", "edge1.dc1", "web1.dc1").resources,
+        outputs={"hosts": servers("db1.dc1", "edge1.dc1", "web1.dc1").outputs["hosts"]},
+    )
+    report = site.apply(plan)
+    assert "stack/names needs the output dc1-servers.edge, which stack/dc1-servers does not have" in report.stopped
+    assert report.exit_code is ExitCode.PARTLY_APPLIED
+
+
+def test_a_group_whose_hosts_did_not_come_ends_the_run(site: Rehearsal) -> None:
+    plan = site.plan()
+    site.world.programs["dc1-servers"] = lambda _config, _made: servers("db1.dc1", "web1.dc1")
+    report = site.apply(plan)
+    assert report.stopped == "group/edges cannot be worked on: it has no hosts"
+
+
+def test_a_host_that_is_still_not_known_ends_the_run(site: Rehearsal) -> None:
+    plan = site.plan()
+    site.world.programs["dc1-servers"] = lambda _config, _made: Desired(
+        resources=servers("db1.dc1", "edge1.dc1", "web1.dc1").resources,
+        outputs={
+            "hosts": [{**one, "host_keys": "<unknown>"} for one in SERVER_ENTRIES],
+            "edge": "192.0.2.20",
+        },
+    )
+    report = site.apply(plan)
+    assert "db1.dc1: host_keys not known yet" in report.stopped
