@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from difflib import unified_diff
 from itertools import groupby, islice
 
 from rich.console import Console
@@ -77,23 +78,34 @@ def _step(step: Step, console: Console) -> None:
     unsure = f" [dim]unpredictable: {escape(step.why)}[/]" if step.certainty is Certainty.UNPREDICTABLE else ""
     where = f" [dim]{escape(step.where)}[/]" if step.where else ""
     console.print(f"    {SIGNS[step.action]} {escape(step.target)}  {escape(step.what)}{unsure}{where}")
-    for line in islice(_difference(step.before, step.after), DIFF_LINES):
+    _show_difference(step.before, step.after, console)
+
+
+def _show_difference(before: Json, after: Json, console: Console) -> None:
+    lines = list(_difference(before, after))
+    for line in lines[:DIFF_LINES]:
         console.print(f"        {line}")
+    if len(lines) > DIFF_LINES:
+        console.print(f"        [dim]and {len(lines) - DIFF_LINES} more lines; the JSON has all[/]")
 
 
 def _difference(before: Json, after: Json) -> Iterable[str]:
     if isinstance(before, str) or isinstance(after, str):
         old = before.splitlines() if isinstance(before, str) else []
         new = after.splitlines() if isinstance(after, str) else []
-        yield from (f"[red]- {escape(line)}[/]" for line in old if line not in new)
-        yield from (f"[green]+ {escape(line)}[/]" for line in new if line not in old)
+        marks = {"-": "red", "+": "green"}
+        for line in islice(unified_diff(old, new, n=0, lineterm=""), 2, None):
+            if line[0] in marks:
+                yield f"[{marks[line[0]]}]{line[0]} {escape(line[1:])}[/]"
         return
     if not isinstance(before, dict | None) or not isinstance(after, dict | None):
         yield f"{_value(before)} -> {_value(after)}"
         return
     old_map, new_map = before or {}, after or {}
     for key in sorted({*old_map, *new_map}):
-        if old_map.get(key) != new_map.get(key):
+        if before is None:
+            yield f"{escape(key)}: {_value(new_map[key])}"
+        elif old_map.get(key) != new_map.get(key):
             yield f"{escape(key)}: {_value(old_map.get(key))} -> {_value(new_map.get(key))}"
 
 
@@ -115,8 +127,7 @@ def show_drift(drift: Sequence[Drift], console: Console) -> None:
     """What somebody changed, one line each with the difference below."""
     for one in drift:
         console.print(f"[yellow]![/] [bold]{one.address}[/] {escape(one.target)}  {escape(one.what)}")
-        for line in islice(_difference(one.before, one.after), DIFF_LINES):
-            console.print(f"        {line}")
+        _show_difference(one.before, one.after, console)
 
 
 def show_findings(findings: Sequence[Finding], console: Console) -> None:

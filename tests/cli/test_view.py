@@ -75,7 +75,7 @@ def test_every_event_is_one_json_line(kind: type[Event], capsys: pytest.CaptureF
     ("before", "after", "line"),
     [
         ({"a": 1}, {"a": 2}, "a: 1 -> 2"),
-        (None, {"a": 2}, "a: null -> 2"),
+        (None, {"a": 2}, "a: 2"),
         ({"a": 1}, None, "a: 1 -> null"),
         ([1], [1, 2], "[1] -> [1, 2]"),
         (1, None, "1 -> null"),
