@@ -63,6 +63,6 @@ def _show(plan: Plan, console: Console) -> None:
 
     show_drift(plan.drift, console)
     show_findings(plan.findings, console)
-    found = f"{len(plan.drift)} drifted" if plan.drift else "[green]No drift.[/]"
+    found = f"{len(plan.drift)} drifted." if plan.drift else "[green]No drift.[/]"
     pending = len(plan.changes) + len(plan.deferred)
-    console.print(f"{found}{f' {pending} changes pending: see `ismgr plan`.' if pending else ''}")
+    console.print(f"{found}{f' Changes pending: {pending}, see `ismgr plan`.' if pending else ''}")

@@ -30,7 +30,10 @@ TOPICS = ("demo", "estate", "plan", "apply", "drift", "verify", "inventory", "ga
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """What the command line library raises for wrong arguments; only a child of it has a public name."""
 
-GLOBAL = ("-C", "--directory", "-e", "--environment", "--json", "-q", "--quiet", "--version")
+SWITCHES = ("--json", "-q", "--quiet")
+"""Global options without a value; they may stand after the command as well."""
+
+GLOBAL = ("-C", "--directory", "-e", "--environment", "--version")
 """Options that stand before the command."""
 
 EPILOG = """Examples:
@@ -139,7 +142,7 @@ def run(arguments: list[str], *, wiring: Wiring | None = None) -> int:
 def _call(arguments: list[str], face: Face) -> int:
     command = typer.main.get_command(build())
     try:
-        outcome = command.main(arguments, prog_name="ismgr", standalone_mode=False, obj=face)
+        outcome = command.main(switches_first(arguments), prog_name="ismgr", standalone_mode=False, obj=face)
     except typer.Abort:
         raise Cancelled("Stopped.", untouched="Nothing was touched.") from None
     except USAGE_ERROR as problem:
@@ -149,12 +152,23 @@ def _call(arguments: list[str], face: Face) -> int:
     return int(outcome) if isinstance(outcome, int) else int(ExitCode.DONE)
 
 
+def switches_first(arguments: list[str]) -> list[str]:
+    """Global switches may stand anywhere before a ``--``: people write them where they think of them.
+
+    >>> switches_first(["plan", "--json"])
+    ['--json', 'plan']
+    """
+    ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    found = [one for one in ours if one in SWITCHES]
+    return [*found, *(one for one in ours if one not in SWITCHES), *arguments[len(ours) :]]
+
+
 def _usage(problem: Any, face: Face) -> int:
     words: str = problem.format_message()
     if not words:  # no command given: the help has been printed
         return int(ExitCode.INPUT)
     where = problem.ctx.command_path if problem.ctx is not None else "ismgr"
-    hint = " Global options come first: `ismgr --json plan`." if getattr(problem, "option_name", "") in GLOBAL else ""
+    hint = " Global options come first: `ismgr -C infra plan`." if getattr(problem, "option_name", "") in GLOBAL else ""
     face.error(SettingsError(words, next_step=f"`{where} --help` shows what it takes.{hint}"))
     return int(ExitCode.INPUT)
 

@@ -201,7 +201,11 @@ def _settled(scope: Scope, sight: GroupSight, ground: _Ground) -> bool:
 def _checked(result: PlaybookResult) -> str:
     tasks = [one for one in result.tasks if one.status is Status.CHANGED]
     hosts = len({one.host for one in tasks})
-    return f"{len(tasks)} tasks to change on {hosts} hosts" if tasks else "nothing to do"
+    return (
+        f"{len(tasks)} task{'s' * (len(tasks) != 1)} to change on {hosts} host{'s' * (hosts != 1)}"
+        if tasks
+        else "nothing to do"
+    )
 
 
 def _inputs(scope: Scope, ground: _Ground, groups: Mapping[Address, GroupSight]) -> Inputs:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ismgr_automation.cli.main import switches_first
 from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineMissing
 from ismgr_automation.ports.hosts import Reach
 from tests.cli.conftest import Say
@@ -26,7 +27,7 @@ WRONG: list[tuple[str, ...]] = [
     ("plan", "--ref"),
     ("plan", "-t"),
     ("lab", "nosuch"),
-    ("plan", "--json"),
+    ("plan", "-e"),
 ]
 BAD_INPUT: list[tuple[str, ...]] = [
     ("plan", "-t", "stack/nosuch"),
@@ -49,6 +50,11 @@ def test_wrong_arguments_are_1_and_never_2(say: Say, arguments: tuple[str, ...])
     assert said.code == 1
     assert "Traceback" not in said.err
     assert "error:" in said.err or "Usage:" in said.out + said.err
+
+
+def test_switches_may_stand_after_the_command_and_never_behind_a_double_dash(say: Say, running: Rehearsal) -> None:
+    assert say("plan", "--json").result["type"] == "plan"
+    assert switches_first(["lab", "ssh", "m", "--", "ls", "--json"]) == ["lab", "ssh", "m", "--", "ls", "--json"]
 
 
 @pytest.mark.parametrize("arguments", BAD_INPUT, ids=" ".join)
