@@ -20,9 +20,10 @@ settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
+# cases are what tests read, and no tests
+collect_ignore = ["cases"]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lab tests share one data center: they come last, and with workers they all go to the same one."""
-    for item in items:
-        if item.get_closest_marker("lab"):
-            item.add_marker(pytest.mark.xdist_group("lab"))
-    items.sort(key=lambda item: item.get_closest_marker("lab") is not None)
+    """The long stories on real machines come first: with workers, the short tests fill what is left of the time."""
+    items.sort(key=lambda item: item.get_closest_marker("lab") is None)

@@ -22,7 +22,7 @@ from ismgr_automation.lab import Lab, down
 if TYPE_CHECKING:
     from sushy.resources.system.system import System
 
-NAMES = ("tests", "tests2", "tests3")
+NAMES = ("tests", "tests2", "tests3", "tests4")
 DEADLINE_SECONDS = 30.0
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -111,7 +112,8 @@ def test_a_host_without_keys_is_checked_against_the_persons_own_known_hosts():
 
 
 def test_plain_ansible_playbook_works_with_the_inventory_alone_bastions_pins_and_secrets_included(loopback, tmp_path):
-    with serve(tmp_path / "inner") as inner:
+    # Ansible keeps sockets below HOME, whose paths must be short
+    with serve(tmp_path / "inner") as inner, TemporaryDirectory(prefix="h-") as home:
         (inner.folder / "authorized_keys").write_text((loopback.folder / "authorized_keys").read_text())
         hosts = [loopback.host("gw1"), inner.host("db1", bastion="gw1"), inner.host("db2", host_keys=(KEY,))]
         secrets = loopback.folder / "secrets"
@@ -127,7 +129,7 @@ def test_plain_ansible_playbook_works_with_the_inventory_alone_bastions_pins_and
         tool = str(Path(sys.executable).parent / "ansible-playbook")
         environment = {
             "PATH": os.environ["PATH"],
-            "HOME": str(tmp_path),
+            "HOME": home,
             "LANG": "C.UTF-8",
             "ANSIBLE_LOOKUP_PLUGINS": str(PLUGINS / "lookup"),
             "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3",

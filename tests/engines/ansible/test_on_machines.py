@@ -128,7 +128,6 @@ def test_every_way_to_be_unreachable_is_told_apart_on_real_machines(room, tmp_pa
             room.host("gw1.dc1"),
             room.host("db1.dc1"),
             replace(room.inside("web1.dc1"), name="jumped", bastion="gw1.dc1"),
-            replace(room.inside("web1.dc1"), name="not-jumped"),
             room.host("web1.dc2"),
             room.host("edge1.dc1"),
             replace(room.host("db1.dc1"), name="stranger", user="mallory"),
@@ -141,8 +140,6 @@ def test_every_way_to_be_unreachable_is_told_apart_on_real_machines(room, tmp_pa
     finally:
         room.lab.run("edge1.dc1", ["systemctl", "start", "ssh.service"])
     by_name = {one.host: one.reach for one in found}
-    # the site's own network cannot be reached from here; what the way to nowhere answers is this host's affair
-    assert by_name.pop("not-jumped") in {Reach.TIMEOUT, Reach.REFUSED}
     assert by_name == {
         "gw1.dc1": Reach.OK,
         "db1.dc1": Reach.OK,
