@@ -140,13 +140,19 @@ def schema(
 
 
 def _load(directory: Path, ref: str | None) -> tuple[Estate | None, Sequence[Diagnostic]]:
+    from ismgr_automation.estate.checks.names import ROOT_FILE
     from ismgr_automation.estate.load import files_below, load
 
     folder = directory.resolve()
     if not folder.is_dir():
         raise InputError(f"There is no folder {directory}.", next_step="Name the estate's folder with -C.")
     if ref is None and not any((one / ".git").exists() for one in (folder, *folder.parents)):
-        # an estate that is not in Git yet can be checked all the same
+        # an estate that is not in Git yet can be checked all the same; a home folder is not read through in vain
+        if not (folder / ROOT_FILE).is_file():
+            raise InputError(
+                f"There is no {ROOT_FILE} in {folder}: this is not an estate.",
+                next_step="Name the estate's folder with -C; `ismgr init DIR` writes a new one.",
+            )
         return load(folder, files_below(folder))
     from ismgr_automation.wiring import source
 

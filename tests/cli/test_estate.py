@@ -98,6 +98,16 @@ def test_validate_works_in_a_folder_that_is_not_in_git(tmp_path, capsys):
     assert (result["estate"], result["documents"], result["warnings"]) == ("plain", 4, [])
 
 
+def test_validate_does_not_read_through_a_folder_that_is_no_estate(tmp_path, capsys):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "teams.yaml").write_text("kind: Team\nname: Wrong Name\n")
+    assert run(["-C", str(tmp_path), "validate"]) == 1
+    said = capsys.readouterr().err
+    assert "There is no estate.yaml" in said
+    assert "ismgr init" in said
+    assert "Wrong Name" not in said
+
+
 def test_validate_shows_warnings_and_succeeds(tmp_path, capsys):
     run(["init", str(tmp_path)])
     (tmp_path / "stacks/mine.yaml").write_text("kind: Stack\nname: lost\n")
