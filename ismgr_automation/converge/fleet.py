@@ -12,6 +12,7 @@ from ismgr_automation.core.address import Address, Kind, host, stack
 from ismgr_automation.core.diagnostic import Diagnostic, did_you_mean
 from ismgr_automation.core.errors import EstateError, InputError
 from ismgr_automation.core.events import ObservationFinished, ObservationStarted
+from ismgr_automation.estate.documents import SshSettings
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.selector import Selector
 from ismgr_automation.planning.fleet import Fleet, Sighting, members, sightings, telling, twice
@@ -51,7 +52,7 @@ def meet(scope: Scope, stacks: Mapping[Address, StackSight], states: Mapping[Add
             unbounded.append(address)
     for path in scope.estate.document.inventories:
         hosts = scope.engines.playbooks.read_inventory(scope.engines.content.path(path), scope.tree.root)
-        found += [Sighting(host=replace(one, origin=path)) for one in hosts]
+        found += [Sighting(host=_with_login(replace(one, origin=path), scope.estate.document.ssh)) for one in hosts]
     wrong += [Diagnostic(summary=f"two hosts have one name: {claim}") for claim in twice(found)]
     if wrong:
         raise EstateError("The hosts of this estate cannot be told.", diagnostics=wrong)
@@ -60,6 +61,12 @@ def meet(scope: Scope, stacks: Mapping[Address, StackSight], states: Mapping[Add
         for name, document in sorted(scope.estate.groups.items())
     }
     return Fleet(sightings=tuple(found), membership=membership, unbounded=tuple(unbounded))
+
+
+def _with_login(known: Host, ssh: SshSettings) -> Host:
+    """A host of an inventory with the estate's user where it names none. A default is not forced on it: without
+    ``ssh.user`` in the estate, Ansible's own settings decide."""
+    return replace(known, user=ssh.user) if not known.user and "user" in ssh.model_fields_set else known
 
 
 def check_selection(scope: Scope, fleet: Fleet) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ismgr_automation.converge import fleet
 from ismgr_automation.converge.report import Fate
+from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.core.address import group, host, stack
 from ismgr_automation.core.errors import ExitCode
 from ismgr_automation.core.events import ChangeFinished, ChangeStarted, ObservationFinished, RoundStarted, WaveStarted
@@ -200,6 +203,20 @@ def test_hosts_of_an_inventory_are_configured_beside_those_of_stacks(site: Rehea
     assert next(one for one in plan.deferred if one.address == group("webs")).envelope.at_most == 3
     assert site.apply(plan).ok
     assert site.world.values["web9"]["install"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("said", "own", "user"), [("user: debian", "", "debian"), ("user: debian", "ada", "ada"), ("port: 22", "", "")]
+)
+def test_a_host_of_an_inventory_without_a_user_takes_the_one_that_the_estate_names(
+    site: Rehearsal, said: str, own: str, user: str
+) -> None:
+    site.files["inventory/hosts"] = "[old]\n"
+    site.edit("estate.yaml", "ssh: {user: debian", f"inventories: [inventory/hosts]\nssh: {{{said}")
+    site.world.inventories["hosts"] = (replace(inventory_host("web9", "web"), user=own),)
+    scope = site.scope()
+    met = fleet.meet(scope, {}, read_states(scope))
+    assert [one.user for one in met.hosts if one.name == "web9"] == [user]
 
 
 def test_a_group_that_waits_for_an_output_of_another_stack_is_deferred(site: Rehearsal) -> None:
