@@ -31,3 +31,9 @@ def test_positions_are_ordered_as_they_stand_in_files() -> None:
 )
 def test_only_a_near_word_is_suggested(word: str, known: list[str], near: str) -> None:
     assert did_you_mean(word, known) == near
+
+
+@pytest.mark.parametrize("word", ["db-0700x", "b-0700", "dv-0700", "ddb-0700"])
+def test_a_near_word_is_found_among_thousands(word: str) -> None:
+    known = [*(f"web-{number:04}" for number in range(5000)), *(f"db-{number:04}" for number in range(700, 800))]
+    assert did_you_mean(word, known) == "db-0700"
