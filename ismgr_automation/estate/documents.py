@@ -141,7 +141,7 @@ class Environment(Document):
     state: str = "file://.ismgr/state"
     """URL of the Pulumi state backend; a relative file URL is relative to the estate's working folder."""
     passphrase: SecretValue | None = None
-    """The key that encrypts secrets inside Pulumi state."""
+    """The key that encrypts secrets inside Pulumi state; without one, whoever reads the state can read them."""
     database: str = "sqlite:///.ismgr/ismgr.db"
     """Where runs are recorded."""
 
