@@ -13,6 +13,7 @@ from ismgr_automation.cli import lab as command
 from ismgr_automation.cli.face import Face
 from ismgr_automation.core.errors import IsmgrError, SettingsError, Unreachable
 from ismgr_automation.lab import Lab
+from tests.fixtures_lab import switch_off, until
 
 
 def run(*words: str, as_json: bool = False) -> tuple[str, str, int | None]:
@@ -89,6 +90,8 @@ def test_ssh_gives_back_the_exit_code_of_the_command(lab: Lab):
 
 @pytest.mark.lab
 def test_ssh_to_a_machine_that_is_off_says_what_switches_it_on(lab: Lab):
+    switch_off(lab, "edge1.dc2")
+    until("it is off", lambda: not next(one.on for one in lab.status().machines if one.machine.name == "edge1.dc2"))
     with pytest.raises(Unreachable, match=r"edge1\.dc2 is off.*BMC"):
         run("ssh", "--name", lab.record.name, "edge1.dc2")
     with pytest.raises(SettingsError, match="no machine"):
