@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ismgr_automation.cli.face import Face
+from ismgr_automation.cli.face import Face, diagnostic_json
 from ismgr_automation.core.errors import InputError, SettingsError
 from ismgr_automation.core.json import JsonObject
 
@@ -188,17 +188,7 @@ def _summary(estate: Estate, warnings: Sequence[Diagnostic]) -> JsonObject:
         "estate": estate.document.name,
         "documents": estate.size,
         "files": list(estate.files),
-        "warnings": [
-            {
-                "summary": one.summary,
-                "path": one.position.path if one.position else None,
-                "line": one.position.line if one.position else None,
-                "column": one.position.column if one.position else None,
-                "expected": one.expected,
-                "suggestion": one.suggestion,
-            }
-            for one in warnings
-        ],
+        "warnings": [diagnostic_json(one) for one in warnings],
     }
 
 

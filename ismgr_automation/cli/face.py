@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from ismgr_automation.core.diagnostic import Diagnostic
 from ismgr_automation.core.errors import EngineError, InputError, IsmgrError, StalePlan
 from ismgr_automation.core.events import Emit, Event
 from ismgr_automation.core.json import JsonObject
@@ -113,16 +114,17 @@ def _error_body(problem: IsmgrError) -> JsonObject:
         "next_step": problem.next_step,
         "detail": problem.detail if isinstance(problem, EngineError) else "",
         "moved": list(problem.moved) if isinstance(problem, StalePlan) else [],
-        "diagnostics": [
-            {
-                "severity": str(one.severity),
-                "summary": one.summary,
-                "path": one.position.path if one.position else None,
-                "line": one.position.line if one.position else None,
-                "column": one.position.column if one.position else None,
-                "expected": one.expected,
-                "suggestion": one.suggestion,
-            }
-            for one in diagnostics
-        ],
+        "diagnostics": [{"severity": str(one.severity), **diagnostic_json(one)} for one in diagnostics],
+    }
+
+
+def diagnostic_json(one: Diagnostic) -> JsonObject:
+    """A diagnostic as JSON, without its severity; place is null where there is none."""
+    return {
+        "summary": one.summary,
+        "path": one.position.path if one.position else None,
+        "line": one.position.line if one.position else None,
+        "column": one.position.column if one.position else None,
+        "expected": one.expected,
+        "suggestion": one.suggestion,
     }

@@ -13,7 +13,7 @@ from ismgr_automation.converge.release import Released, release
 from ismgr_automation.converge.report import Fate, Outcome, Report, failed_checks
 from ismgr_automation.converge.requests import playbook_request, stack_request
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.stacks import read_states
+from ismgr_automation.converge.stacks import read_states, state_moved
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.errors import EngineError, EngineMissing, IsmgrError
@@ -137,17 +137,9 @@ def _change(
             change,
             scope,
             lambda: _stack(change, before, scope),
-            lambda _problem: state_moved(change.address, before, scope),
+            lambda _problem: state_moved(change.address, before.state_digest, scope),
         )
     return carry_out(change, scope, lambda: _hosts(change, ground, scope, moved), _may_have_touched)
-
-
-def state_moved(address: Address, before: StackState, scope: Scope) -> bool:
-    """Whether a failed operation left something behind: the state tells. One that cannot be read counts as moved."""
-    try:
-        return scope.engines.stacks.state(stack_request(scope, address.name)).state_digest != before.state_digest
-    except IsmgrError:
-        return True
 
 
 def _may_have_touched(problem: Exception) -> bool:

@@ -14,10 +14,10 @@ from ismgr_automation.converge.plan import announce, beside
 from ismgr_automation.converge.report import Fate, Outcome, Report
 from ismgr_automation.converge.requests import inventory_digest, stack_content, stack_request
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.stacks import read_states
+from ismgr_automation.converge.stacks import read_states, state_moved
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.diagnostic import Diagnostic
-from ismgr_automation.core.errors import InputError, IsmgrError
+from ismgr_automation.core.errors import InputError
 from ismgr_automation.core.events import RoundStarted, WaveFinished, WaveStarted
 from ismgr_automation.planning.change import Action, Change, Reason, Step
 from ismgr_automation.planning.graph import Graph, ancestors, doomed, levels
@@ -120,23 +120,19 @@ def destroy(plan: Plan, scope: Scope) -> Report:
 
 
 def _destroy(change: Change, scope: Scope) -> tuple[Outcome, tuple[CheckResult, ...]]:
-    return carry_out(change, scope, lambda: _work(change, scope), lambda _problem: _moved(change, scope))
+    return carry_out(
+        change,
+        scope,
+        lambda: _work(change, scope),
+        lambda _problem: state_moved(change.address, change.precondition, scope),
+    )
 
 
 def _work(change: Change, scope: Scope) -> Done:
-    if _moved(change, scope):
+    if state_moved(change.address, change.precondition, scope):
         return Done(trouble="somebody wrote to its state since it was planned", touched=False)
     result = scope.engines.stacks.destroy(stack_request(scope, change.address.name), scope.context)
     return Done(changed=len(result.steps), trouble="; ".join(result.failed))
-
-
-def _moved(change: Change, scope: Scope) -> bool:
-    """Whether the stack's state is another than the planned one. A state that cannot be read counts as moved."""
-    try:
-        now = scope.engines.stacks.state(stack_request(scope, change.address.name))
-    except IsmgrError:
-        return True
-    return now.state_digest != change.precondition
 
 
 def _forget(gone: Sequence[Address], scope: Scope) -> str:

@@ -12,7 +12,7 @@ from ismgr_automation.converge.parallel import each
 from ismgr_automation.converge.requests import references, stack_content, stack_request
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address, stack
-from ismgr_automation.core.errors import EngineError, EngineMissing
+from ismgr_automation.core.errors import EngineError, EngineMissing, IsmgrError
 from ismgr_automation.core.events import ObservationFinished, ObservationStarted
 from ismgr_automation.core.json import digest
 from ismgr_automation.planning.change import Finding, Level
@@ -110,6 +110,14 @@ def _look_at_stack(scope: Scope, seen: Known, address: Address) -> StackSight:
     except EngineError as error:
         return replace(sight, problem=problem(address, error))
     return replace(sight, preview=preview)
+
+
+def state_moved(address: Address, planned: str, scope: Scope) -> bool:
+    """Whether a stack's state has another digest than ``planned``. A state that cannot be read counts as moved."""
+    try:
+        return scope.engines.stacks.state(stack_request(scope, address.name)).state_digest != planned
+    except IsmgrError:
+        return True
 
 
 def _previewed(preview: StackPreview) -> str:
