@@ -4,7 +4,7 @@
 
     IsmgrError
       InputError      EstateError  SettingsError  PlanFileError
-      Refused         PolicyDenied  StalePlan  OutsideWindow  LeaseHeld  NotApproved
+      Refused         PolicyDenied  StalePlan  OutsideWindow  LeaseHeld  LeaseLost  NotApproved  NotSigned
       EngineError     Unreachable  CredentialRejected  Throttled  EngineFailed  EngineTimedOut  EngineMissing
       PartlyApplied   what landed, what did not, what is unknown
       Cancelled       somebody stopped the run
@@ -17,6 +17,7 @@ result; a failed *us* is one of these.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from enum import IntEnum
 
 from ismgr_automation.core.diagnostic import Diagnostic
@@ -111,11 +112,37 @@ class OutsideWindow(Refused):
 
 
 class LeaseHeld(Refused):
-    """Somebody else is applying."""
+    """Somebody else is applying: ``holder`` in words, ``since`` when, ``until`` when unless renewed."""
+
+    def __init__(self, *, name: str, holder: str, since: datetime, until: datetime) -> None:
+        self.name = name
+        self.holder = holder
+        self.since = since
+        self.until = until
+        super().__init__(
+            f"{name} is held by {holder} since {since.isoformat(timespec='seconds')}.",
+            next_step="Wait for it with --wait, or look with `ismgr lease`.",
+        )
+
+
+class LeaseLost(Refused):
+    """We held the lease and hold it no longer: somebody broke it, or our time was over. Nothing more is done."""
 
 
 class NotApproved(Refused):
-    """Signatures are missing."""
+    """Signatures are missing; ``missing`` says which, one line each."""
+
+    def __init__(self, summary: str, *, missing: Sequence[str] = (), next_step: str = "") -> None:
+        self.missing = tuple(missing)
+        super().__init__(summary, next_step=next_step)
+
+
+class NotSigned(Refused):
+    """Code that the environment wants signed is not: ``commits`` are the ones, each with why."""
+
+    def __init__(self, summary: str, *, commits: Sequence[str], next_step: str = "") -> None:
+        self.commits = tuple(commits)
+        super().__init__(summary, next_step=next_step)
 
 
 class EngineError(IsmgrError):

@@ -135,6 +135,84 @@ class FileBackend(Document):
     root: str
 
 
+class AnsibleVaultBackend(Document):
+    """Secrets from YAML files that ``ansible-vault`` encrypted: ``NAME:key.below`` reads a key, dots go deeper."""
+
+    kind: Literal["ansible-vault"]
+    files: Annotated[tuple[RelativePath, ...], Field(min_length=1)]
+    password: SecretValue
+
+
+class HashicorpVaultBackend(Document):
+    """Secrets of a HashiCorp Vault (or OpenBao) server, key-value engine version 2: ``NAME:path/to/secret#field``."""
+
+    kind: Literal["vault"]
+    address: Annotated[str, Field(pattern=WEB_ADDRESS, description=PATTERNS[WEB_ADDRESS])]
+    token: SecretValue | None = None
+    role_id: str = ""
+    """With ``secret_id``: log in as an AppRole instead of with a token."""
+    secret_id: SecretValue | None = None
+    mount: str = "secret"
+    namespace: str = ""
+    ca: RelativePath | None = None
+
+
+Backend = Annotated[
+    EnvironmentBackend | FileBackend | AnsibleVaultBackend | HashicorpVaultBackend, Field(discriminator="kind")
+]
+
+
+class Role(StrEnum):
+    """What a person may do."""
+
+    AUTHOR = "author"
+    APPROVER = "approver"
+    OPERATOR = "operator"
+    AUDITOR = "auditor"
+    RUNNER = "runner"
+    BREAK_GLASS = "break-glass"
+
+
+class ApprovalRule(Document):
+    """So many people must sign a plan that touches this; without any condition, every plan that changes something."""
+
+    count: Annotated[int, Field(ge=1, le=20)] = 1
+    role: Role = Role.APPROVER
+    """Who counts: members of Teams with this role."""
+    team: Name | None = None
+    """Only members of this Team count."""
+    stacks: tuple[Name, ...] = ()
+    """The rule holds when one of these stacks is touched ..."""
+    groups: tuple[Name, ...] = ()
+    """... or one of these host groups ..."""
+    data_classes: tuple[str, ...] = ()
+    """... or something that a Service with one of these data classes runs on ..."""
+    destroys: bool = False
+    """... or something is deleted or replaced."""
+
+
+class EvidenceSettings(Document):
+    """How runs are recorded."""
+
+    log: str = "file://.ismgr/evidence"
+    """Where the chain lies; a relative file URL is relative to the estate's working folder."""
+    runner_key: SecretValue | None = None
+    """The private SSH key that closes each run; its public half stands in a Team with role runner. Without one the
+    records are chained and not signed, and every plan says so."""
+    anchor: bool = True
+    """Write the head of the chain to ``refs/ismgr/evidence`` after each run."""
+
+
+class PlanCredentials(Document):
+    """What planning may use instead: planning runs proposed code, and should only be able to read."""
+
+    user: str = ""
+    """The user to log in with on hosts."""
+    key: SecretValue | None = None
+    secrets: Mapping[Name, Backend] = Field(default_factory=dict)
+    """Secret backends by the names of the estate's own, which they replace while planning."""
+
+
 class Environment(Document):
     """One environment of the estate."""
 
@@ -143,7 +221,24 @@ class Environment(Document):
     passphrase: SecretValue | None = None
     """The key that encrypts secrets inside Pulumi state; without one, whoever reads the state can read them."""
     database: str = "sqlite:///.ismgr/ismgr.db"
-    """Where runs are recorded."""
+    """Where runs, leases and what was applied are kept: ``sqlite:///PATH`` or ``postgresql://...``; a password in it is
+    written ``{secret}`` and comes from ``database_password``."""
+    database_password: SecretValue | None = None
+    approvals: tuple[ApprovalRule, ...] = ()
+    """Every rule that holds must be met before an apply."""
+    break_glass: bool = False
+    """Whether one person with role break-glass may approve alone, with a reason, loud in the evidence."""
+    signed_commits: bool = False
+    """Only code whose commits are all signed by known authors is run, planning included."""
+    plan_credentials: PlanCredentials | None = None
+    plan_lifetime: Duration = "24h"
+    """How old a plan may be when it is applied."""
+    failure_budget: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^([0-9]|[1-9][0-9]|100)%$")] = 0
+    """How many hosts and stacks of a run may fail, be unreachable or fail verification before it stops: a count, or a
+    percentage of what the plan covers."""
+    lease_ttl: Duration = "30s"
+    """How long after its holder's last sign of life a lease is free again."""
+    evidence: EvidenceSettings = EvidenceSettings()
 
 
 class SshSettings(Document):
@@ -183,24 +278,12 @@ class EstateDocument(Document):
     description: str = ""
     environments: Annotated[Mapping[Name, Environment], Field(min_length=1)]
     default_environment: Name | None = None
-    secrets: Mapping[Name, Annotated[EnvironmentBackend | FileBackend, Field(discriminator="kind")]] = Field(
-        default_factory=dict
-    )
+    secrets: Mapping[Name, Backend] = Field(default_factory=dict)
     """Secret backends by the name that references use before the colon. ``env`` is always there."""
     ssh: SshSettings = SshSettings()
     ansible: AnsibleSettings = AnsibleSettings()
     inventories: tuple[RelativePath, ...] = ()
     """Existing Ansible inventories, named as they are."""
-
-
-class Role(StrEnum):
-    """What a person may do."""
-
-    AUTHOR = "author"
-    APPROVER = "approver"
-    OPERATOR = "operator"
-    AUDITOR = "auditor"
-    RUNNER = "runner"
 
 
 class Member(Document):
@@ -332,8 +415,11 @@ class HostGroup(Document):
     variables: Mapping[str, Variable] = Field(default_factory=dict)
     needs: tuple[str, ...] = ()
     """Stacks and host groups that must be done before; the stacks that list its hosts always are."""
-    waves: tuple[int | str, ...] = ("100%",)
-    """Sizes of the waves, in order: a count (1) or a percentage of the group ("50%"); what is left makes the last."""
+    waves: tuple[int | str, ...] = (1, "100%")
+    """Sizes of the waves, in order: a count (1) or a percentage of the group ("50%"); what is left makes the last. One
+    host goes first unless you say otherwise: a bad change must cost one host."""
+    soak: Duration = "0s"
+    """How long a wave must have been well before the next one begins; then its checks must pass again."""
     verify: tuple[RelativePath, ...] = ()
     """testinfra files or folders that must pass after each apply."""
     minimum_available: Annotated[int, Field(ge=0)] = 0

@@ -60,9 +60,10 @@ class Step:
 class Change:
     """What an engine applies in one go: a stack, or a playbook on a set of hosts.
 
-    ``part`` counts the waves of one host group from 1; a stack has part 0. ``precondition`` is the digest of what was
-    observed (state of the stack; empty for hosts, whose steps are the observation). ``inputs`` is the digest of all
-    that Git says about it.
+    ``part`` counts the shards of one host group from 1; a stack has part 0. ``batch`` counts the group's waves from 1:
+    shards with one batch may run together. ``precondition`` is the digest of what was observed (state of the stack;
+    empty for hosts, whose steps are the observation). ``inputs`` is the digest of all that Git says about it.
+    ``constraint`` is the digest of the engine's own update plan, where it has one.
     """
 
     address: Address
@@ -73,6 +74,8 @@ class Change:
     targets: tuple[Address, ...]
     inputs: str
     precondition: str = ""
+    batch: int = 0
+    constraint: str = ""
 
     @property
     def key(self) -> str:

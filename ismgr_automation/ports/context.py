@@ -13,9 +13,15 @@ from ismgr_automation.core.events import Emit, ignore
 class Context:
     """``work`` is the run's own private folder (mode 700); whoever made it removes it.
 
-    ``cancelled`` is polled by engines.
+    ``cancelled`` is polled by engines. ``leash`` is a file with the moment (nanoseconds of ``CLOCK_BOOTTIME``, as
+    decimal digits) until which engines may run: whoever holds a lease writes it anew with each renewal, and processes
+    that engines start are killed when it is over, or when we die. None: only when we die.
+    ``token`` is the fencing token of the lease, 0 where nothing is leased; ``run`` the run's id, empty outside of one.
     """
 
     work: Path
     emit: Emit = ignore
     cancelled: threading.Event = field(default_factory=threading.Event)
+    leash: Path | None = None
+    token: int = 0
+    run: str = ""

@@ -13,3 +13,8 @@ class SecretStore(Protocol):
     def open(self, ref: SecretRef) -> Secret:
         """The secret; raises ``InputError`` naming the reference, never the value, when it is not there."""
         ...
+
+    def version(self, ref: SecretRef) -> str:
+        """What changes when the secret does and tells nothing of it: the backend's own version number, or a keyed
+        digest under the estate's key. Empty when neither is to be had. Raises as ``open`` does."""
+        ...

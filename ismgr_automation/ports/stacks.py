@@ -84,6 +84,27 @@ class StackRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdatePlan:
+    """An engine's own saved plan. ``digest`` is over its normalised content (no times, no seeds, no generated parts of
+    names) and is what a signature binds; ``sealed`` is the plan itself, encrypted with the estate's key, as text."""
+
+    digest: str
+    sealed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """What was found behind a run that died in the middle of a stack. ``cleared`` and ``resolved`` say what was mended,
+    one line each; ``open`` what a person has to look at: then nothing else may be done to the stack."""
+
+    cleared: tuple[str, ...] = ()
+    """Locks of owners that are dead."""
+    resolved: tuple[str, ...] = ()
+    """Pending operations whose result was found in the world."""
+    open: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StackPreview:
     """What would happen. ``steps`` leaves out SAME; ``drift`` is kept apart; ``outputs`` as far as they are known now.
 
@@ -98,6 +119,8 @@ class StackPreview:
     unchanged: int
     engine: str
     """Name and version of the engine and of each provider used, for example ``pulumi 3.230.0; ismgr 0.1.0``."""
+    update_plan: UpdatePlan | None = None
+    """What binds ``up`` to this preview; None when there is nothing to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +132,8 @@ class StackResult:
     """Sentences, one per failed resource, beginning with the resource's name."""
     outputs: Mapping[str, Output]
     state_digest: str
+    unplanned: tuple[str, ...] = ()
+    """Sentences, one per step that the engine refused because the update plan does not hold it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +156,15 @@ class StackEngine(Protocol):
         """Look at the world and run the program; changes nothing, the state included."""
         ...
 
-    def up(self, request: StackRequest, context: Context) -> StackResult:
-        """Refresh, then make the world as the program says."""
+    def up(self, request: StackRequest, context: Context, update_plan: UpdatePlan | None = None) -> StackResult:
+        """Refresh, then make the world as the program says; with an update plan nothing that it does not hold."""
+        ...
+
+    def recover(self, request: StackRequest, context: Context) -> Recovery:
+        """Mend what a dead run left behind: locks of dead owners, and pending operations by looking at the world.
+
+        Locks of living or unknown owners are never touched.
+        """
         ...
 
     def destroy(self, request: StackRequest, context: Context) -> StackResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,6 +12,7 @@ from ismgr_automation.core import errors
 from ismgr_automation.core.diagnostic import Diagnostic, Position
 from ismgr_automation.core.errors import ExitCode, IsmgrError
 
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ENGINE = {"engine": "pulumi", "subject": "stack/names", "next_step": "Try again."}
 
 MADE: dict[str, IsmgrError] = {
@@ -23,8 +25,10 @@ MADE: dict[str, IsmgrError] = {
     "policy-denied": errors.PolicyDenied("No.", next_step="Ask."),
     "stale-plan": errors.StalePlan(moved=["state of stack/names changed"]),
     "outside-window": errors.OutsideWindow("Not now.", next_step="Wait."),
-    "lease-held": errors.LeaseHeld("Held by bob.", next_step="Wait."),
-    "not-approved": errors.NotApproved("One of two.", next_step="Ask another."),
+    "lease-held": errors.LeaseHeld(name="two-sites/lab", holder="bob@ops1 (pid 7)", since=NOON, until=NOON),
+    "lease-lost": errors.LeaseLost("Broken by eve.", next_step="Look with `ismgr lease`."),
+    "not-approved": errors.NotApproved("One of two.", missing=["one approver"], next_step="Ask another."),
+    "not-signed": errors.NotSigned("One commit.", commits=["3f9a: no signature"], next_step="Sign it."),
     "engine-error": errors.EngineError("It failed.", **ENGINE),
     "unreachable": errors.Unreachable("No answer.", cause="timeout", **ENGINE),
     "credential-rejected": errors.CredentialRejected("Wrong password.", **ENGINE),

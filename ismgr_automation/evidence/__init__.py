@@ -1,0 +1,1 @@
+"""The signed record: chain, closing signatures, anchors and their verification. Says what was done; decides nothing."""
