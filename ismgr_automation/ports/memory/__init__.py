@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
+from ismgr_automation.ports.memory.sequencer import (
+    Boundary,
+    Death,
+    InlineSequencer,
+    Killed,
+    MortalJournal,
+    MortalLedger,
+)
 from ismgr_automation.ports.memory.stacks import MemoryStackEngine
 from ismgr_automation.ports.memory.world import UNKNOWN, Desired, MemoryWorld, Program, Task
 
 __all__ = [
     "UNKNOWN",
+    "Boundary",
+    "Death",
     "Desired",
+    "InlineSequencer",
+    "Killed",
     "MemoryContent",
     "MemoryLedger",
     "MemoryPlaybookEngine",
@@ -24,6 +36,8 @@ __all__ = [
     "MemoryStackEngine",
     "MemoryVerifier",
     "MemoryWorld",
+    "MortalJournal",
+    "MortalLedger",
     "Program",
     "Task",
 ]
