@@ -88,7 +88,14 @@ class TaskResult:
     after: str = ""
     message: str = ""
     path: str = ""
-    """``playbook.yml:LINE`` of the task, relative to the estate where it is inside."""
+    """The task's identity on this host, the same in check mode and in the run: ``playbook.yml:LINE``, relative to the
+    estate where it is inside, then ``#2`` when the same lines run for the second time on the host (``#*``: whenever
+    they run), then ``[LABEL]`` for one item of a loop. A result without a path speaks of all tasks of its host that
+    nothing else is said about: check mode ended there."""
+    within: tuple[str, ...] = ()
+    """Places (without ``#``) of the includes that brought the task, outermost first."""
+    once: bool = False
+    """``run_once``: it ran on this host for all that are worked on together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +136,8 @@ class PlaybookRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaybookResult:
     """What a play did (or, in check mode, would do). Unreachable and failed hosts are results.
-    ``tasks`` leaves out those that were OK; ``counts`` has per host how many ended in which status."""
+    ``tasks`` leaves out those that were OK, and has a loop as one result for each item that changed; ``counts`` has
+    per host how many tasks ended in which status."""
 
     tasks: tuple[TaskResult, ...]
     counts: Mapping[str, Mapping[Status, int]]
