@@ -29,7 +29,7 @@ OWN_HOSTS = re.compile(
 # where the engine's vendor keeps releases, and the first line of a pointer of Git LFS
 MAY_NAME = {
     "ismgr_automation/engines/pulumi/locate.py": {"github.com"},
-    "ismgr_automation/engines/git.py": {"git-lfs."},
+    "ismgr_automation/engines/git/source.py": {"git-lfs."},
 }
 
 SHELL_SCRIPTS = [name for name, text in texts() if text.startswith("#!/usr/bin/env bash")]

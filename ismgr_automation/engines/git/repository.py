@@ -1,35 +1,40 @@
-"""Git as a source of desired state: lays out exactly one commit, or the working tree when that is asked for. Reads the
-repository and writes into the folder it is given; it never changes a repository that is there, and decides nothing."""
+"""Git commands on one repository, each with a deadline. Hooks never run, and what is read is what commits really hold:
+nothing that a repository's own settings or replacements could put in its place."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import stat
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import ModuleType
 
 from ismgr_automation.core.diagnostic import Diagnostic, did_you_mean
 from ismgr_automation.core.errors import EngineFailed, EngineMissing, EngineTimedOut, InputError
-from ismgr_automation.ports.source import Revision, Tree
 
 ENGINE = "git"
 NO_COMMIT = "0" * 40
 """What a working tree is based on before the first commit."""
 
-_DEADLINE = timedelta(minutes=2)
+DEADLINE = timedelta(minutes=2)
 _BATCH_BYTES = 64 * 1024 * 1024
-_LFS = b"version https://git-lfs."
-_LINK, _MODULE, _EXECUTABLE = "120000", "160000", "100755"
+_MODULE = "160000"
+
+# a hook must not run because we look at something; replaced, grafted and cached parents must not hide a commit
+_SETTINGS = ("-c", "core.hooksPath=/dev/null", "-c", "core.commitGraph=false", "-c", "core.fsmonitor=false")
+_ENVIRONMENT: Mapping[str, str] = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_GRAFT_FILE": "/dev/null",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
+class Item:
     """One entry of a tree: ``path`` is relative to the estate."""
 
     mode: str
@@ -38,52 +43,7 @@ class _Item:
     size_bytes: int = 0
 
 
-class GitSource:
-    """The repository around an estate's folder; implements ``ports.source.Source``."""
-
-    def __init__(self, directory: Path, deadline: timedelta = _DEADLINE) -> None:
-        self._directory = directory
-        self._deadline = deadline
-
-    def checkout(self, ref: str | None, into: Path) -> Tree:
-        """Lay out the estate at ``ref`` below ``into``; None is the working tree: tracked files as they lie there, and
-        untracked ones that are not ignored.
-
-        Attributes are not applied: the bytes are those of the commit. Raises ``InputError`` for a folder or ref that
-        is not there, a link that leaves the tree, a submodule or an LFS pointer; ``EngineError`` when git fails.
-        """
-        repository = _Repository.around(self._directory, self._deadline)
-        into.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if ref is None:
-            return _worktree(repository, into)
-        commit = repository.commit(ref)
-        items = repository.tree(commit)
-        _lay_out(repository, items, into)
-        objects = {one.path: one.blob for one in items}
-        return Tree(root=into, revision=Revision(commit=commit, ref=ref), objects=objects)
-
-
-def start(directory: Path) -> bool:
-    """Make the folder a Git repository, unless it is inside one already; says whether it did."""
-    library = _library()
-    try:
-        _Repository.around(directory, _DEADLINE)
-    except InputError:
-        try:
-            library.Repo.init(directory, initial_branch="main").close()
-        except (library.GitCommandError, OSError) as problem:
-            raise EngineFailed(
-                f"git init failed in {directory}.",
-                engine=ENGINE,
-                subject=str(directory),
-                detail=str(problem),
-                next_step="Run it by hand.",
-            ) from None
-        return True
-    return False
-
-
-class _Repository:
+class Repository:
     """Git commands on one repository, each with a deadline."""
 
     def __init__(self, top: Path, prefix: str, deadline: timedelta, *, bare: bool) -> None:
@@ -93,23 +53,24 @@ class _Repository:
         self._deadline = deadline
 
     @classmethod
-    def around(cls, directory: Path, deadline: timedelta) -> _Repository:
-        library = _library()
+    def around(cls, directory: Path, deadline: timedelta) -> Repository:
+        """The repository that a folder lies in; raises ``InputError`` when there is none."""
+        git = library()
         folder = directory.resolve()
         try:
-            with library.Repo(folder, search_parent_directories=True) as found:
+            with git.Repo(folder, search_parent_directories=True) as found:
                 if found.bare:
                     return cls(Path(found.git_dir), "", deadline, bare=True)
                 top = Path(str(found.working_tree_dir)).resolve()
-        except library.NoSuchPathError:
+        except git.NoSuchPathError:
             raise InputError(f"There is no folder {directory}.", next_step="Name another folder with -C.") from None
-        except library.InvalidGitRepositoryError:
+        except git.InvalidGitRepositoryError:
             raise InputError(
                 f"{directory} is not inside a Git repository.",
                 next_step="Run `git init` there, or name another folder with -C.",
             ) from None
-        except library.GitError as problem:
-            raise _failed(f"The repository around {directory} cannot be opened.", folder, str(problem)) from None
+        except git.GitError as problem:
+            raise failed(f"The repository around {directory} cannot be opened.", folder, str(problem)) from None
         except PermissionError as problem:
             raise InputError(
                 f"The repository around {directory} cannot be read: {problem.strerror}.",
@@ -118,28 +79,29 @@ class _Repository:
         inside = folder.relative_to(top).as_posix() if folder != top else ""
         return cls(top, inside + "/" if inside else "", deadline, bare=False)
 
-    def run(self, arguments: Sequence[str], stdin: bytes = b"") -> bytes:
-        """Standard output of a git command. Raises what ``_explain`` makes of a failure."""
-        library = _library()
+    def run(self, arguments: Sequence[str], stdin: bytes = b"", more: Mapping[str, str] | None = None) -> bytes:
+        """Standard output of a git command, with ``more`` in its environment. Raises what ``_explain`` makes of a
+        failure."""
+        git = library()
         seconds = self._deadline.total_seconds()
         with tempfile.TemporaryFile() as feed:
             feed.write(stdin)
             feed.seek(0)
             try:
-                output: bytes = library.Git(self.top).execute(
-                    ["git", *arguments],
+                output: bytes = git.Git(self.top).execute(
+                    ["git", *_SETTINGS, *arguments],
                     istream=feed,
                     stdout_as_string=False,
                     strip_newline_in_stdout=False,
                     kill_after_timeout=seconds,
-                    env={"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"},
+                    env={**_ENVIRONMENT, **(more or {})},
                 )
-            except library.GitCommandNotFound:
+            except git.GitCommandNotFound:
                 raise _no_git() from None
-            except library.GitCommandError as problem:
+            except git.GitCommandError as problem:
                 raise self._explain(arguments[0], str(problem.stderr)) from None
-            except library.GitError as problem:
-                raise _failed(f"git {arguments[0]} failed in {self.top}.", self.top, str(problem)) from None
+            except git.GitError as problem:
+                raise failed(f"git {arguments[0]} failed in {self.top}.", self.top, str(problem)) from None
         return output
 
     def _explain(self, verb: str, words: str) -> Exception:
@@ -158,7 +120,7 @@ class _Repository:
                 untouched="Nothing was touched.",
                 next_step="Is the repository on a slow or lost network drive? Try again.",
             )
-        return _failed(f"git {verb} failed in {self.top}.", self.top, said)
+        return failed(f"git {verb} failed in {self.top}.", self.top, said)
 
     def commit(self, ref: str) -> str:
         """The commit that a ref names; raises ``InputError`` with what was probably meant."""
@@ -197,7 +159,7 @@ class _Repository:
         except EngineFailed:
             return NO_COMMIT
 
-    def tree(self, commit: str) -> tuple[_Item, ...]:
+    def tree(self, commit: str) -> tuple[Item, ...]:
         """Every entry below the estate's folder at a commit."""
         listed = self.run(["ls-tree", "-r", "-z", "-l", "--full-tree", commit, "--", self.prefix or "."])
         found = tuple(self._item(line) for line in listed.split(b"\0") if line)
@@ -208,18 +170,18 @@ class _Repository:
             )
         return found
 
-    def _item(self, line: bytes) -> _Item:
+    def _item(self, line: bytes) -> Item:
         head, _, name = line.partition(b"\t")
         mode, kind, blob, size = head.decode("ascii").split()
-        path = _sound(name).removeprefix(self.prefix)
+        path = sound(name).removeprefix(self.prefix)
         if kind == "commit" or mode == _MODULE:
-            raise _submodule(path)
+            raise submodule(path)
         # a blob that is not there has no size; reading it says so
-        return _Item(mode, blob, path, int(size) if size.isdecimal() else 0)
+        return Item(mode, blob, path, int(size) if size.isdecimal() else 0)
 
-    def blobs(self, items: Iterable[_Item]) -> Iterator[tuple[_Item, bytes]]:
+    def blobs(self, items: Iterable[Item]) -> Iterator[tuple[Item, bytes]]:
         """Contents, read with as few processes and as little memory as will do."""
-        batch: list[_Item] = []
+        batch: list[Item] = []
         weight = 0
         for item in items:
             batch.append(item)
@@ -230,7 +192,7 @@ class _Repository:
         if batch:
             yield from self._read(batch)
 
-    def _read(self, batch: Sequence[_Item]) -> Iterator[tuple[_Item, bytes]]:
+    def _read(self, batch: Sequence[Item]) -> Iterator[tuple[Item, bytes]]:
         asked = "".join(f"{one.blob}\n" for one in batch).encode("ascii")
         answer = memoryview(self.run(["cat-file", "--batch"], asked))
         start = 0
@@ -255,10 +217,10 @@ class _Repository:
         tracked = self.run(["ls-files", "-z", "--stage", *pathspec])
         for line in tracked.split(b"\0"):
             if line.startswith(_MODULE.encode("ascii")):
-                raise _submodule(_sound(line.partition(b"\t")[2]).removeprefix(self.prefix))
+                raise submodule(sound(line.partition(b"\t")[2]).removeprefix(self.prefix))
         listed = self.run(["ls-files", "-z", "--cached", "--others", "--exclude-standard", *pathspec])
         # a name that ends with a slash is another repository inside this one: not part of this estate
-        names = {_sound(name) for name in listed.split(b"\0") if name and not name.endswith(b"/")}
+        names = {sound(name) for name in listed.split(b"\0") if name and not name.endswith(b"/")}
         return tuple(sorted(name for name in names if os.path.lexists(self.top / name)))
 
     def hash_files(self, names: Sequence[str]) -> dict[str, str]:
@@ -276,7 +238,7 @@ class _Repository:
         return hashlib.new(form, b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def _library() -> ModuleType:
+def library() -> ModuleType:
     """GitPython, which looks for the git command when it is imported."""
     try:
         import git
@@ -285,7 +247,8 @@ def _library() -> ModuleType:
     return git
 
 
-def _failed(summary: str, top: Path, detail: str) -> EngineFailed:
+def failed(summary: str, top: Path, detail: str) -> EngineFailed:
+    """The error for a git that failed, with its words."""
     return EngineFailed(
         summary,
         engine=ENGINE,
@@ -302,14 +265,15 @@ def _no_git() -> EngineMissing:
     )
 
 
-def _submodule(path: str) -> InputError:
+def submodule(path: str) -> InputError:
+    """The error for a submodule inside an estate."""
     return InputError(
         f"{path} is a Git submodule, and its content is not part of the estate's commit.",
         next_step="Move what the estate needs from it into the estate, or keep it outside the estate's folder.",
     )
 
 
-def _sound(name: bytes) -> str:
+def sound(name: bytes) -> str:
     """A path of a tree as text; refuses names that could write elsewhere or that JSON cannot carry."""
     try:
         path = name.decode("utf-8")
@@ -319,66 +283,3 @@ def _sound(name: bytes) -> str:
     if any(part in {"", ".", ".."} or part.lower() == ".git" for part in parts) or any(ord(one) < 32 for one in path):  # noqa: PLR2004  control characters
         raise InputError(f"The file name {path!r} cannot be laid out safely.", next_step="Rename the file.")
     return path
-
-
-def _lay_out(repository: _Repository, items: Sequence[_Item], into: Path) -> None:
-    links: list[tuple[str, str]] = []
-    for item, content in repository.blobs(items):
-        if item.mode == _LINK:
-            links.append((item.path, os.fsdecode(content)))
-            continue
-        if content.startswith(_LFS) and len(content) < 1024:  # noqa: PLR2004  pointers are short by definition
-            raise InputError(
-                f"{item.path} is a Git LFS pointer, and its content is not part of the commit.",
-                next_step="Keep files that the estate needs in Git itself.",
-            )
-        target = into / item.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-        target.chmod(0o755 if item.mode == _EXECUTABLE else 0o644)
-    _link(links, into)
-
-
-def _link(links: Sequence[tuple[str, str]], into: Path) -> None:
-    """Links come last, so that no file is ever written through one; then each must end inside the tree."""
-    for path, target in links:
-        (into / path).parent.mkdir(parents=True, exist_ok=True)
-        (into / path).symlink_to(target)
-    root = into.resolve()
-    for path, target in links:
-        end = Path(os.path.realpath(into / path))
-        if PurePosixPath(target).is_absolute() or not end.is_relative_to(root):
-            raise InputError(
-                f"The symbolic link {path} leaves the estate: it points to {target}.",
-                next_step="Point it to something inside the estate, or put a file there.",
-            )
-
-
-def _worktree(repository: _Repository, into: Path) -> Tree:
-    if repository.bare:
-        raise InputError(
-            f"{repository.top} is a bare repository and has no working tree.", next_step="Name a commit with --ref."
-        )
-    plain: list[str] = []
-    links: list[tuple[str, str]] = []
-    for name in repository.listing():
-        source, path = repository.top / name, name.removeprefix(repository.prefix)
-        try:
-            mode = source.lstat().st_mode
-            if stat.S_ISLNK(mode):
-                links.append((path, os.readlink(source)))  # noqa: PTH115  the text as it is, not a path
-            elif stat.S_ISREG(mode):
-                target = into / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
-                target.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
-                plain.append(name)
-        except OSError as problem:
-            raise InputError(
-                f"{path} cannot be read: {problem.strerror}.", next_step="Somebody may be writing there; try again."
-            ) from None
-    _link(links, into)
-    objects = {name.removeprefix(repository.prefix): blob for name, blob in repository.hash_files(plain).items()}
-    objects |= {path: repository.hash_link(target) for path, target in links}
-    revision = Revision(commit=repository.base(), ref="worktree", worktree=True)
-    return Tree(root=into, revision=revision, objects=dict(sorted(objects.items())))

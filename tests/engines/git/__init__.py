@@ -1,0 +1,1 @@
+"""Tests of the git engine, over real repositories."""
