@@ -7,6 +7,7 @@ Enough for a whole site without any process; nothing here may talk to a real one
 
 from __future__ import annotations
 
+from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceLog
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
 from ismgr_automation.ports.memory.sequencer import (
@@ -27,7 +28,9 @@ __all__ = [
     "Desired",
     "InlineSequencer",
     "Killed",
+    "MemoryAnchor",
     "MemoryContent",
+    "MemoryEvidenceLog",
     "MemoryLedger",
     "MemoryPlaybookEngine",
     "MemoryProber",

@@ -1,0 +1,141 @@
+"""Writing a run down: entries in, chained and durable records out. What is not on disk has not been said."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Protocol
+
+from ismgr_automation.core.errors import EngineError, IsmgrError
+from ismgr_automation.evidence.chain import Note, follow
+from ismgr_automation.evidence.entries import Entry, Recovered, RunClosed
+from ismgr_automation.ports.evidence import NAMESPACE, Anchor, EvidenceLog, Head
+from ismgr_automation.ports.signing import Signer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """How a run's records ended. ``key`` is the runner's public key, empty where nobody signs; ``anchored`` says where
+    the head is remembered, empty where it is not. ``trouble`` is why a signature or an anchor is missing: what was done
+    is done, so it is told and not raised."""
+
+    head: Head
+    key: str = ""
+    anchored: str = ""
+    trouble: tuple[str, ...] = ()
+
+
+class Recorder(Protocol):
+    """The evidence of one run. Safe to use from several threads."""
+
+    def write(self, *entries: Entry) -> None:
+        """Write entries, together and in this order. They are durable when this returns. Raises ``EngineError`` when
+        they are not: then the effect that they tell of must not begin."""
+        ...
+
+    def close(self, closed: RunClosed) -> Closing:
+        """Write the last record, sign it, remember the head elsewhere, and let others write. Raises ``EngineError``
+        when the record itself cannot be written."""
+        ...
+
+    def abandon(self) -> None:
+        """Let others write, without an end: somebody else goes on with this run, or nothing had begun."""
+        ...
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Entries that wait for their turn, and what became of them."""
+
+    notes: tuple[Note, ...]
+    done: bool = False
+    problem: BaseException | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class ChainRecorder:
+    """``Recorder`` over a log. Threads that write at the same time share one call of the log, and so one fsync: the
+    first takes all that wait, the others find theirs done."""
+
+    log: EvidenceLog
+    environment: str
+    run: str
+    clock: Callable[[], datetime]
+    signer: Signer | None = None
+    anchor: Anchor | None = None
+    _head: Head | None = None
+    _last: bytes = b""
+    _waiting: list[_Batch] = field(default_factory=list)
+    _queue: threading.Lock = field(default_factory=threading.Lock)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def write(self, *entries: Entry) -> None:
+        """See ``Recorder``."""
+        now = self.clock()
+        mine = _Batch(tuple(entry.at(now) for entry in entries))
+        with self._queue:
+            self._waiting.append(mine)
+        with self._turn:
+            if not mine.done:
+                self._commit()
+        if mine.problem is not None:
+            raise mine.problem
+
+    def close(self, closed: RunClosed) -> Closing:
+        """See ``Recorder``."""
+        entry = replace(closed, signed=self.signer is not None)
+        self.write(entry)
+        head = self._head
+        if head is None:
+            raise AssertionError("a record was written, so there is a head")
+        trouble: list[str] = []
+        signature = None
+        if self.signer is not None:
+            try:
+                signature = self.signer.sign(self._last, NAMESPACE)
+            except IsmgrError as problem:
+                trouble.append(f"the records of this run are not signed: {problem}")
+        self.log.close(self.run, signature)
+        anchored = ""
+        if self.anchor is not None:
+            try:
+                anchored = self.anchor.put(self.environment, head, self.run)
+            except EngineError as problem:
+                trouble.append(f"the end of the evidence is remembered nowhere else: {problem}")
+        key = signature.key if signature is not None else ""
+        return Closing(head=head, key=key, anchored=anchored, trouble=tuple(trouble))
+
+    def abandon(self) -> None:
+        """See ``Recorder``."""
+        self.log.close(self.run)
+
+    def _commit(self) -> None:
+        with self._queue:
+            batches, self._waiting = self._waiting, []
+        try:
+            head = self._head if self._head is not None else self._begin()
+            notes = [note for batch in batches for note in batch.notes]
+            lines, after = follow(head, self.environment, self.run, notes)
+            self.log.append(self.run, lines)
+            self._head, self._last = after, lines[-1] if lines else self._last
+        except BaseException as problem:
+            # whoever waits for this batch must hear that it was not written; where the chain ends is asked again
+            self._head = None
+            for batch in batches:
+                batch.problem = problem
+            if not isinstance(problem, Exception):
+                raise
+        finally:
+            for batch in batches:
+                batch.done = True
+
+    def _begin(self) -> Head:
+        """The end of the chain as the log has it; half a line that was cut off is told first."""
+        head = self.log.head()
+        if head.cut_bytes:
+            told = Recovered(cut_bytes=head.cut_bytes).at(self.clock())
+            lines, head = follow(head, self.environment, self.run, [told])
+            self.log.append(self.run, lines)
+        return head

@@ -1,0 +1,73 @@
+"""A log of evidence and an anchor in memory. What is appended counts as durable at once; nothing is signed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ismgr_automation.core.errors import EngineFailed
+from ismgr_automation.ports.evidence import EMPTY, Head, line_digest
+from ismgr_automation.ports.signing import Signature
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryEvidenceLog:
+    """``ports.evidence.EvidenceLog``. Set ``full`` to let the next appends fail, as on a full disk."""
+
+    lines: list[tuple[str, bytes]] = field(default_factory=list)
+    """Each line with its run."""
+    signed: dict[str, Signature] = field(default_factory=dict)
+    appends: int = 0
+    full: bool = False
+
+    def head(self) -> Head:
+        """Of the last line."""
+        if not self.lines:
+            return EMPTY
+        return Head(sequence=len(self.lines), digest=line_digest(self.lines[-1][1]))
+
+    def append(self, run: str, lines: Sequence[bytes]) -> None:
+        """Keep the lines."""
+        if self.full:
+            raise EngineFailed(
+                "The evidence cannot be written: there is no room.",
+                engine="evidence",
+                subject=run,
+                untouched="Nothing was begun.",
+                next_step="Make room.",
+            )
+        self.appends += 1
+        self.lines += [(run, line) for line in lines]
+
+    def close(self, run: str, signature: Signature | None = None) -> None:
+        """Keep the signature."""
+        if signature is not None:
+            self.signed[run] = signature
+
+    def segments(self) -> tuple[str, ...]:
+        """Runs, by their first line."""
+        return tuple(dict.fromkeys(run for run, _line in self.lines))
+
+    def read(self, run: str | None = None) -> Iterator[bytes]:
+        """The lines."""
+        return iter([line for owner, line in self.lines if run in {None, owner}])
+
+    def signatures(self) -> Mapping[str, Signature]:
+        """The signatures that were given."""
+        return dict(self.signed)
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryAnchor:
+    """``ports.evidence.Anchor``; ``remembered`` has environment, head and run."""
+
+    remembered: list[tuple[str, Head, str]] = field(default_factory=list)
+
+    def put(self, environment: str, head: Head, run: str) -> str:
+        """Remember."""
+        self.remembered.append((environment, head, run))
+        return f"memory #{len(self.remembered)}"
+
+    def heads(self, environment: str) -> tuple[tuple[Head, str], ...]:
+        """Those of one environment."""
+        return tuple((head, run) for name, head, run in self.remembered if name == environment)
