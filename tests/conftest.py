@@ -11,7 +11,11 @@ from hypothesis import settings
 TESTS = Path(__file__).parent
 
 # each is a room's own; a checkout without the room still runs its other tests
-pytest_plugins = [f"tests.{name}" for name in ("fixtures_engine", "fixtures_lab") if (TESTS / f"{name}.py").exists()]
+pytest_plugins = [
+    f"tests.{name}"
+    for name in ("fixtures_engine", "fixtures_lab", "fixtures_postgres")
+    if (TESTS / f"{name}.py").exists()
+]
 
 # the same examples on every run, and no time limit: a slow machine is no bug
 settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)

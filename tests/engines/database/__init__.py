@@ -1,0 +1,1 @@
+"""The database engine, on real files and a real server."""
