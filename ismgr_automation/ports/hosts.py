@@ -131,6 +131,9 @@ class PlaybookRequest:
     forks: int = 10
     collections_path: tuple[Path, ...] = ()
     """Folders with collections (an installed Galaxy lock, for example), after those that an ``ansible.cfg`` names."""
+    fence: str = ""
+    """The name of the lease under which ``run`` works, ``ESTATE/ENVIRONMENT``. Each host remembers the largest token of
+    it (``Context.token``) and refuses a smaller one. Empty, or token 0: no fencing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +148,9 @@ class PlaybookResult:
     failed: tuple[str, ...]
     engine: str
     """Name and version, for example ``ansible-core 2.19.14``."""
+    leftovers: tuple[str, ...] = ()
+    """A sentence for each process that may still work on a host though its task is over for us (the host went away in
+    the middle), with host, pid and command."""
 
 
 class PlaybookEngine(Protocol):
@@ -155,7 +161,16 @@ class PlaybookEngine(Protocol):
         ...
 
     def run(self, request: PlaybookRequest, context: Context) -> PlaybookResult:
-        """Make it so."""
+        """Make it so. Raises ``LeaseLost`` before the first task when a host knows a larger fencing token.
+
+        When it is cancelled, times out or fails, what it left running on hosts is ended; the error names the rest.
+        """
+        ...
+
+    def sweep(self, request: PlaybookRequest, context: Context) -> tuple[str, ...]:
+        """End what a ``run`` of this address in the run ``context.run`` left running on the hosts of ``limit``, after a
+        crash for example. A sentence for each host that could not be looked at and each process that would not end,
+        with host, pid and command; empty when nothing runs any more. Never raises for a host."""
         ...
 
     def read_inventory(self, path: Path, root: Path) -> tuple[Host, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ismgr_automation.core.errors import LeaseLost
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import (
@@ -38,6 +39,21 @@ class MemoryPlaybookEngine:
         """Set the values."""
         return self._play("run", request, context)
 
+    def sweep(self, request: PlaybookRequest, context: Context) -> tuple[str, ...]:  # noqa: ARG002  the port's
+        """End ``MemoryWorld.leftovers``; a sentence for each that is ``immortal`` or on a host that does not answer."""
+        told: list[str] = []
+        with self.world.lock:
+            self.world.called("sweep", request.address.name)
+            for name in request.limit:
+                if self.world.answer(name) is not Reach.OK:
+                    told.append(f"{name}: what runs there is not known ({self.world.answer(name)})")
+                    continue
+                kept = tuple(one for one in self.world.leftovers.pop(name, ()) if one in self.world.immortal)
+                told += [f"{name}: pid {number} still runs: {one}" for number, one in enumerate(kept, start=1)]
+                if kept:
+                    self.world.leftovers[name] = kept
+        return tuple(told)
+
     def read_inventory(self, path: Path, root: Path) -> tuple[Host, ...]:  # noqa: ARG002  the port's
         """The hosts of ``MemoryWorld.inventories``."""
         self.world.called("inventory", path.name)
@@ -47,6 +63,8 @@ class MemoryPlaybookEngine:
         with self.world.lock:
             self.world.called(verb, request.address.name, context)
             self.world.limits.append((verb, request.address.name, request.limit))
+            if verb == "run":
+                self._fence(request, context)
             known = {one.name: one for one in request.inventory}
             tasks = [
                 result
@@ -66,30 +84,47 @@ class MemoryPlaybookEngine:
             engine=ENGINE,
         )
 
+    def _fence(self, request: PlaybookRequest, context: Context) -> None:
+        if not request.fence or not context.token:
+            return
+        there = [name for name in request.limit if self.world.answer(name) is Reach.OK]
+        for name in there:
+            known = self.world.fences.get((name, request.fence), 0)
+            if known > context.token:
+                raise LeaseLost(f"{name} has seen token {known} of {request.fence}; ours is {context.token}.")
+        self.world.fences.update({(name, request.fence): context.token for name in there})
+
     def _host(self, host: Host, request: PlaybookRequest, really: bool) -> Sequence[TaskResult]:
         found: list[TaskResult] = []
         values = self.world.values.setdefault(host.name, {}) if really else self.world.values.get(host.name, {})
-        for task in self.world.playbooks[request.playbook.name]:
+        for line, task in enumerate(self.world.playbooks[request.playbook.name], start=1):
+            place = f"{request.playbook.name}:{line}"
             if really and (host.name, task.name) in self.world.dies:
                 self.world.reach[host.name] = self.world.dies[host.name, task.name]
             if self.world.answer(host.name) is not Reach.OK:
-                return [*found, self._result(host, task, Status.UNREACHABLE)]
+                return [*found, self._result(host, task, place, Status.UNREACHABLE)]
             if really and (host.name, task.name) in self.world.breaks:
                 message = self.world.breaks[host.name, task.name]
-                return [*found, self._result(host, task, Status.FAILED, message=message)]
+                return [*found, self._result(host, task, place, Status.FAILED, message=message)]
             wanted, had = _wanted(task, request.variables, host), values.get(task.name, "")
             if task.unpredictable and not really:
-                found.append(self._result(host, task, Status.SKIPPED, unpredictable=task.unpredictable))
-            elif wanted != had:
-                found.append(self._result(host, task, Status.CHANGED, before=had, after=wanted))
+                found.append(self._result(host, task, place, Status.SKIPPED, unpredictable=task.unpredictable))
+            elif self._changes(host.name, task.name, wanted != had, really):
+                found.append(self._result(host, task, place, Status.CHANGED, before=had, after=wanted))
             if really:
                 values[task.name] = wanted
         return found
+
+    def _changes(self, host: str, task: str, differs: bool, really: bool) -> bool:
+        if really:
+            return (differs or (host, task) in self.world.surprises) and (host, task) not in self.world.idle
+        return (differs or (host, task) in self.world.idle) and (host, task) not in self.world.surprises
 
     @staticmethod
     def _result(
         host: Host,
         task: Task,
+        place: str,
         status: Status,
         *,
         unpredictable: str = "",
@@ -106,6 +141,7 @@ class MemoryPlaybookEngine:
             before=before,
             after=after,
             message=message,
+            path=place,
         )
 
 

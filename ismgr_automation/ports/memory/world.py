@@ -68,6 +68,16 @@ class MemoryWorld:
     """A host that goes away when it comes to a task, and what it answers from then on."""
     breaks: dict[tuple[str, str], str] = field(default_factory=dict)
     """A task that fails on a host, with its message."""
+    surprises: set[tuple[str, str]] = field(default_factory=set)
+    """Tasks, by host and name, that a run changes although check mode says that there is nothing to do."""
+    idle: set[tuple[str, str]] = field(default_factory=set)
+    """Tasks, by host and name, that check mode says would change something, and that a run finds done."""
+    fences: dict[tuple[str, str], int] = field(default_factory=dict)
+    """The largest fencing token that a host has seen, by host and name of the lease."""
+    leftovers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What still runs on a host after a run that did not end well, a command each; a sweep ends it."""
+    immortal: set[str] = field(default_factory=set)
+    """Commands of ``leftovers`` that no sweep can end."""
     unhealthy: set[str] = field(default_factory=set)
     """Hosts whose verification fails."""
     calls: list[str] = field(default_factory=list)
