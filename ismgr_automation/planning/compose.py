@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 
 from ismgr_automation.core.address import Address, host
 from ismgr_automation.planning.change import (
@@ -54,12 +55,12 @@ def compose(seen: Observation, *, estate: str, environment: str, beside: Beside)
         findings=findings,
         complete=not errored and not deferred,
         errored=errored,
-        beside=beside,
+        beside=replace(beside, sidecars=_sidecars(changes, seen)),
     )
 
 
 def waves(changes: Iterable[Change], graph: Graph) -> tuple[tuple[str, ...], ...]:
-    """Keys of changes that may run together, in order: after everything that they need, part after part."""
+    """Keys of changes that may run together, in order: after everything that they need, batch after batch."""
     listed = list(changes)
     by_address: dict[Address, list[Change]] = {}
     for one in listed:
@@ -67,9 +68,21 @@ def waves(changes: Iterable[Change], graph: Graph) -> tuple[tuple[str, ...], ...
     edges: dict[str, set[str]] = {}
     for one in listed:
         before = {other.key for need in ancestors(graph, [one.address]) for other in by_address.get(need, ())}
-        before |= {other.key for other in by_address[one.address] if other.part < one.part}
+        before |= {other.key for other in by_address[one.address] if _turn(other) < _turn(one)}
         edges[one.key] = before
     return levels(edges)
+
+
+def _turn(change: Change) -> int:
+    """When a change comes among those of its address; changes without a batch come one after the other."""
+    return change.batch or change.part
+
+
+def _sidecars(changes: Iterable[Change], seen: Observation) -> Mapping[str, str]:
+    """The engines' own plans of what will be applied, as they were sealed."""
+    previews = {one.address: seen.stacks[one.address].preview for one in changes if one.address in seen.stacks}
+    plans = {str(address): preview.update_plan for address, preview in previews.items() if preview is not None}
+    return {address: plan.sealed for address, plan in sorted(plans.items()) if plan is not None}
 
 
 def _stack_changes(seen: Observation) -> Iterable[Change]:
@@ -99,6 +112,7 @@ def stack_change(sight: StackSight) -> Change:
         targets=(),
         inputs=sight.inputs,
         precondition=preview.state_digest,
+        constraint=preview.update_plan.digest if preview.update_plan is not None else "",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -11,7 +11,15 @@ from functools import cached_property
 from ismgr_automation.core.json import Json, JsonObject, digest
 from ismgr_automation.planning.change import Change, Deferred, Drift, Finding, Step
 
-FORMAT = "ismgr.plan/1"
+FIRST_FORMAT = "ismgr.plan/1"
+"""Without batches, constraints, policies and versions of secrets. Plans of it can be read and shown for ever; applied
+they are refused as stale, because nothing in them binds what was not yet bound then."""
+
+FORMAT = "ismgr.plan/2"
+"""What is composed now."""
+
+FORMATS = (FIRST_FORMAT, FORMAT)
+"""What can be read."""
 
 
 class Purpose(StrEnum):
@@ -38,6 +46,10 @@ class Inputs:
     """Versions of engines and providers, by address of what they looked at."""
     selection: tuple[str, ...]
     """Targets and exclusions as they were given, sorted; empty for everything."""
+    policies: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the policies that judged it, by name."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the secrets that it uses, by reference; never a secret itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +60,11 @@ class Beside:
     ref: str
     worktree: bool
     created_at: datetime
+    expires_at: datetime | None = None
+    """When it is too old to be applied; None when it never is."""
+    sidecars: Mapping[str, str] = field(default_factory=dict)
+    """The engines' own update plans by address, sealed (encrypted) text. Each is bound by the ``constraint`` of its
+    change, which is inside the digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +89,8 @@ class Plan:
     complete: bool
     errored: bool
     beside: Beside
+    format: str = FORMAT
+    """The format that its digest is over: that of the file for a plan that was read."""
 
     @property
     def empty(self) -> bool:
@@ -87,12 +106,12 @@ class Plan:
     def intent(self) -> JsonObject:
         """The normalised intent: what the digest and a signature cover."""
         return {
-            "format": FORMAT,
+            "format": self.format,
             "estate": self.estate,
             "environment": self.environment,
             "purpose": str(self.purpose),
-            "inputs": inputs_json(self.inputs),
-            "changes": [change_json(one) for one in self.changes],
+            "inputs": inputs_json(self.inputs, self.format),
+            "changes": [change_json(one, self.format) for one in self.changes],
             "waves": [list(wave) for wave in self.waves],
             "deferred": [deferred_json(one) for one in self.deferred],
         }
@@ -107,9 +126,9 @@ class Plan:
         return next(one for one in self.changes if one.key == key)
 
 
-def inputs_json(inputs: Inputs) -> JsonObject:
-    """The inputs as JSON."""
-    return {
+def inputs_json(inputs: Inputs, format_: str = FORMAT) -> JsonObject:
+    """The inputs as JSON of one format."""
+    first: JsonObject = {
         "documents": dict(inputs.documents),
         "content": dict(inputs.content),
         "inventory": inputs.inventory,
@@ -117,11 +136,15 @@ def inputs_json(inputs: Inputs) -> JsonObject:
         "engines": dict(inputs.engines),
         "selection": list(inputs.selection),
     }
+    if format_ == FIRST_FORMAT:
+        return first
+    return {**first, "policies": dict(inputs.policies), "secrets": dict(inputs.secrets)}
 
 
-def change_json(change: Change) -> JsonObject:
-    """A change as JSON. Its reason is left out: it comes from what we remember, and equal intents must be equal."""
-    return {
+def change_json(change: Change, format_: str = FORMAT) -> JsonObject:
+    """A change as JSON of one format. Its reason is left out: it comes from what we remember, and equal intents must be
+    equal."""
+    first: JsonObject = {
         "address": str(change.address),
         "part": change.part,
         "action": str(change.action),
@@ -130,6 +153,9 @@ def change_json(change: Change) -> JsonObject:
         "precondition": change.precondition,
         "steps": [step_json(one) for one in change.steps],
     }
+    if format_ == FIRST_FORMAT:
+        return first
+    return {**first, "batch": change.batch, "constraint": change.constraint}
 
 
 def step_json(step: Step) -> JsonObject:

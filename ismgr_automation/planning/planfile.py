@@ -1,16 +1,19 @@
-"""The bytes of a plan: the plan as one JSON document and back. The plan itself never knows its file format."""
+"""The bytes of a plan: the plan as one JSON document and back, in every format that there ever was. Nothing is judged
+here."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.diagnostic import Diagnostic, Position
 from ismgr_automation.core.errors import PlanFileError
-from ismgr_automation.core.json import JsonObject, digest
+from ismgr_automation.core.json import Json, JsonObject, digest
 from ismgr_automation.planning.change import (
     Action,
     Certainty,
@@ -23,7 +26,17 @@ from ismgr_automation.planning.change import (
     Reason,
     Step,
 )
-from ismgr_automation.planning.plan import FORMAT, Beside, Inputs, Plan, Purpose, drift_json, finding_json
+from ismgr_automation.planning.plan import (
+    FIRST_FORMAT,
+    FORMAT,
+    FORMATS,
+    Beside,
+    Inputs,
+    Plan,
+    Purpose,
+    drift_json,
+    finding_json,
+)
 
 NEXT_STEP = "Make a new one with `ismgr plan --out FILE`."
 
@@ -35,22 +48,27 @@ def encode(plan: Plan) -> JsonObject:
 
 
 def _body(plan: Plan) -> JsonObject:
+    return {"format": plan.format, "digest": plan.digest, "intent": plan.intent, "beside": _beside_json(plan)}
+
+
+def _beside_json(plan: Plan) -> JsonObject:
+    beside = plan.beside
+    later: dict[str, Json] = {}
+    if plan.format != FIRST_FORMAT:
+        expires = beside.expires_at.astimezone(UTC).isoformat() if beside.expires_at is not None else None
+        later = {"expires_at": expires, "sidecars": dict(beside.sidecars)}
     return {
-        "format": FORMAT,
-        "digest": plan.digest,
-        "intent": plan.intent,
-        "beside": {
-            "commit": plan.beside.commit,
-            "ref": plan.beside.ref,
-            "worktree": plan.beside.worktree,
-            "created_at": plan.beside.created_at.astimezone(UTC).isoformat(),
-            "complete": plan.complete,
-            "applicable": plan.applicable,
-            "errored": plan.errored,
-            "reasons": {one.key: str(one.reason) for one in plan.changes},
-            "drift": [drift_json(one) for one in plan.drift],
-            "findings": [finding_json(one) for one in plan.findings],
-        },
+        "commit": beside.commit,
+        "ref": beside.ref,
+        "worktree": beside.worktree,
+        "created_at": beside.created_at.astimezone(UTC).isoformat(),
+        **later,
+        "complete": plan.complete,
+        "applicable": plan.applicable,
+        "errored": plan.errored,
+        "reasons": {one.key: str(one.reason) for one in plan.changes},
+        "drift": [drift_json(one) for one in plan.drift],
+        "findings": [finding_json(one) for one in plan.findings],
     }
 
 
@@ -72,11 +90,11 @@ def read(text: str, path: str) -> Plan:
         raise _unreadable(path, f"this is not JSON: {error}") from None
     except RecursionError:
         raise _unreadable(path, "this JSON is nested too deeply") from None
-    if not isinstance(body, dict) or body.get("format") != FORMAT:
+    if not isinstance(body, dict) or body.get("format") not in FORMATS:
         found = body.get("format") if isinstance(body, dict) else type(body).__name__
-        raise _unreadable(path, f"this is not a plan of format {FORMAT!r} but {found!r}")
+        raise _unreadable(path, f"this is not a plan of format {' or '.join(map(repr, FORMATS))} but {found!r}")
     try:
-        plan = _plan(body["intent"], body["beside"])
+        plan = _plan(body["intent"], body["beside"], body["format"])
         rest = {key: value for key, value in body.items() if key != "checksum"}
         same = digest(body["intent"]) == body["digest"] == plan.digest and digest(rest) == body["checksum"]
         same = same and encode(plan) == body
@@ -100,53 +118,71 @@ def _unreadable(path: str, summary: str, place: Position | None = None) -> PlanF
     return PlanFileError(f"The plan file {path} cannot be used.", diagnostics=[diagnostic], next_step=NEXT_STEP)
 
 
-def _plan(intent: Mapping[str, Any], beside: Mapping[str, Any]) -> Plan:
-    inputs = intent["inputs"]
+def _plan(intent: Mapping[str, Any], beside: Mapping[str, Any], format_: str) -> Plan:
     reasons: Mapping[str, str] = beside["reasons"]
     return Plan(
         estate=intent["estate"],
         environment=intent["environment"],
         purpose=Purpose(intent["purpose"]),
-        inputs=Inputs(
-            documents=inputs["documents"],
-            content=inputs["content"],
-            inventory=inputs["inventory"],
-            states=inputs["states"],
-            engines=inputs["engines"],
-            selection=tuple(inputs["selection"]),
-        ),
-        changes=tuple(_change(one, reasons) for one in intent["changes"]),
+        inputs=_inputs(intent["inputs"], format_),
+        changes=tuple(read_change(one, format_, reasons) for one in intent["changes"]),
         waves=tuple(tuple(wave) for wave in intent["waves"]),
         deferred=tuple(_deferred(one) for one in intent["deferred"]),
         drift=tuple(_drift(one) for one in beside["drift"]),
         findings=tuple(_finding(one) for one in beside["findings"]),
         complete=beside["complete"],
         errored=beside["errored"],
-        beside=Beside(
-            commit=beside["commit"],
-            ref=beside["ref"],
-            worktree=beside["worktree"],
-            created_at=datetime.fromisoformat(beside["created_at"]),
-        ),
+        beside=_beside(beside, format_),
+        format=format_,
     )
 
 
-def _change(body: Mapping[str, Any], reasons: Mapping[str, str]) -> Change:
-    address = Address.parse(body["address"])
-    key = f"{address}#{body['part']}" if body["part"] else str(address)
-    return Change(
-        address=address,
+def _inputs(body: Mapping[str, Any], format_: str) -> Inputs:
+    first = Inputs(
+        documents=body["documents"],
+        content=body["content"],
+        inventory=body["inventory"],
+        states=body["states"],
+        engines=body["engines"],
+        selection=tuple(body["selection"]),
+    )
+    return first if format_ == FIRST_FORMAT else replace(first, policies=body["policies"], secrets=body["secrets"])
+
+
+def _beside(body: Mapping[str, Any], format_: str) -> Beside:
+    first = Beside(
+        commit=body["commit"],
+        ref=body["ref"],
+        worktree=body["worktree"],
+        created_at=datetime.fromisoformat(body["created_at"]),
+    )
+    if format_ == FIRST_FORMAT:
+        return first
+    expires = datetime.fromisoformat(body["expires_at"]) if body["expires_at"] is not None else None
+    return replace(first, expires_at=expires, sidecars=body["sidecars"])
+
+
+def read_change(
+    body: Mapping[str, Any], format_: str = FORMAT, reasons: Mapping[str, str] = MappingProxyType({})
+) -> Change:
+    """A change that ``change_json`` wrote. Reasons are kept apart, by key; without one it is ``Reason.INPUTS``. Raises
+    ``KeyError``, ``TypeError`` or ``ValueError`` for what is none."""
+    first = Change(
+        address=Address.parse(body["address"]),
         part=int(body["part"]),
         action=Action(body["action"]),
-        reason=Reason(reasons[key]),
-        steps=tuple(_step(one) for one in body["steps"]),
+        reason=Reason.INPUTS,
+        steps=tuple(read_step(one) for one in body["steps"]),
         targets=_addresses(body["targets"]),
         inputs=body["inputs"],
         precondition=body["precondition"],
     )
+    first = replace(first, reason=Reason(reasons[first.key])) if reasons else first
+    return first if format_ == FIRST_FORMAT else replace(first, batch=int(body["batch"]), constraint=body["constraint"])
 
 
-def _step(body: Mapping[str, Any]) -> Step:
+def read_step(body: Mapping[str, Any]) -> Step:
+    """A step that ``step_json`` wrote. Raises as ``read_change`` does."""
     return Step(
         target=body["target"],
         what=body["what"],
