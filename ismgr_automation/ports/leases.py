@@ -65,3 +65,8 @@ class LeaseStore(Protocol):
         """End the lease with exactly this token, so that a holder who changed meanwhile is not hit. Raises
         ``LeaseLost`` when the token is another."""
         ...
+
+    def advance(self, name: str, at_least: int) -> int:
+        """For the day a database was lost: no later token of this name is ``at_least`` or less. Returns the largest
+        token that counts as used now. Raises ``LeaseHeld`` while somebody holds it."""
+        ...

@@ -10,6 +10,8 @@ from __future__ import annotations
 from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceLog
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
+from ismgr_automation.ports.memory.leases import MemoryClock, MemoryExecutors, MemoryLeaseStore
+from ismgr_automation.ports.memory.runs import MemoryRunLedger, MemoryStepJournal
 from ismgr_automation.ports.memory.sequencer import (
     Boundary,
     Death,
@@ -29,14 +31,19 @@ __all__ = [
     "InlineSequencer",
     "Killed",
     "MemoryAnchor",
+    "MemoryClock",
     "MemoryContent",
     "MemoryEvidenceLog",
+    "MemoryExecutors",
+    "MemoryLeaseStore",
     "MemoryLedger",
     "MemoryPlaybookEngine",
     "MemoryProber",
+    "MemoryRunLedger",
     "MemorySecretStore",
     "MemorySource",
     "MemoryStackEngine",
+    "MemoryStepJournal",
     "MemoryVerifier",
     "MemoryWorld",
     "MortalJournal",
