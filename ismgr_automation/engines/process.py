@@ -1,5 +1,5 @@
-"""The one place that starts a child process: a deadline, a session of its own, and nothing left when the call is over.
-Nothing here knows what it runs or judges an exit code."""
+"""The one place that starts a child process: a deadline, a leash, a session of its own, and nothing left when the call
+is over. Nothing here knows what it runs or judges an exit code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import errno
 import os
 import selectors
 import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,13 +20,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
-from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineMissing, EngineTimedOut
+from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineMissing, EngineTimedOut, LeaseLost
 
 OnLine = Callable[[str], None]
 
 TAIL_LINES = 40
 """How much of what a stopped child printed goes into the error."""
 
+GRACE = timedelta(seconds=3)
+"""How long a stopped child may clean up: with what follows, everything is gone 5 s after somebody cancelled."""
+
+_LAUNCH = "import sys; sys.path.append(sys.argv.pop(1)); import leash; leash.main()"
 _LOOK_SECONDS = 0.1
 _SETTLE_SECONDS = 2.0
 _CHUNK_BYTES = 65536
@@ -52,40 +58,60 @@ def run(
     on_stdout: OnLine | None = None,
     on_stderr: OnLine | None = None,
     cancelled: threading.Event | None = None,
-    grace: timedelta = timedelta(seconds=10),
+    grace: timedelta = GRACE,
     pass_fds: tuple[int, ...] = (),
     clean: Callable[[str], str] = str,
+    leash: Path | None = None,
+    leashed: bool = True,
 ) -> Finished:
     """Run a command to its end and return its exit code and output, whatever the code is.
 
-    The child leads a session of its own. On the deadline, or once ``cancelled`` is set, its process group gets SIGINT,
-    and after ``grace`` every process of the session gets SIGKILL, those in other groups included. Processes that
-    outlive the child are ended too. ``on_stdout`` and ``on_stderr`` get each line, without its end, in the calling
-    thread; no thread is made. ``env`` None means our own environment; ``stdin`` None means an empty one. ``clean``
-    takes secrets out of output that goes into an error.
+    The child runs under a launcher (``leash.py``) in a session of its own. On the deadline, or once ``cancelled`` is
+    set, the session's process group gets SIGINT, and after ``grace`` everything that came from the child gets SIGKILL.
+    The same happens at once when the child has ended, when this process dies, however it dies, and when the moment in
+    the file ``leash`` (see ``Context.leash``) is over: then nothing that the child started is left, daemons that left
+    its session included. ``leashed`` False starts the child alone, for commands whose purpose is to leave a daemon
+    behind: then only its session ends with it, and nothing ends with us.
 
-    Raises ``EngineTimedOut`` at the deadline, ``Cancelled`` when somebody cancelled, ``EngineMissing`` when there is
-    no such executable, ``EngineFailed`` when the machine cannot start it.
+    ``on_stdout`` and ``on_stderr`` get each line, without its end, in the calling thread; no thread is made. ``env``
+    None means our own environment; ``stdin`` None means an empty one. ``clean`` takes secrets out of output that goes
+    into an error.
+
+    Raises ``EngineTimedOut`` at the deadline, ``Cancelled`` when somebody cancelled, ``LeaseLost`` when the leash was
+    over, ``EngineMissing`` when there is no such executable, ``EngineFailed`` when the machine cannot start it.
     """
     if cancelled is not None and cancelled.is_set():
         raise Cancelled(f"{subject}: stopped before {engine} was started.", untouched="Nothing was touched.")
     started = time.monotonic()
-    child = _start(argv, engine=engine, subject=subject, cwd=cwd, env=env, stdin=stdin, pass_fds=pass_fds)
+    starting = _Starting(argv=tuple(argv), engine=engine, subject=subject, cwd=cwd)
+    child = starting.child(env=env, stdin=stdin, pass_fds=pass_fds, leash=leash, leashed=leashed)
     try:
-        with _Watch(child, stdin, on_stdout, on_stderr) as watch:
+        with _Watch(child.process, stdin, on_stdout, on_stderr) as watch:
+            child.tell(starting.argv)
             cause = watch.until_exit(started + deadline.total_seconds(), cancelled)
             if cause is not None:
-                _signal_group(child.pid, signal.SIGINT)
+                _signal_group(child.process.pid, signal.SIGINT)
                 watch.until_exit(time.monotonic() + grace.total_seconds(), None)
-            end_session(child.pid)
+            child.end(patience=_SETTLE_SECONDS)
             watch.drain()
             said = watch.said()
     finally:
         # reached early when a callback raised or somebody interrupted us: then there is no grace
-        end_session(child.pid, patience=0.0)
-        child.wait()
+        child.end(patience=0.0)
+        outcome = child.outcome()
     seconds = time.monotonic() - started
     stdout, stderr = said
+    match outcome:
+        case "errno", number:
+            raise starting.refused(OSError(number, os.strerror(number)))
+        case "leash", _:
+            raise LeaseLost(
+                f"{subject}: {engine} was killed with all its children, because the time of the lease was over.",
+                untouched="What it had done by then stays.",
+                next_step="Look with `ismgr lease` who holds it now, and go on with `ismgr resume`.",
+            )
+        case _, code:
+            pass
     if cause == "deadline":
         raise EngineTimedOut(
             f"{subject}: {engine} did not finish within {_words(deadline)}; it was stopped with all its children.",
@@ -96,7 +122,7 @@ def run(
         )
     if cause == "cancelled":
         raise Cancelled(f"{subject}: {engine} was stopped on request, with all its children.")
-    return Finished(code=child.returncode, stdout=stdout, stderr=stderr, seconds=seconds)
+    return Finished(code=code, stdout=stdout, stderr=stderr, seconds=seconds)
 
 
 def session_members(session: int) -> tuple[int, ...]:
@@ -125,50 +151,113 @@ def end_session(session: int, patience: float = _SETTLE_SECONDS) -> None:
             time.sleep(0.01)
 
 
-def _start(
-    argv: Sequence[str],
-    *,
-    engine: str,
-    subject: str,
-    cwd: Path | None,
-    env: Mapping[str, str] | None,
-    stdin: bytes | None,
-    pass_fds: tuple[int, ...],
-) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=cwd,
-            env=None if env is None else dict(env),
-            pass_fds=pass_fds,
-            start_new_session=True,
-        )
-    except (FileNotFoundError, PermissionError) as problem:
-        if cwd is not None and not (cwd.is_dir() and os.access(cwd, os.X_OK)):
-            raise EngineFailed(
-                f"{subject}: the folder {cwd} cannot be entered, so {engine} was not started.",
-                engine=engine,
-                subject=subject,
-                untouched="Nothing was touched.",
-                next_step="Make the folder, or give this user the right to enter it.",
-            ) from problem
-        raise EngineMissing(
-            engine=engine,
-            needed=f"to work on {subject}",
-            found=(f"{argv[0]}: {os.strerror(problem.errno or errno.ENOENT).lower()}",),
-            ways=(f"install {engine}, or correct PATH",),
-        ) from problem
-    except OSError as problem:
-        raise EngineFailed(
-            f"{subject}: this machine cannot start {engine}: {problem.strerror or problem}.",
-            engine=engine,
-            subject=subject,
+@dataclass(slots=True, kw_only=True)
+class _Child:
+    """A started process: the launcher with its socket, or the command itself."""
+
+    process: subprocess.Popen[bytes]
+    line: socket.socket | None = None
+    said: str = ""
+
+    def tell(self, argv: Sequence[str]) -> None:
+        """Give the launcher its command."""
+        if self.line is not None:
+            data = b"\0".join(map(os.fsencode, argv))
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: its exit tells
+                self.line.sendall(b"%d\n%b" % (len(data), data))
+
+    def end(self, patience: float) -> None:
+        """Return when everything that came from it is gone."""
+        if self.process.returncode is not None:
+            return
+        if self.line is not None:
+            with self.line, contextlib.suppress(OSError):  # it is gone already
+                self.line.settimeout(2 * _SETTLE_SECONDS)  # it waits itself for processes that the kernel holds
+                self.line.shutdown(socket.SHUT_WR)
+                self.said = self.line.recv(100).decode()
+        if not self.said:
+            end_session(self.process.pid, patience=patience)
+        self.process.wait()
+
+    def outcome(self) -> tuple[str, int]:
+        """``code``, ``errno`` or ``leash``, and the number that belongs to it. A launcher that was killed itself says
+        nothing: then it is the exit code of what we had started."""
+        word, _, number = self.said.partition(" ")
+        return (word, int(number or 0)) if word else ("code", self.process.wait())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Starting:
+    """A command that is to be started, and the words for when it cannot be."""
+
+    argv: tuple[str, ...]
+    engine: str
+    subject: str
+    cwd: Path | None
+
+    def child(
+        self,
+        *,
+        env: Mapping[str, str] | None,
+        stdin: bytes | None,
+        pass_fds: tuple[int, ...],
+        leash: Path | None,
+        leashed: bool,
+    ) -> _Child:
+        """Start it; the launcher still has to be told."""
+        if any("\0" in word for word in self.argv):
+            raise ValueError("embedded null byte")
+        ours, theirs = socket.socketpair() if leashed else (None, None)
+        argv = self.argv
+        if theirs is not None:
+            ends = str(theirs.fileno()), str(os.getpid()), "" if leash is None else str(leash.absolute())
+            folder = str(Path(__file__).parent)
+            argv = (sys.executable, "-I", "-S", "-c", _LAUNCH, folder, *ends, f"{self.engine} for {self.subject}")
+            pass_fds = (*pass_fds, theirs.fileno())
+        try:
+            process = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=self.cwd,
+                env=None if env is None else dict(env),
+                pass_fds=pass_fds,
+                start_new_session=True,
+            )
+        except OSError as problem:
+            if ours is not None:
+                ours.close()
+            raise self.refused(problem) from problem
+        finally:
+            if theirs is not None:
+                theirs.close()
+        return _Child(process=process, line=ours)
+
+    def refused(self, problem: OSError) -> EngineFailed | EngineMissing:
+        """The error for a machine that says no."""
+        if isinstance(problem, FileNotFoundError | PermissionError):
+            if self.cwd is not None and not (self.cwd.is_dir() and os.access(self.cwd, os.X_OK)):
+                return EngineFailed(
+                    f"{self.subject}: the folder {self.cwd} cannot be entered, so {self.engine} was not started.",
+                    engine=self.engine,
+                    subject=self.subject,
+                    untouched="Nothing was touched.",
+                    next_step="Make the folder, or give this user the right to enter it.",
+                )
+            return EngineMissing(
+                engine=self.engine,
+                needed=f"to work on {self.subject}",
+                found=(f"{self.argv[0]}: {os.strerror(problem.errno or errno.ENOENT).lower()}",),
+                ways=(f"install {self.engine}, or correct PATH",),
+            )
+        return EngineFailed(
+            f"{self.subject}: this machine cannot start {self.engine}: {problem.strerror or problem}.",
+            engine=self.engine,
+            subject=self.subject,
             untouched="Nothing was touched.",
             next_step="Free memory, disk or process slots, and try again.",
-        ) from problem
+        )
 
 
 @dataclass(slots=True)

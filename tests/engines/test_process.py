@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineMissing, EngineTimedOut
-from ismgr_automation.engines import process
+from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineMissing, EngineTimedOut, LeaseLost
+from ismgr_automation.engines import leash, process
 
 LONG = timedelta(seconds=60)
 SHORT = timedelta(seconds=0.5)
@@ -25,9 +30,13 @@ GRANDCHILD = (
 )
 
 
-def python(code: str, **more: object) -> process.Finished:
+def run(argv: Sequence[str], **more: object) -> process.Finished:
     arguments: dict[str, object] = {"engine": "probe", "subject": "stack/probe", "deadline": LONG} | more
-    return process.run([sys.executable, "-c", code], **arguments)  # type: ignore[arg-type]
+    return process.run(argv, **arguments)  # type: ignore[arg-type]
+
+
+def python(code: str, words: Sequence[str] = (), **more: object) -> process.Finished:
+    return run([sys.executable, "-c", code, *words], **more)
 
 
 def alive(pid: int) -> bool:
@@ -172,14 +181,168 @@ def test_a_grandchild_that_ignores_every_polite_signal_does_not_outlive_the_dead
     assert not alive(pids[0])
 
 
-def test_a_daemon_that_left_the_session_and_holds_the_pipe_does_not_hang_the_call():
-    code = (
-        "import subprocess,sys;"
-        "p=subprocess.Popen([sys.executable,'-c','import time; time.sleep(60)'], start_new_session=True); print(p.pid)"
+DAEMON = (
+    "import subprocess,sys;"
+    "p=subprocess.Popen([sys.executable,'-c','import time; time.sleep(300)'], start_new_session=True);"
+    "print(p.pid, flush=True)"
+)
+
+
+def test_a_daemon_that_left_the_session_and_holds_the_pipe_ends_with_its_parent():
+    assert not alive(int(python(DAEMON).stdout))
+
+
+def test_a_daemon_whose_parents_are_long_gone_ends_with_the_call():
+    seen: list[int] = []
+
+    def on_line(line: str) -> None:
+        seen.append(int(line))
+        assert alive(seen[0])
+
+    twice = f"import subprocess,sys; subprocess.run([sys.executable, '-c', {DAEMON!r}]); print(0)"
+    assert python(twice, on_stdout=lambda line: on_line(line) if line != "0" else None).code == 0
+    assert seen
+    assert not alive(seen[0])
+
+
+def test_a_daemon_is_left_where_that_is_the_purpose_of_the_command():
+    daemon = int(python(DAEMON, leashed=False).stdout)
+    assert alive(daemon)
+    os.kill(daemon, signal.SIGKILL)
+
+
+def test_cancelling_leaves_no_daemon_either():
+    pids: list[int] = []
+    cancelled = threading.Event()
+
+    def on_line(line: str) -> None:
+        pids.append(int(line))
+        cancelled.set()
+
+    with pytest.raises(Cancelled):
+        python(f"{DAEMON}; import time; time.sleep(300)", cancelled=cancelled, on_stdout=on_line)
+    assert not alive(pids[0])
+
+
+def test_what_a_cancelled_child_may_take_and_what_follows_is_over_in_five_seconds():
+    assert process.GRACE + timedelta(seconds=process._LOOK_SECONDS + leash.PATIENCE_SECONDS) < timedelta(seconds=5.2)
+
+
+OWNER = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+from ismgr_automation.core.errors import LeaseLost
+from ismgr_automation.engines import process
+
+try:
+    process.run(
+        [sys.executable, "-c", {code!r}], engine="probe", subject="stack/probe", deadline=timedelta(seconds=60),
+        on_stdout=lambda line: print(line, flush=True), leash=Path({file!r}) if {file!r} else None,
     )
-    daemon = int(python(code).stdout)
-    assert alive(daemon), "the call waited for a process that had left its session"
-    os.kill(daemon, 9)
+except LeaseLost as problem:
+    print(problem, flush=True)
+"""
+
+
+@contextlib.contextmanager
+def owner(code: str, file: Path | None = None) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Another process of ours that runs this code, and the id that the code prints first."""
+    text = OWNER.format(code=code, file="" if file is None else str(file))
+    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        try:
+            yield started, int(started.stdout.readline())
+        finally:
+            started.kill()
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until, "what was waited for did not come"
+        time.sleep(0.02)
+
+
+def until_boot_time(seconds: float) -> str:
+    return str(time.clock_gettime_ns(time.CLOCK_BOOTTIME) + int(seconds * 1e9))
+
+
+STUBBORN_TREE = f"import signal; [signal.signal(s, signal.SIG_IGN) for s in (1, 2, 15)]; {DAEMON}; signal.pause()"
+
+
+def test_when_we_are_killed_everything_that_we_started_is_killed():
+    with owner(STUBBORN_TREE) as (started, daemon):
+        session = os.getsid(parent(daemon))
+        assert len(process.session_members(session)) == 2
+        started.kill()
+        wait_until(lambda: not alive(daemon))
+        wait_until(lambda: not process.session_members(session))
+
+
+def test_when_we_are_paused_everything_ends_with_the_leash_and_we_are_told_when_we_wake(tmp_path: Path):
+    file = tmp_path / "leash"
+    file.write_text(until_boot_time(60))
+    with owner(STUBBORN_TREE, file) as (started, daemon):
+        os.kill(started.pid, signal.SIGSTOP)
+        file.write_text(until_boot_time(0.1))
+        wait_until(lambda: not alive(daemon))
+        os.kill(started.pid, signal.SIGCONT)
+        assert started.stdout is not None
+        told = started.stdout.readline()
+    assert "stack/probe: probe was killed" in told
+    assert "What it had done by then stays." in told
+
+
+def test_a_leash_that_is_made_longer_in_time_kills_nothing(tmp_path: Path):
+    file = tmp_path / "leash"
+    file.write_text(until_boot_time(2))
+    go_on = f"open({str(file)!r}, 'w').write({until_boot_time(300)!r}); import time; time.sleep(2.5)"
+    assert python(go_on, leash=file).code == 0
+
+
+@pytest.mark.parametrize("content", [None, "", "soon", "0"], ids=["missing", "empty", "no number", "long over"])
+def test_a_leash_that_cannot_be_read_or_is_over_starts_nothing(tmp_path: Path, content: str | None):
+    file = tmp_path / "leash"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(LeaseLost):
+        python(f"open({str(tmp_path / 'ran')!r}, 'w')", leash=file)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_leash_that_vanishes_holds_until_its_last_moment(tmp_path: Path):
+    file = tmp_path / "leash"
+    file.write_text(until_boot_time(60))
+    assert python(f"import os,time; os.unlink({str(file)!r}); time.sleep(1.2)", leash=file).code == 0
+
+
+def test_when_the_launcher_is_killed_its_session_ends_with_it():
+    pids: list[int] = []
+
+    def on_line(line: str) -> None:
+        pids.append(int(line))
+        os.kill(os.getsid(pids[0]), signal.SIGKILL)
+
+    done = python("import os,time; print(os.getpid(), flush=True); time.sleep(300)", on_stdout=on_line)
+    assert done.code == -9
+    assert not alive(pids[0])
+
+
+def test_the_launcher_adds_nothing_to_what_the_command_sees():
+    done = run(["/usr/bin/env"], env={"ONLY": "this", "LC_ALL": "C"})
+    assert sorted(done.stdout.splitlines()) == ["LC_ALL=C", "ONLY=this"]
+    listed = run(["/bin/ls", "/proc/self/fd"]).stdout.split()
+    assert listed == ["0", "1", "2", "3"], "the fourth is the folder that ls reads"
+    ignored = int(run(["/bin/grep", "SigIgn", "/proc/self/status"]).stdout.split()[1], 16)
+    assert ignored & 0x7FFFFFFF == 0, "signals above 31 are not ours"
+
+
+def test_arguments_come_as_they_were_given():
+    words = ["", "two\nlines", "gr\u00fcn", "a b", "x" * 100_000]
+    assert python("import sys; print(sys.argv[1:])", words).stdout == f"{words}\n"
+    with pytest.raises(ValueError, match="null"):
+        python("pass", ["a\0b"])
 
 
 def test_a_callback_that_raises_stops_the_child():

@@ -95,6 +95,7 @@ class Run:
             env=self.environment(),
             stdin=None if stdin is None else stdin.encode(),
             cancelled=self.context.cancelled,
+            leash=self.context.leash,
             clean=self.redactor.clean,
         )
         if done.code == 0:
@@ -129,6 +130,7 @@ class Run:
                 on_stdout=told.hear,
                 on_stderr=self._show,
                 cancelled=self.context.cancelled,
+                leash=self.context.leash,
                 clean=self.redactor.clean,
             )
         finally:

@@ -1,5 +1,5 @@
 """The worker process of one operation: reads one JSON request on standard input, runs the program and the engine, and
-writes JSON lines on standard output. It decides nothing, keeps nothing on disk, and dies with its parent.
+writes JSON lines on standard output. It decides nothing and keeps nothing on disk.
 
 ``python -m ismgr_automation.engines.pulumi.worker``; the request is ``{"argv", "cwd", "environment", "events",
 "program", "main", "secrets"}``. Lines out: ``{"engine": PID}``, ``{"event": {...}}`` (an engine event, debugging
@@ -9,7 +9,6 @@ left out), ``{"problem": {...}}`` (what the program raised), ``{"said": LINE}`` 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import runpy
@@ -17,23 +16,17 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ismgr_automation.engines import process
-
 if TYPE_CHECKING:
     from grpc import Server  # type: ignore[import-untyped]
 
 END = b'{"end":true}\n'
 """We write this into the event pipe ourselves once the engine has ended: its reader knows that nothing follows."""
-
-_PARENT_LOOK_SECONDS = 0.5
-_PARENT_GRACE_SECONDS = 10.0
 
 
 class _Lines:
@@ -52,7 +45,6 @@ class _Lines:
 
 def main() -> None:
     """Do one operation and end the process without unwinding: the SDK is noisy when it is taken down."""
-    parent = os.getppid()
     lines = _Lines(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # whatever the program or a library prints must not get between our lines
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -60,7 +52,7 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.read())
     server, port = _serve(request, lines) if request["main"] else (None, 0)
     argv = [*request["argv"], *([f"--client=127.0.0.1:{port}", "--exec-kind=auto.inline"] if server else [])]
-    code = _engine(argv, request, lines, parent)
+    code = _engine(argv, request, lines)
     lines.send(exit=code)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os._exit(0)
@@ -70,7 +62,7 @@ def _leave_it_to_the_engine(_number: int, _frame: FrameType | None) -> None:
     """The engine is in our process group and gets the same SIGINT; it must be able to ask us for the program's end."""
 
 
-def _engine(argv: list[str], request: Mapping[str, Any], lines: _Lines, parent: int) -> int:
+def _engine(argv: list[str], request: Mapping[str, Any], lines: _Lines) -> int:
     events = Path(request["events"])
     os.mkfifo(events, 0o600)  # a pipe and no file: debugging events hold secrets in clear
     writing = os.open(events, os.O_RDWR)
@@ -85,7 +77,6 @@ def _engine(argv: list[str], request: Mapping[str, Any], lines: _Lines, parent: 
         stderr=subprocess.PIPE,
     ) as child:
         lines.send(engine=child.pid)
-        threading.Thread(target=_die_with_parent, args=(parent, child.pid), daemon=True).start()
         if child.stderr is not None:
             for line in child.stderr:
                 lines.send(said=line.decode("utf-8", errors="replace").rstrip("\r\n"))
@@ -103,23 +94,6 @@ def _forward_events(path: Path, lines: _Lines) -> None:
             event = json.loads(line)
             if event.get("diagnosticEvent", {}).get("severity") != "debug":
                 lines.send(event=event)
-
-
-def _die_with_parent(parent: int, engine: int) -> None:
-    """Our parent was killed: stop the engine cleanly if it will, then everything of this session."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_LOOK_SECONDS)
-    session, us = os.getsid(0), os.getpid()
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(engine, signal.SIGINT)
-    until = time.monotonic() + _PARENT_GRACE_SECONDS
-    while engine in process.session_members(session) and time.monotonic() < until:
-        time.sleep(0.05)
-    for pid in process.session_members(session):
-        if pid != us:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    os._exit(1)
 
 
 def _serve(request: Mapping[str, Any], lines: _Lines) -> tuple[Server, int]:

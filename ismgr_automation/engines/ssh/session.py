@@ -126,6 +126,7 @@ def _warm_bastions(hosts: Sequence[Host], here: Session, ssh: Ssh) -> None:
                 engine="ssh",
                 subject=f"host/{name}",
                 deadline=ssh.connect_timeout + timedelta(seconds=5),
+                leashed=False,  # the connection that it leaves behind is what we want
             )
 
 

@@ -140,6 +140,7 @@ class _Run:
                 env=_environment(folder),
                 on_stdout=lambda line: self._heard(line, share),
                 cancelled=self.context.cancelled,
+                leash=self.context.leash,
                 grace=_GRACE,
                 clean=self.redactor.clean,
             )
