@@ -1,0 +1,82 @@
+"""What a worker process has of DBOS: it listens to runs that others coordinate, and carries their units out. Which runs,
+and whether they may still be worked for, is decided by whoever calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+from ismgr_automation.core.secret import Secret
+from ismgr_automation.engines.steps.hands import Hands, Pulse
+from ismgr_automation.engines.steps.rows import Rows
+from ismgr_automation.engines.steps.sequencer import AT_ONCE, TTL
+from ismgr_automation.ports.leases import Holder
+from ismgr_automation.ports.runs import Executors, Unit
+from ismgr_automation.ports.sequencer import Work
+
+
+class DbosServer:
+    """``runs.worker.Server``. ``work`` carries a unit of any run out; ``may_begin`` is asked right before, in the same
+    thread. ``at_once``: at most so many units at once here, and never more than their run says. Use it as a context.
+
+    Raises ``EngineFailed`` when the database fails.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        executor: str,
+        holder: Holder,
+        executors: Executors,
+        work: Work,
+        may_begin: Callable[[Unit], bool],
+        password: Secret | None = None,
+        at_once: int = AT_ONCE,
+        ttl: timedelta = TTL,
+    ) -> None:
+        self._rows = Rows(url, password)
+        self._hands = Hands(self._rows, executor, work, may_begin, at_once)
+        self._pulse = Pulse(executors, executor, holder, ttl)
+
+    def __enter__(self) -> Self:
+        self._hands.open()
+        self._rows.open()
+        self._pulse.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._hands.close()
+        finally:
+            self._pulse.stop()
+            self._rows.close()
+
+    def listen(self, runs: Sequence[str]) -> None:
+        """Take units of these runs, and of no others. No unit may be in hand when they change; none: take nothing."""
+        self._hands.listen(runs)
+
+    def in_hand(self) -> tuple[Unit, ...]:
+        """The units that are being carried out here."""
+        return tuple(self._hands.in_hand.values())
+
+    def give_up(self, unit: Unit) -> None:
+        """Somebody else shall go on with a unit in hand, whatever comes of it here."""
+        self._hands.given_up.add(unit.id)
+
+    def takes_work(self, run: str) -> bool:
+        """Whether the run's coordinator still wants units begun."""
+        return self._rows.queue_is_open(run)
+
+    def waiting(self, run: str) -> int:
+        """How many units of a run nobody has ended yet."""
+        return self._rows.waiting(run)
+
+    def wait(self, seconds: float) -> None:
+        """Return when a unit ended here, or when the time is over."""
+        if self._hands.moved.wait(seconds):
+            self._hands.moved.clear()
