@@ -66,7 +66,6 @@ class ChainRecorder:
     signer: Signer | None = None
     anchor: Anchor | None = None
     _head: Head | None = None
-    _last: bytes = b""
     _waiting: list[_Batch] = field(default_factory=list)
     _queue: threading.Lock = field(default_factory=threading.Lock)
     _turn: threading.Lock = field(default_factory=threading.Lock)
@@ -85,41 +84,55 @@ class ChainRecorder:
 
     def close(self, closed: RunClosed) -> Closing:
         """See ``Recorder``."""
-        entry = replace(closed, signed=self.signer is not None)
-        self.write(entry)
-        head = self._head
-        if head is None:
-            raise AssertionError("a record was written, so there is a head")
         trouble: list[str] = []
-        signature = None
-        if self.signer is not None:
+        with self._turn:
+            self._commit()
             try:
-                signature = self.signer.sign(self._last, NAMESPACE)
-            except IsmgrError as problem:
-                trouble.append(f"the records of this run are not signed: {problem}")
-        self.log.close(self.run, signature)
+                head, key = self._finish(closed, trouble)
+            finally:
+                self.log.close()
         anchored = ""
         if self.anchor is not None:
             try:
                 anchored = self.anchor.put(self.environment, head, self.run)
             except EngineError as problem:
                 trouble.append(f"the end of the evidence is remembered nowhere else: {problem}")
-        key = signature.key if signature is not None else ""
         return Closing(head=head, key=key, anchored=anchored, trouble=tuple(trouble))
 
     def abandon(self) -> None:
         """See ``Recorder``."""
-        self.log.close(self.run)
+        with self._turn:
+            self.log.close()
+
+    def _finish(self, closed: RunClosed, trouble: list[str]) -> tuple[Head, str]:
+        """Sign what will be the last line, then write it; gives the head and the public key."""
+        now = self.clock()
+        head = self._head if self._head is not None else self._begin()
+        signature = None
+        if self.signer is not None:
+            signed = replace(closed, signed=True).at(now)
+            lines, after = follow(head, self.environment, self.run, [signed])
+            try:
+                signature = self.signer.sign(lines[-1], NAMESPACE)
+            except IsmgrError as problem:
+                trouble.append(f"the records of this run are not signed: {problem}")
+        if signature is None:
+            lines, after = follow(head, self.environment, self.run, [replace(closed, signed=False).at(now)])
+        self._head = None
+        self.log.append(self.run, lines, signature)
+        return after, signature.key if signature is not None else ""
 
     def _commit(self) -> None:
         with self._queue:
             batches, self._waiting = self._waiting, []
+        if not batches:
+            return
         try:
             head = self._head if self._head is not None else self._begin()
             notes = [note for batch in batches for note in batch.notes]
             lines, after = follow(head, self.environment, self.run, notes)
             self.log.append(self.run, lines)
-            self._head, self._last = after, lines[-1] if lines else self._last
+            self._head = after
         except BaseException as problem:
             # whoever waits for this batch must hear that it was not written; where the chain ends is asked again
             self._head = None

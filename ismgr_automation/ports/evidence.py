@@ -44,13 +44,14 @@ class EvidenceLog(Protocol):
         line that was only half written is cut off."""
         ...
 
-    def append(self, run: str, lines: Sequence[bytes]) -> None:
+    def append(self, run: str, lines: Sequence[bytes], signature: Signature | None = None) -> None:
         """Add lines to the segment of a run. When this returns they are on disk (fsync), all with one. On an error
-        none of them counts. The recorder brings what comes at the same time in one call (group commit)."""
+        none of them counts. The recorder brings what comes at the same time in one call (group commit). ``signature``
+        is the one under the last line when it closes the run; it is kept before the line is."""
         ...
 
-    def close(self, run: str, signature: Signature | None = None) -> None:
-        """Keep the signature under the last line of a run, when there is one, and let others write."""
+    def close(self) -> None:
+        """Let others write. Nothing happens when the log is not ours."""
         ...
 
     def segments(self) -> tuple[str, ...]:

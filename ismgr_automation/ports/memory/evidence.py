@@ -18,6 +18,7 @@ class MemoryEvidenceLog:
     """Each line with its run."""
     signed: dict[str, Signature] = field(default_factory=dict)
     appends: int = 0
+    closes: int = 0
     full: bool = False
 
     def head(self) -> Head:
@@ -26,8 +27,8 @@ class MemoryEvidenceLog:
             return EMPTY
         return Head(sequence=len(self.lines), digest=line_digest(self.lines[-1][1]))
 
-    def append(self, run: str, lines: Sequence[bytes]) -> None:
-        """Keep the lines."""
+    def append(self, run: str, lines: Sequence[bytes], signature: Signature | None = None) -> None:
+        """Keep signature and lines."""
         if self.full:
             raise EngineFailed(
                 "The evidence cannot be written: there is no room.",
@@ -36,13 +37,14 @@ class MemoryEvidenceLog:
                 untouched="Nothing was begun.",
                 next_step="Make room.",
             )
+        if signature is not None:
+            self.signed[run] = signature
         self.appends += 1
         self.lines += [(run, line) for line in lines]
 
-    def close(self, run: str, signature: Signature | None = None) -> None:
-        """Keep the signature."""
-        if signature is not None:
-            self.signed[run] = signature
+    def close(self) -> None:
+        """Note it."""
+        self.closes += 1
 
     def segments(self) -> tuple[str, ...]:
         """Runs, by their first line."""
