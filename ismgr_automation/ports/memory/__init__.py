@@ -21,7 +21,7 @@ from ismgr_automation.ports.memory.sequencer import (
     MortalLedger,
 )
 from ismgr_automation.ports.memory.stacks import MemoryStackEngine
-from ismgr_automation.ports.memory.world import UNKNOWN, Desired, MemoryWorld, Program, Task
+from ismgr_automation.ports.memory.world import UNKNOWN, Desired, MemoryWorld, Program, StackLock, Task
 
 __all__ = [
     "UNKNOWN",
@@ -49,5 +49,6 @@ __all__ = [
     "MortalJournal",
     "MortalLedger",
     "Program",
+    "StackLock",
     "Task",
 ]

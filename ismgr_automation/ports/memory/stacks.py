@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ismgr_automation.core.errors import EngineFailed, InputError, LeaseLost
 from ismgr_automation.core.json import Json, JsonObject, digest
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.memory.world import UNKNOWN, Desired, MemoryWorld
+from ismgr_automation.ports.memory.world import UNKNOWN, Desired, MemoryWorld, StackLock
 from ismgr_automation.ports.stacks import (
     Operation,
     Output,
     OutputRef,
+    Recovery,
     ResourceStep,
     StackPreview,
     StackRequest,
     StackResult,
     StackState,
+    UpdatePlan,
 )
 
 ENGINE = "memory-stacks 1"
@@ -36,7 +41,8 @@ class MemoryStackEngine:
             self.world.called("state", name)
             resources = self.world.state.get(name, {})
             outputs = dict(self.world.outputs.get(name, {}))
-        return StackState(outputs=outputs, resources=len(resources), state_digest=_digest(resources))
+            state_digest = self._state_digest(name)
+        return StackState(outputs=outputs, resources=len(resources), state_digest=state_digest)
 
     def preview(self, request: StackRequest, context: Context) -> StackPreview:
         """Refresh and compare, keep nothing."""
@@ -48,42 +54,111 @@ class MemoryStackEngine:
             config = self._config(request)
             wanted = self.world.programs[name](config, not self._fresh(name, config))
             steps = _compare(actual, wanted.resources, self.world.replacing)
+            pending = sorted(self.world.pending.get(name, {}))
         return StackPreview(
             steps=steps,
-            drift=tuple(_drifted(one) for one in drift),
+            drift=(*map(_drifted, drift), *map(_interrupted, pending)),
             outputs=_outputs(wanted),
-            state_digest=_digest(known),
+            state_digest=_digest(known, pending),
             unchanged=len(wanted.resources) - len(steps),
             engine=ENGINE,
+            update_plan=_plan(name, steps) if steps else None,
         )
 
-    def up(self, request: StackRequest, context: Context) -> StackResult:
-        """Make it so."""
+    def up(self, request: StackRequest, context: Context, update_plan: UpdatePlan | None = None) -> StackResult:
+        """Make it so, one resource after the other; the first that a plan does not hold ends it."""
         name = request.address.name
         with self.world.lock:
-            self.world.called("up", name, context)
+            self._enter("up", name, context)
             actual = self.world.actual.setdefault(name, {})
             wanted = self.world.programs[name](self._config(request), True)  # noqa: FBT003  see Program
             steps = _compare(actual, wanted.resources, self.world.replacing)
-            for step in steps:
-                self._make(name, step, wanted.resources)
-            self.world.state[name] = dict(actual)
-            self.world.outputs[name] = _outputs(wanted)
+            unplanned = [] if update_plan is None else _unplanned(_unsealed(name, update_plan), steps)
+            landed = list(itertools.takewhile(lambda one: all(name != one.name for name, _ in unplanned), steps))
+            self._land(name, landed, wanted.resources)
+            if not unplanned:
+                self.world.outputs[name] = _outputs(wanted)
+                self.world.pending.pop(name, None)
         return StackResult(
-            steps=steps, failed=(), outputs=_outputs(wanted), state_digest=_digest(self.world.state[name])
+            steps=tuple(landed),
+            failed=(),
+            outputs=dict(self.world.outputs.get(name, {})),
+            state_digest=self._state_digest(name),
+            unplanned=tuple(f"{step}: {why}" for step, why in unplanned),
+        )
+
+    def recover(self, request: StackRequest, context: Context) -> Recovery:
+        """Clear the lock of a dead owner, then see which pending operations the world tells the end of."""
+        name = request.address.name
+        with self.world.lock:
+            self.world.called("recover", name, context)
+            lock = self.world.locks.get(name)
+            if lock is not None and not lock.dead:
+                return Recovery(open=(f"the lock of {lock.owner}, since {lock.since}: see whether it still runs",))
+            cleared = () if lock is None else (f"the lock of {lock.owner}, since {lock.since}",)
+            self.world.locks.pop(name, None)
+            pending = self.world.pending.pop(name, {})
+            resolved, actual = [], self.world.actual.get(name, {})
+            for resource in sorted(one for one, tells in pending.items() if tells):
+                known = self.world.state.setdefault(name, {})
+                known.pop(resource, None)
+                known.update({resource: actual[resource]} if resource in actual else {})
+                resolved.append(f"{resource}: {'it is there' if resource in actual else 'it is not there'}")
+            left = {one: False for one, tells in pending.items() if not tells}
+            self.world.pending.update({name: left} if left else {})
+        return Recovery(
+            cleared=cleared,
+            resolved=tuple(resolved),
+            open=tuple(f"{one}: nobody knows whether it was made" for one in sorted(left)),
         )
 
     def destroy(self, request: StackRequest, context: Context) -> StackResult:
         """Take all of it away."""
         name = request.address.name
         with self.world.lock:
-            self.world.called("destroy", name, context)
+            self._enter("destroy", name, context)
             steps = _compare(self.world.actual.get(name, {}), {}, self.world.replacing)
-            for step in steps:
-                self._make(name, step, {})
+            self._land(name, steps, {})
             self.world.state.pop(name, None)
             self.world.outputs.pop(name, None)
         return StackResult(steps=steps, failed=(), outputs={}, state_digest=_digest({}))
+
+    def _enter(self, verb: str, name: str, context: Context) -> None:
+        self.world.called(verb, name, context)
+        seen = self.world.stack_fences.get(name, 0)
+        if 0 < context.token < seen:
+            raise LeaseLost(f"stack/{name}: its state has seen token {seen}, and ours is {context.token}.")
+        self.world.stack_fences[name] = max(seen, context.token)
+        lock = self.world.locks.get(name)
+        if lock is not None:
+            raise EngineFailed(
+                f"stack/{name}: the stack is locked by {lock.owner}, since {lock.since}.",
+                engine=ENGINE,
+                subject=f"stack/{name}",
+                untouched="Nothing was touched.",
+                next_step="Recover the stack, or wait.",
+            )
+
+    def _land(self, name: str, steps: Sequence[ResourceStep], wanted: Mapping[str, JsonObject]) -> None:
+        """Carry out steps; the state knows of each once it is done. Resources that were there all along are adopted."""
+        known = self.world.state.setdefault(name, {})
+        actual = self.world.actual.setdefault(name, {})
+        coming = {one.name for one in steps}
+        known.update({one: value for one, value in actual.items() if one not in coming})
+        for step in steps:
+            self._make(name, step, wanted)
+            crash = self.world.crashes.pop((name, step.name), None)
+            if crash is not None:
+                self.world.locks[name] = StackLock(owner="us@here, process 1", dead=True)
+                self.world.pending.setdefault(name, {})[step.name] = True
+                raise crash
+            known.pop(step.name, None)
+            known.update({step.name: actual[step.name]} if step.name in actual else {})
+        for gone in set(known) - set(actual):
+            known.pop(gone)
+
+    def _state_digest(self, name: str) -> str:
+        return _digest(self.world.state.get(name, {}), sorted(self.world.pending.get(name, {})))
 
     def _make(self, stack: str, step: ResourceStep, wanted: Mapping[str, JsonObject]) -> None:
         actual = self.world.actual[stack]
@@ -113,8 +188,37 @@ class MemoryStackEngine:
         return found
 
 
-def _digest(resources: Mapping[str, JsonObject]) -> str:
-    return digest({"resources": resources})
+def _digest(resources: Mapping[str, JsonObject], pending: Sequence[str] = ()) -> str:
+    return digest({"resources": resources, **({"pending": list(pending)} if pending else {})})
+
+
+def _plan(stack: str, steps: Sequence[ResourceStep]) -> UpdatePlan:
+    """The steps as they are: nobody hides anything here."""
+    rows: list[Json] = [[one.name, one.operation.value, one.after] for one in steps]
+    return UpdatePlan(digest=digest([stack, rows]), sealed=json.dumps([stack, rows]))
+
+
+def _unsealed(stack: str, plan: UpdatePlan) -> Mapping[str, tuple[str, JsonObject]]:
+    """Operation and properties of each planned step."""
+    made_for, rows = json.loads(plan.sealed)
+    if made_for != stack or digest([stack, rows]) != plan.digest:
+        raise InputError(f"stack/{stack}: the update plan is not the one that its digest says.")
+    return {name: (operation, after or {}) for name, operation, after in rows}
+
+
+def _unplanned(plan: Mapping[str, tuple[str, JsonObject]], steps: Sequence[ResourceStep]) -> list[tuple[str, str]]:
+    """Resources with a step that the plan does not hold, and why not."""
+    found = []
+    for step in steps:
+        operation, after = plan.get(step.name, ("", {}))
+        if not operation:
+            found.append((step.name, f"{step.operation} is not in the plan"))
+        elif operation != step.operation:
+            found.append((step.name, f"{step.operation}, and the plan holds {operation}"))
+        else:
+            moved = [key for key, value in (step.after or {}).items() if after.get(key, None) not in (value, UNKNOWN)]
+            found += [(step.name, f"other values than in the plan: {', '.join(moved)}")] if moved else []
+    return found
 
 
 def _outputs(wanted: Desired) -> dict[str, Output]:
@@ -148,6 +252,17 @@ def _compare(
             )
         )
     return tuple(found)
+
+
+def _interrupted(resource: str) -> ResourceStep:
+    return ResourceStep(
+        name=resource,
+        type="memory:Thing",
+        operation=Operation.DRIFT,
+        changed=("<interrupted>",),
+        before={"<interrupted>": "creating"},
+        after={"<interrupted>": UNKNOWN},
+    )
 
 
 def _drifted(step: ResourceStep) -> ResourceStep:

@@ -23,6 +23,15 @@ class Desired:
     outputs: Mapping[str, Json | Output] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackLock:
+    """A lock on a stack; ``dead`` None when nobody can tell whether its owner lives."""
+
+    owner: str = "alice@elsewhere, process 4711"
+    since: str = "2026-11-22T08:00:00Z"
+    dead: bool | None = None
+
+
 Program = Callable[[Mapping[str, Json], bool], Desired]
 """A stack's program. It is given its config (secrets as ``"<secret>"``, outputs of others as values) and whether its
 resources are made; while they are not, it writes ``"<unknown>"`` into outputs that only the world can tell."""
@@ -78,6 +87,15 @@ class MemoryWorld:
     """What still runs on a host after a run that did not end well, a command each; a sweep ends it."""
     immortal: set[str] = field(default_factory=set)
     """Commands of ``leftovers`` that no sweep can end."""
+    locks: dict[str, StackLock] = field(default_factory=dict)
+    """Who has locked a stack."""
+    pending: dict[str, dict[str, bool]] = field(default_factory=dict)
+    """By stack: resources with an operation whose end nobody saw, and whether a look at the world tells it."""
+    crashes: dict[tuple[str, str], BaseException] = field(default_factory=dict)
+    """By stack and resource: raised once, when the resource has landed and the engine has not heard of it yet, such as
+    ``Killed``. It leaves the lock of a dead owner and a pending operation, as a killed engine does."""
+    stack_fences: dict[str, int] = field(default_factory=dict)
+    """The largest token that each stack's state has seen."""
     unhealthy: set[str] = field(default_factory=set)
     """Hosts whose verification fails."""
     calls: list[str] = field(default_factory=list)
