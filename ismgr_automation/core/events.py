@@ -79,6 +79,105 @@ class PlanComposed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseAwaited(Event):
+    """Somebody else holds the lease, and we wait for it: ``holder`` in words, ``until`` when its time is over unless it
+    is renewed (ISO 8601, UTC)."""
+
+    name: str
+    holder: str
+    until: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTaken(Event):
+    """The lease is ours, under this fencing token."""
+
+    name: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseLost(Event):
+    """The lease is ours no longer, and ``why``: somebody broke it, or it could not be renewed in time."""
+
+    name: str
+    token: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """A run began: it is in the ledger and in the evidence, and nothing has been touched yet."""
+
+    run: str
+    digest: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResumed(Event):
+    """Somebody goes on with a run whose holder is gone; ``done`` of its changes had ended, ``open`` had not."""
+
+    run: str
+    token: int
+    done: int
+    open: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunClosed(Event):
+    """A run ended: ``state`` is done, stopped or cancelled. ``evidence`` says where the head of its records is
+    remembered, empty where it is not."""
+
+    run: str
+    state: str
+    exit_code: int
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitTakenOver(Event):
+    """An executor died in the middle of a change; another one looks at the world and goes on."""
+
+    subject: Address
+    executor: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoakStarted(Event):
+    """A wave is done and well; the next one waits for so many seconds, then its checks must pass again."""
+
+    wave: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoakFinished(Event):
+    """The wave was looked at again: ``failed`` checks did not pass."""
+
+    wave: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSpent(Event):
+    """More hosts and stacks failed, were unreachable or did not verify than the run may lose: it stops."""
+
+    failed: int
+    allowed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftoverFound(Event):
+    """Something that a stopped run began may still be going on, on a host; ``killed`` is yes, no or unknown."""
+
+    host: str
+    process: str
+    killed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RoundStarted(Event):
     """A round of an apply began: the first does what could be previewed, later ones what had been deferred."""
 

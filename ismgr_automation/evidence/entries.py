@@ -3,6 +3,7 @@ files hold: references and digests of secrets, never one of them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
@@ -291,6 +292,9 @@ def _json(value: object) -> Json:
             return str(value)
         case datetime():
             return moment(value)
+        case Permission():
+            # as it was signed, so that its canonical JSON is what the signature is over
+            return dict(json.loads(value.to_bytes()))
         case Mapping():
             return {str(key): _json(item) for key, item in value.items()}
         case Sequence():
