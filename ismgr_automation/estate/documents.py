@@ -20,6 +20,8 @@ OUTPUT = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?\.[A-Za-z_][A-Za-z0-9_]*$"
 PUBLIC_KEY = r"^(ssh|ecdsa|sk)-\S+ \S+.*$"
 HOST_KEY = r"^(ssh|ecdsa)-\S+ \S+.*$"
 WEB_ADDRESS = r"^https?://.+$"
+SHARE = r"^([0-9]|[1-9][0-9]|100)%$"
+LABEL = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 PATTERNS: Mapping[str, str] = {
     NAME: "lower case letters, digits, dots and hyphens",
     DURATION: "a number and ms, s, m, h or d, such as 30s, 15m or 4h",
@@ -27,6 +29,8 @@ PATTERNS: Mapping[str, str] = {
     PUBLIC_KEY: "an OpenSSH public key line, such as ssh-ed25519 AAAA... name",
     HOST_KEY: "an OpenSSH public key line, such as ssh-ed25519 AAAA...",
     WEB_ADDRESS: "a URL that begins with https:// or http://",
+    SHARE: "a percentage, such as 5%",
+    LABEL: "letters, digits, dots, underscores and hyphens",
 }
 """What each pattern asks for, in words; people are never shown a regular expression."""
 
@@ -140,7 +144,12 @@ class AnsibleVaultBackend(Document):
 
     kind: Literal["ansible-vault"]
     files: Annotated[tuple[RelativePath, ...], Field(min_length=1)]
+    """Files in Git, encrypted as a whole or value by value; of two that have a key, the last wins."""
     password: SecretValue
+    passwords: Mapping[Annotated[str, Field(pattern=LABEL, description=PATTERNS[LABEL])], SecretValue] = Field(
+        default_factory=dict
+    )
+    """Passwords of other vault ids, by their label."""
 
 
 class HashicorpVaultBackend(Document):
@@ -152,9 +161,15 @@ class HashicorpVaultBackend(Document):
     role_id: str = ""
     """With ``secret_id``: log in as an AppRole instead of with a token."""
     secret_id: SecretValue | None = None
+    approle: str = "approle"
+    """Where AppRoles log in: the path of their auth method."""
     mount: str = "secret"
+    """The path of the key-value engine."""
     namespace: str = ""
     ca: RelativePath | None = None
+    """A PEM file with the authority of the server's certificate; without it the system's authorities count."""
+    deadline: Duration = "10s"
+    """How long one answer may take."""
 
 
 Backend = Annotated[
@@ -204,11 +219,14 @@ class EvidenceSettings(Document):
 
 
 class PlanCredentials(Document):
-    """What planning may use instead: planning runs proposed code, and should only be able to read."""
+    """What planning uses instead: planning runs proposed code, and should only be able to read."""
 
     user: str = ""
-    """The user to log in with on hosts."""
+    """The user to log in with on hosts, those that name a user of their own included; empty for the usual ones."""
     key: SecretValue | None = None
+    """The private key to log in with."""
+    become_password: SecretValue | None = None
+    """The password of that user for sudo; with a ``user`` and without this none is asked for."""
     secrets: Mapping[Name, Backend] = Field(default_factory=dict)
     """Secret backends by the names of the estate's own, which they replace while planning."""
 
@@ -233,7 +251,7 @@ class Environment(Document):
     plan_credentials: PlanCredentials | None = None
     plan_lifetime: Duration = "24h"
     """How old a plan may be when it is applied."""
-    failure_budget: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^([0-9]|[1-9][0-9]|100)%$")] = 0
+    failure_budget: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=SHARE, description=PATTERNS[SHARE])] = 0
     """How many hosts and stacks of a run may fail, be unreachable or fail verification before it stops: a count, or a
     percentage of what the plan covers."""
     lease_ttl: Duration = "30s"

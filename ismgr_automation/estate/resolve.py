@@ -3,24 +3,32 @@ and nothing is looked up."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
+from typing import assert_never
 from urllib.parse import urlsplit
 
+from ismgr_automation import shipped
 from ismgr_automation.core.diagnostic import Diagnostic, did_you_mean
 from ismgr_automation.core.errors import SettingsError
 from ismgr_automation.core.json import Json, JsonObject
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.documents import (
+    AnsibleVaultBackend,
+    Backend,
     Environment,
     EnvironmentBackend,
     EstateDocument,
+    FileBackend,
+    HashicorpVaultBackend,
+    PlanCredentials,
     SecretValue,
     SshSettings,
 )
-from ismgr_automation.ports.hosts import Ssh
+from ismgr_automation.ports.hosts import Host, Ssh
 
 _UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -70,24 +78,62 @@ def database_url(chosen: Environment, folder: Path) -> str:
     return _absolute(chosen.database, "sqlite:///", folder)
 
 
-def secret_backends(estate: EstateDocument, folder: Path) -> JsonObject:
-    """The description of all secret backends: kinds and places, no secret; ``env`` is always among them."""
+class Mode(StrEnum):
+    """What a run is about to do: planning runs code that nobody has approved yet, with credentials of its own."""
+
+    PLAN = "plan"
+    """Look: plan, drift, and the second look before an apply."""
+    APPLY = "apply"
+
+
+def credentials(chosen: Environment, mode: Mode) -> PlanCredentials | None:
+    """The credentials that replace the estate's own in this mode; None: the estate's own are used."""
+    match mode:
+        case Mode.PLAN:
+            return chosen.plan_credentials
+        case Mode.APPLY:
+            return None
+        case _:
+            assert_never(mode)
+
+
+def secret_backends(
+    estate: EstateDocument, folder: Path, credentials: PlanCredentials | None = None, *, tree: Path | None = None
+) -> JsonObject:
+    """The description of all secret backends: kinds and places, no secret; ``env`` is always among them.
+
+    ``folder`` is the estate's working folder, where private files are kept; ``tree`` the estate as Git has it (the
+    same folder unless said), where encrypted files and authorities are.
+    """
+    backends: dict[str, Backend] = {**estate.secrets, **(credentials.secrets if credentials is not None else {})}
     found: dict[str, Json] = {"env": {"kind": "environment", "prefix": ""}}
-    for name, backend in sorted(estate.secrets.items()):
-        if isinstance(backend, EnvironmentBackend):
-            found[name] = {"kind": "environment", "prefix": backend.prefix}
-        else:
-            found[name] = {"kind": "file", "root": str((folder / backend.root).absolute())}
+    for name, backend in sorted(backends.items()):
+        found[name] = _described(backend, folder, tree or folder)
     return found
 
 
-def ssh(settings: SshSettings, known_hosts: str) -> Ssh:
+def ssh(settings: SshSettings, known_hosts: str, credentials: PlanCredentials | None = None) -> Ssh:
     """How to log in; ``known_hosts`` is the text of the file that the settings name, empty without one."""
+    own = credentials.key if credentials is not None else None
     return Ssh(
-        key=reference(settings.key),
+        key=reference(own or settings.key),
         known_hosts=known_hosts,
         connect_timeout=duration(settings.connect_timeout),
     )
+
+
+def as_user(hosts: Iterable[Host], credentials: PlanCredentials | None) -> tuple[Host, ...]:
+    """The hosts with the user that these credentials log in as, bastions included: one key opens all of them."""
+    if credentials is None or not credentials.user:
+        return tuple(hosts)
+    return tuple(replace(host, user=credentials.user, variables=_without_login(host.variables)) for host in hosts)
+
+
+def become_password(settings: SshSettings, credentials: PlanCredentials | None = None) -> SecretRef | None:
+    """The password for sudo: that of the user who logs in."""
+    if credentials is not None and (credentials.user or credentials.become_password is not None):
+        return reference(credentials.become_password)
+    return reference(settings.become_password)
 
 
 def reference(value: SecretValue | None) -> SecretRef | None:
@@ -110,3 +156,61 @@ def _absolute(url: str, scheme: str, folder: Path) -> str:
     if not url.startswith(scheme) or rest.startswith(("/", "~")) or urlsplit(rest).scheme:
         return url
     return f"{scheme}{(folder / rest).absolute()}"
+
+
+def _described(backend: Backend, folder: Path, tree: Path) -> Json:
+    match backend:
+        case EnvironmentBackend():
+            return {"kind": "environment", "prefix": backend.prefix}
+        case FileBackend():
+            return {"kind": "file", "root": str((folder / backend.root).absolute())}
+        case AnsibleVaultBackend():
+            others: dict[str, Json] = {label: _secret(one) for label, one in sorted(backend.passwords.items())}
+            return {
+                "kind": "ansible-vault",
+                "files": [str(_place(name, tree)) for name in backend.files],
+                "password": _secret(backend.password),
+                **({"passwords": others} if others else {}),
+            }
+        case HashicorpVaultBackend():
+            return _vault(backend, tree)
+        case _:
+            assert_never(backend)
+
+
+def _vault(backend: HashicorpVaultBackend, tree: Path) -> Json:
+    login: dict[str, Json] = {"role_id": backend.role_id, "approle": backend.approle} if backend.role_id else {}
+    return {
+        "kind": "vault",
+        "address": backend.address,
+        "mount": backend.mount,
+        "namespace": backend.namespace,
+        "deadline_seconds": duration(backend.deadline).total_seconds(),
+        **login,
+        **({"token": _secret(backend.token)} if backend.token is not None else {}),
+        **({"secret_id": _secret(backend.secret_id)} if backend.secret_id is not None else {}),
+        **({"ca": str(_place(backend.ca, tree))} if backend.ca is not None else {}),
+    }
+
+
+def _secret(value: SecretValue) -> Json:
+    return {"secret": value.secret}
+
+
+def _place(name: str, tree: Path) -> Path:
+    # documents were checked: no name leads out of its folder
+    return shipped.resolve(name, tree).absolute()
+
+
+_LOGIN = frozenset(
+    {
+        *("ansible_user", "ansible_ssh_user", "ansible_password", "ansible_ssh_pass", "ansible_ssh_password"),
+        *("ansible_ssh_private_key_file", "ansible_private_key_file"),
+        *("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass"),
+    }
+)
+
+
+def _without_login(variables: Mapping[str, Json | SecretRef]) -> Mapping[str, Json | SecretRef]:
+    """Variables of an inventory that would log in as somebody else, or with a secret of his, are left out."""
+    return {name: value for name, value in variables.items() if name not in _LOGIN}

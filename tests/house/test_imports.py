@@ -15,17 +15,18 @@ from tests.house.sources import PACKAGE, Source, python
 HEAVY = {
     *("ansible", "ansible_runner", "asyncssh", "boto3", "botocore", "celpy", "cryptography", "dbos", "debugpy", "dns"),
     *("fastapi", "git", "grpc", "jinja2", "opentelemetry", "psutil", "pulumi", "pydantic", "pytest", "requests"),
-    *("sushy", "sushy_tools", "testinfra", "yaml"),
+    *("hvac", "sushy", "sushy_tools", "testinfra", "yaml"),
 }
 """What may not be loaded before it is used."""
 
 ROOMS: dict[str, tuple[str, ...]] = {
-    "ansible": ("engines.ansible",),
+    "ansible": ("engines.ansible", "engines.secrets"),  # the latter for ansible-vault alone
     "ansible_runner": ("engines.ansible",),
     "asyncssh": ("engines.ssh", "lab"),
     "boto3": ("engines.aws",),
     "dns": ("engines.dns", "lab"),
     "git": ("engines.git",),
+    "hvac": ("engines.secrets",),
     "pulumi": ("engines.pulumi", "provider", "resources"),
     "pytest": ("engines.testinfra",),
     "rich": ("cli", "lab", "reports"),
