@@ -116,12 +116,10 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResumed(Event):
-    """Somebody goes on with a run whose holder is gone; ``done`` of its changes had ended, ``open`` had not."""
+    """Somebody goes on with a run whose holder is gone; so many of its changes had begun and not ended."""
 
     run: str
-    token: int
-    done: int
-    open: int
+    begun: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,18 +144,17 @@ class UnitTakenOver(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoakStarted(Event):
-    """A wave is done and well; the next one waits for so many seconds, then its checks must pass again."""
+    """A wave of a host group landed and is well; it must be so for so many seconds before the next one begins."""
 
-    wave: int
+    subject: Address
     seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoakFinished(Event):
-    """The wave was looked at again: ``failed`` checks did not pass."""
+    """The time is over; the checks of the wave are made again."""
 
-    wave: int
-    failed: int
+    subject: Address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

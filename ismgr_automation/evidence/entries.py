@@ -281,7 +281,12 @@ ENTRIES: Mapping[Kind, type[Entry]] = {
 
 
 def _object(value: object) -> JsonObject:
-    return {field.name: _json(getattr(value, field.name)) for field in fields(value)}  # type: ignore[arg-type]
+    if isinstance(value, Permission):
+        # as it was signed, so that its canonical JSON is what the signature is over
+        return dict(json.loads(value.to_bytes()))
+    if not is_dataclass(value):
+        raise TypeError(f"evidence cannot hold {type(value).__name__}")
+    return {field.name: _json(getattr(value, field.name)) for field in fields(value)}
 
 
 def _json(value: object) -> Json:
@@ -292,14 +297,9 @@ def _json(value: object) -> Json:
             return str(value)
         case datetime():
             return moment(value)
-        case Permission():
-            # as it was signed, so that its canonical JSON is what the signature is over
-            return dict(json.loads(value.to_bytes()))
         case Mapping():
             return {str(key): _json(item) for key, item in value.items()}
         case Sequence():
             return [_json(item) for item in value]
-        case _ if is_dataclass(value):
-            return _object(value)
         case _:
-            raise TypeError(f"evidence cannot hold {type(value).__name__}")
+            return _object(value)
