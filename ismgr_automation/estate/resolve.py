@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import assert_never
 from urllib.parse import urlsplit
@@ -76,25 +75,6 @@ def database_url(chosen: Environment, folder: Path) -> str:
     'sqlite:////srv/estate/.ismgr/ismgr.db'
     """
     return _absolute(chosen.database, "sqlite:///", folder)
-
-
-class Mode(StrEnum):
-    """What a run is about to do: planning runs code that nobody has approved yet, with credentials of its own."""
-
-    PLAN = "plan"
-    """Look: plan, drift, and the second look before an apply."""
-    APPLY = "apply"
-
-
-def credentials(chosen: Environment, mode: Mode) -> PlanCredentials | None:
-    """The credentials that replace the estate's own in this mode; None: the estate's own are used."""
-    match mode:
-        case Mode.PLAN:
-            return chosen.plan_credentials
-        case Mode.APPLY:
-            return None
-        case _:
-            assert_never(mode)
 
 
 def secret_backends(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import InputError
-from ismgr_automation.core.json import digest
+from ismgr_automation.core.json import digest, keyed_digest
 from ismgr_automation.core.secret import Secret, SecretRef
 from ismgr_automation.ports.memory.world import MemoryWorld
 from ismgr_automation.ports.source import Revision, Tree
@@ -57,17 +57,29 @@ class MemoryContent:
 
 @dataclass(frozen=True, slots=True)
 class MemorySecretStore:
-    """``ports.secrets.SecretStore``; ``opened`` notes which references were opened."""
+    """``ports.secrets.SecretStore``; ``opened`` notes which references were opened, ``versioned`` whose version was
+    asked. Without a ``key`` versions are empty, as for an estate without a passphrase."""
 
     values: Mapping[str, str]
     opened: list[SecretRef] = field(default_factory=list)
+    versioned: list[SecretRef] = field(default_factory=list)
+    key: bytes = b"the key of a rehearsal"
 
     def open(self, ref: SecretRef) -> Secret:
         """The secret in ``values``, by its reference's text."""
         self.opened.append(ref)
+        return Secret(self._value(ref))
+
+    def version(self, ref: SecretRef) -> str:
+        """A keyed digest of the value, as for the kinds of backends that count no versions."""
+        self.versioned.append(ref)
+        value = self._value(ref)
+        return keyed_digest(self.key, [str(ref), value]) if self.key else ""
+
+    def _value(self, ref: SecretRef) -> str:
         if str(ref) not in self.values:
             raise InputError(f"There is no secret {ref}.", next_step="Put it into the values of this store.")
-        return Secret(self.values[str(ref)])
+        return self.values[str(ref)]
 
 
 @dataclass(frozen=True, slots=True)
