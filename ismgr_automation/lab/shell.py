@@ -17,8 +17,8 @@ SHORT = timedelta(seconds=60)
 
 
 def attempt(*argv: str, deadline: timedelta = SHORT, stdin: bytes | None = None) -> Finished:
-    """Run a command and give back how it ended, also when it failed."""
-    return process.run(argv, engine=ENGINE, subject=argv[0], deadline=deadline, stdin=stdin)
+    """Run a command and give back how it ended, also when it failed. Daemons that it leaves behind are the lab."""
+    return process.run(argv, engine=ENGINE, subject=argv[0], deadline=deadline, stdin=stdin, leashed=False)
 
 
 def command(*argv: str, deadline: timedelta = SHORT, stdin: bytes | None = None) -> str:
