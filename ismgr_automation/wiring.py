@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,11 +12,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ismgr_automation import shipped
+from ismgr_automation.approval.safeguards import Safeguards
 from ismgr_automation.converge.requests import group_variables, roles_path
 from ismgr_automation.converge.scope import Engines, Scope, Selection
 from ismgr_automation.core.address import Address
-from ismgr_automation.core.errors import InputError, SettingsError
+from ismgr_automation.core.errors import EstateError, InputError
 from ismgr_automation.core.json import Json, JsonObject, digest
+from ismgr_automation.estate.load import load
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.estate.resolve import Chosen, database_url, reference, secret_backends, ssh, state_url
 from ismgr_automation.estate.resolve import environment as choose
@@ -25,7 +28,8 @@ from ismgr_automation.ports.source import Source, Tree
 from ismgr_automation.ports.stacks import StackState
 
 if TYPE_CHECKING:
-    from ismgr_automation.engines.sqlite import SqliteLedger
+    from ismgr_automation.engines.database import Database
+    from ismgr_automation.ports.secrets import SecretStore
 
 
 def source(directory: Path) -> Source:
@@ -33,6 +37,33 @@ def source(directory: Path) -> Source:
     from ismgr_automation.engines.git import GitSource
 
     return GitSource(directory)
+
+
+def safeguards(directory: Path) -> Safeguards:
+    """What signatures and approvals of the estate in this folder are checked with."""
+    from ismgr_automation.engines.git.approvals import GitApprovals
+    from ismgr_automation.engines.git.commits import GitHistory
+    from ismgr_automation.engines.signing import SshVerifier
+    from ismgr_automation.engines.signing.pins import FilePins
+
+    history = GitHistory(directory)
+    return Safeguards(
+        history=history,
+        pins=FilePins(),
+        verifier=SshVerifier,
+        stores=(GitApprovals(directory),),
+        documents=lambda commit: _documents(directory, commit),
+        folder=history.folder(),
+    )
+
+
+def _documents(directory: Path, commit: str) -> Estate:
+    with tempfile.TemporaryDirectory(prefix="ismgr-base-") as folder:
+        tree = source(directory).checkout(commit, Path(folder))
+        found, diagnostics = load(tree.root, tree.objects)
+    if found is None:
+        raise EstateError(f"The estate has mistakes at commit {commit[:12]}.", diagnostics=diagnostics)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +122,7 @@ def wire(
         playbooks=AnsibleEngine(store),
         prober=SshProber(store, reference(estate.document.ssh.become_password)),
         verifier=TestinfraVerifier(store),
-        ledger=_ledger(chosen, directory),
+        ledger=database(estate, chosen, store, directory).ledger(chosen.name),
         content=content,
     )
     return Scope(
@@ -104,6 +135,7 @@ def wire(
         secret_backends=backends,
         engines=engines,
         context=context,
+        safeguards=safeguards(directory),
         selection=selection,
         galaxy=_galaxy(estate, content),
         workers=max(2, os.cpu_count() or 2),
@@ -168,17 +200,13 @@ def _ready(url: str) -> str:
     return url
 
 
-def _ledger(chosen: Chosen, directory: Path) -> SqliteLedger:
-    from ismgr_automation.engines.sqlite import SqliteLedger
+def database(estate: Estate, chosen: Chosen, store: SecretStore, directory: Path) -> Database:
+    """The database of an environment; nothing is connected to before it is needed. Raises ``SettingsError``."""
+    from ismgr_automation.engines.database import open_database
 
+    named = reference(chosen.environment.database_password)
     url = database_url(chosen.environment, directory)
-    if not url.startswith("sqlite:///"):
-        scheme = url.partition(":")[0]  # the rest may hold a password
-        raise SettingsError(
-            f"The {scheme} database of environment {chosen.name} is not supported yet.",
-            next_step="Write sqlite:///PATH, relative to the estate's folder, or sqlite:////PATH.",
-        )
-    return SqliteLedger(Path(url.removeprefix("sqlite:///")), chosen.name)
+    return open_database(url, store.open(named) if named is not None else None, estate=estate.document.name)
 
 
 def _known_hosts(estate: Estate, content: TreeContent) -> str:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from ismgr_automation.converge.report import Fate, Report
-from ismgr_automation.core.address import Kind, group
+from ismgr_automation.core.address import Kind
 from ismgr_automation.core.errors import (
     Cancelled,
     EngineFailed,
@@ -20,7 +16,6 @@ from ismgr_automation.core.errors import (
     Unreachable,
 )
 from ismgr_automation.core.events import OutputSeen
-from ismgr_automation.engines.sqlite import SqliteLedger
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Desired
 from tests.rehearsal import Rehearsal, host_entry, servers
@@ -323,53 +318,6 @@ def test_a_ledger_that_is_locked_ends_the_run_and_hides_nothing(site: Rehearsal)
     report = site.apply()
     assert report.stopped.startswith("what landed could not be recorded: database is locked")
     assert len(report.of(Fate.LANDED)) == 2
-
-
-def damaged(folder: Path) -> Path:
-    (folder / "ismgr.db").write_bytes(b"this is no database, whatever it says" * 100)
-    return folder / "ismgr.db"
-
-
-def taken_by_a_folder(folder: Path) -> Path:
-    (folder / "ismgr.db").mkdir()
-    return folder / "ismgr.db"
-
-
-def below_a_file(folder: Path) -> Path:
-    (folder / "kept").write_text("")
-    return folder / "kept" / "ismgr.db"
-
-
-@pytest.mark.parametrize("spoilt", [damaged, taken_by_a_folder, below_a_file], ids=lambda one: one.__name__)
-def test_a_spoilt_ledger_is_an_engine_failure_that_names_the_file(
-    tmp_path: Path, spoilt: Callable[[Path], Path]
-) -> None:
-    with pytest.raises(EngineFailed, match=r"ismgr\.db"):
-        SqliteLedger(spoilt(tmp_path), "lab").record(group("webs"), "sha256:1", "abc")
-
-
-def test_a_ledger_keeps_environments_apart_and_forgets(tmp_path: Path) -> None:
-    path = tmp_path / "kept" / "ismgr.db"
-    lab, other = SqliteLedger(path, "lab"), SqliteLedger(path, "other")
-    assert lab.applied(group("webs")) is None
-    assert not path.exists()
-    lab.record(group("webs"), "sha256:1", "abc")
-    lab.record(group("webs"), "sha256:2", "abd")
-    assert (lab.applied(group("webs")), other.applied(group("webs"))) == ("sha256:2", None)
-    other.forget(group("webs"))
-    assert lab.applied(group("webs")) == "sha256:2"
-    lab.forget(group("webs"))
-    assert lab.applied(group("webs")) is None
-
-
-def test_two_readers_and_a_writer_share_a_ledger(tmp_path: Path) -> None:
-    path = tmp_path / "ismgr.db"
-    ledger = SqliteLedger(path, "lab")
-    ledger.record(group("webs"), "sha256:1", "abc")
-    with sqlite3.connect(path) as held:
-        held.execute("BEGIN")
-        held.execute("SELECT * FROM applied").fetchall()
-        assert ledger.applied(group("webs")) == "sha256:1"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"""The tables, and how an older database becomes one of today. No row is read or written here but the version's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
+
+from ismgr_automation.core.errors import EngineFailed
+
+VERSION = 2
+"""1 is the foundation's file: the table ``applied`` alone, without a version."""
+
+LOCK = 0x69736D6772
+"""The advisory lock of PostgreSQL under which tables are made."""
+
+Large = BigInteger().with_variant(Integer(), "sqlite")
+
+METADATA = MetaData()
+
+VERSIONS = Table(
+    "schema_version", METADATA, Column("version", Integer, primary_key=True), Column("at", Text), sqlite_strict=True
+)
+
+APPLIED = Table(
+    "applied",
+    METADATA,
+    Column("environment", Text, primary_key=True),
+    Column("address", Text, primary_key=True),
+    Column("inputs", Text, nullable=False),
+    Column("commit_id", Text, nullable=False),
+    Column("at", Text, nullable=False),
+    sqlite_strict=True,
+)
+
+LEASES = Table(
+    "leases",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    # the row stays when the lease is given back or broken: the token must never be used again
+    Column("token", Large, nullable=False),
+    Column("held", Integer, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("ttl_us", Large, nullable=False),
+    Column("acquired_us", Large, nullable=False),
+    Column("expires_us", Large, nullable=False),
+    # SQLite only: the moment of expiry by a clock that nobody sets, and the boot that it counts from
+    Column("boot", Text, nullable=False, server_default=""),
+    Column("boot_us", Large, nullable=False, server_default="0"),
+    sqlite_strict=True,
+)
+
+RUNS = Table(
+    "runs",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("estate", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("commit_id", Text, nullable=False),
+    Column("plan", Text, nullable=False),
+    Column("token", Large, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("started_us", Large, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("finished_us", Large),
+    Column("report", Text),
+    Column("rest", Text, nullable=False),
+    Index("runs_newest", "environment", "started_us"),
+    sqlite_strict=True,
+)
+
+NONCES = Table(
+    "nonces",
+    METADATA,
+    Column("nonce", Text, primary_key=True),
+    Column("run", Text, ForeignKey("runs.id"), nullable=False),
+    sqlite_strict=True,
+)
+
+ROUNDS = Table(
+    "rounds",
+    METADATA,
+    Column("run", Text, ForeignKey("runs.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("changes", Text, nullable=False),
+    Column("waves", Text, nullable=False),
+    sqlite_strict=True,
+)
+
+STEPS = Table(
+    "steps",
+    METADATA,
+    Column("ordinal", Large, primary_key=True, autoincrement=True),
+    Column("run", Text, ForeignKey("runs.id"), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("executor", Text, nullable=False),
+    Column("token", Large, nullable=False),
+    Column("started_us", Large, nullable=False),
+    Column("finished_us", Large),
+    Column("outcome", Text),
+    Column("post_state", Text, nullable=False, server_default=""),
+    UniqueConstraint("run", "round", "key", "attempt"),
+    sqlite_strict=True,
+)
+
+EXECUTORS = Table(
+    "executors",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("expires_us", Large, nullable=False),
+    Column("boot", Text, nullable=False, server_default=""),
+    Column("boot_us", Large, nullable=False, server_default="0"),
+    sqlite_strict=True,
+)
+
+
+def version(connection: sa.Connection, schema: str | None) -> int:
+    """The version of the tables that are there: 0 for none, 1 for those of the foundation."""
+    inspector = sa.inspect(connection)
+    if not inspector.has_table(VERSIONS.name, schema=schema):
+        return 1 if inspector.has_table(APPLIED.name, schema=schema) else 0
+    return int(connection.execute(sa.select(sa.func.max(VERSIONS.c.version))).scalar_one() or 0)
+
+
+def refuse_newer(found: int, place: str) -> None:
+    """Raises ``EngineFailed`` for tables of a later ismgr."""
+    if found > VERSION:
+        raise EngineFailed(
+            f"The database {place} was written by a newer ismgr: its tables have version {found}, and this one knows "
+            f"{VERSION}.",
+            engine="database",
+            subject=place,
+            untouched="Nothing was touched.",
+            next_step="Use the newer ismgr on this machine as well.",
+        )
+
+
+def upgrade(connection: sa.Connection, schema: str | None, place: str) -> None:
+    """Make what is missing, in the transaction of the caller, which nobody else can be in. Rows stay."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+        if schema is not None and not sa.inspect(connection).has_schema(schema):
+            connection.execute(sa.schema.CreateSchema(schema))
+    found = version(connection, schema)
+    refuse_newer(found, place)
+    if found < VERSION:
+        METADATA.create_all(connection)
+        connection.execute(sa.insert(VERSIONS).values(version=VERSION, at=datetime.now(UTC).isoformat()))
