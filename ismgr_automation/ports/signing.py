@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,11 +19,38 @@ class Signature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllowedSigner:
-    """One line of an allowed-signers file: who, with which public key, in which namespaces."""
+    """One line of an allowed-signers file: who, with which public key, in which namespaces.
+
+    ``valid_after`` and ``valid_before`` are times as OpenSSH writes them (``20261231Z``); empty for always.
+    """
 
     principal: str
     key: str
     namespaces: tuple[str, ...]
+    valid_after: str = ""
+    valid_before: str = ""
+
+
+def bare_key(line: str) -> str:
+    """A public key line without its comment: what two lines of one key have in common.
+
+    >>> bare_key("ssh-ed25519 AAAA  ada@laptop")
+    'ssh-ed25519 AAAA'
+    """
+    return " ".join(line.split()[:2])
+
+
+def fingerprint(line: str) -> str:
+    """``SHA256:`` and the digest of a public key, as ``ssh-keygen -l`` prints it; empty for what is no key.
+
+    >>> fingerprint("ssh-ed25519 AAAA")
+    'SHA256:cJ6AyISHokEeHuTfufIqhhSS0gxHZRUMDHlKvXD4FHw'
+    """
+    try:
+        blob = base64.b64decode(line.split()[1], validate=True)
+    except (IndexError, binascii.Error):
+        return ""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 class Signer(Protocol):

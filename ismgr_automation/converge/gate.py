@@ -1,0 +1,276 @@
+"""The gate before any effect: whether the proposed code is signed, and whether the plan is approved. What is asked
+comes from the base revision and the proposed one, who counts from the base alone. No code of the estate runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from ismgr_automation.approval.judge import Authors, Question, Signed, Verdict, judge, told
+from ismgr_automation.approval.people import Register, register
+from ismgr_automation.approval.requirements import Guard, guard, requirements, strictest
+from ismgr_automation.approval.safeguards import Safeguards
+from ismgr_automation.approval.touched import Whereabouts, touched
+from ismgr_automation.converge.run import Granted
+from ismgr_automation.converge.scope import Scope
+from ismgr_automation.core.errors import InputError, NotApproved, NotSigned
+from ismgr_automation.estate.documents import Role
+from ismgr_automation.estate.model import Estate
+from ismgr_automation.evidence.entries import BreakGlass, UsedApproval
+from ismgr_automation.planning.plan import Plan
+from ismgr_automation.ports.approvals import NAMESPACE, Approval
+from ismgr_automation.ports.history import COMMIT_NAMESPACE, CommitSignature, Signers
+from ismgr_automation.ports.runs import Run, RunLedger, RunState
+from ismgr_automation.ports.signing import AllowedSigner, fingerprint
+from ismgr_automation.ports.source import Revision
+from ismgr_automation.ports.trust import Pin
+
+_MOST_RUNS = 1000
+"""How far back the ledger is asked; an older run is no base any more, and its approvals have expired."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What is proposed for an environment. ``last`` is the commit of its last finished run, empty before the first;
+    ``used`` are the nonces that earlier runs of this plan used up."""
+
+    safeguards: Safeguards
+    revision: Revision
+    documents: Estate
+    environment: str
+    last: str = ""
+    used: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a proposal is judged by. ``pin`` and ``base`` are None where nothing is asked and nothing is pinned."""
+
+    guard: Guard
+    pin: Pin | None
+    base: str
+    documents: Estate
+    """Those of the base; the proposed ones where there is no base."""
+    people: Register
+    commits: tuple[CommitSignature, ...] = ()
+    """The proposed commits, where anything is asked: what the base has not yet, and what each signature is worth."""
+
+
+def granted(
+    plan: Plan, scope: Scope, now: datetime, approvals: Sequence[Approval] = (), *, run: Run | None = None
+) -> Granted:
+    """What allows a plan to be applied: its approvals, or nothing where nothing is asked. ``approvals`` are looked at
+    besides those in the stores; ``run`` is one that goes on and may use its own approvals again.
+
+    Raises ``NotApproved`` with everything that is missing, and ``NotSigned``.
+    """
+    found = proposal(scope, plan, run)
+    verdict = weigh(found, plan, now, approvals, ground=refuse_unsigned(found))
+    if not verdict.met:
+        raise NotApproved(
+            "The plan is not approved: " + "; ".join([*verdict.missing, *verdict.refused]) + ".",
+            missing=[*verdict.missing, *verdict.refused],
+            next_step="`ismgr approvals PLAN` shows who signed and who is asked; `ismgr approve PLAN` signs.",
+        )
+    used = tuple(
+        UsedApproval(
+            principal=one.principal,
+            permission=one.approval.permission,
+            signature=one.approval.signature.armored,
+            key=one.approval.signature.key,
+        )
+        for one in verdict.counted
+    )
+    glass = BreakGlass(by=verdict.counted[0].person, reason=used[0].permission.reason) if verdict.break_glass else None
+    return Granted(approvals=used, break_glass=glass)
+
+
+def proposal(scope: Scope, plan: Plan | None = None, run: Run | None = None) -> Proposal:
+    """What a scope proposes; with a plan, also which approvals of it were used."""
+    ledger = scope.engines.runs
+    known = ledger.runs(scope.environment_name, _MOST_RUNS)
+    finished = [one.commit for one in known if one.state is RunState.DONE and one.estate == scope.estate.document.name]
+    same = [
+        one.id for one in known if plan is not None and one.digest == plan.digest and (run is None or one.id != run.id)
+    ]
+    return Proposal(
+        safeguards=scope.safeguards,
+        revision=scope.tree.revision,
+        documents=scope.estate,
+        environment=scope.environment_name,
+        last=finished[0] if finished else "",
+        used=frozenset(_nonces(ledger, same)),
+    )
+
+
+def refuse_unsigned(found: Proposal) -> Ground:
+    """Refuse code that must be signed and is not. Called before any program or playbook of the proposal runs.
+
+    Raises ``NotSigned`` naming every commit, each with why; ``NotApproved`` when no root of trust is pinned.
+    """
+    ground = stand(found)
+    if not ground.guard.signed_commits:
+        return ground
+    if found.revision.worktree:
+        raise NotSigned(
+            f"Environment {found.environment} runs signed commits only, and the working tree is not signed.",
+            commits=["the working tree"],
+            next_step="Commit with `git commit -S`, and leave out --worktree.",
+        )
+    history = found.safeguards.history
+    if ground.pin is None or not history.descends(found.revision.commit, ground.pin.commit):
+        raise NotSigned(
+            f"Commit {found.revision.commit[:12]} does not come after the pinned one.",
+            commits=[found.revision.commit],
+            next_step="`ismgr trust show` shows what is pinned; propose a commit that was made on top of it.",
+        )
+    wrong = [line for one in ground.commits if (line := unfit(one, ground.people))]
+    if wrong:
+        raise NotSigned(
+            f"{len(wrong)} of the commits since {ground.base[:12]} must not be run: {'; '.join(wrong)}.",
+            commits=wrong,
+            next_step="`ismgr trust verify` lists them all; have each made anew by a known author, signed.",
+        )
+    return ground
+
+
+def weigh(
+    found: Proposal, plan: Plan, now: datetime, approvals: Iterable[Approval] = (), *, ground: Ground | None = None
+) -> Verdict:
+    """Which approvals a plan needs, which are there, and what is missing. Raises ``NotApproved`` only where no answer
+    is possible: nothing is pinned, or the plan is of a working tree."""
+    ground = ground or stand(found)
+    known = Whereabouts()
+    reach = touched(plan, ground.documents, known) | touched(plan, found.documents, known)
+    needed = strictest(requirements(ground.guard.base, reach), requirements(ground.guard.proposed, reach))
+    if not needed:
+        return Verdict()
+    if found.revision.worktree or plan.beside.worktree:
+        raise NotApproved(
+            f"Environment {found.environment} asks for approvals, and nobody can tell who made a working tree.",
+            missing=list(map(str, needed)),
+            next_step="Commit, signed, and plan that commit.",
+        )
+    question = Question(
+        estate=found.documents.document.name,
+        environment=found.environment,
+        digest=plan.digest,
+        now=now,
+        used=found.used,
+        break_glass=ground.guard.break_glass,
+    )
+    everything = [*approvals, *(one for store in found.safeguards.stores for one in store.find(plan.digest))]
+    signed = [_signed(one, found, ground) for one in everything]
+    return judge(question, needed, signed, ground.people, Authors.of(ground.commits))
+
+
+def stand(found: Proposal) -> Ground:
+    """What the proposal is judged by. Raises ``NotApproved`` when something is asked and nothing is pinned, or when the
+    pin is of another estate or repository."""
+    pin = _pin(found)
+    base, documents = _base(found, pin)
+    asked = guard(documents.document if base else None, found.documents.document, found.environment)
+    if asked.wanted and pin is None:
+        raise NotApproved(
+            f"Environment {found.environment} asks for signatures, and no root of trust is pinned on this machine.",
+            missing=["a pinned root of trust"],
+            next_step=f"Look at a commit that you trust, then run `ismgr trust pin --ref {base[:12] or 'COMMIT'}`.",
+        )
+    ground = Ground(guard=asked, pin=pin, base=base, documents=documents, people=register(documents.teams))
+    if not asked.wanted or pin is None or found.revision.worktree:
+        return ground
+    signers = Signers(keys=tuple(_allowed(ground, COMMIT_NAMESPACE)), keyring=pin.keyring, revoked=pin.revoked)
+    return replace(ground, commits=found.safeguards.history.signatures(base, found.revision.commit, signers))
+
+
+def _base(found: Proposal, pin: Pin | None) -> tuple[str, Estate]:
+    """The base revision and its documents. Without a pin the last run is only asked what it asked for, and nothing when
+    it cannot be read any more; with one there is always a base, and it must be readable."""
+    history, last = found.safeguards.history, found.last
+    if pin is None:
+        if not last or not history.descends(last, last):
+            return "", found.documents
+        try:
+            return last, _documents(found, last)
+        except InputError:
+            return "", found.documents
+    base = last if last and history.descends(last, pin.commit) else pin.commit
+    return base, _documents(found, base)
+
+
+def _documents(found: Proposal, commit: str) -> Estate:
+    same = commit == found.revision.commit and not found.revision.worktree
+    return found.documents if same else found.safeguards.documents(commit)
+
+
+def unfit(commit: CommitSignature, people: Register) -> str:
+    """Why the code of a commit must not be run; empty for a good signature of a known author. OpenPGP keys are in the
+    pinned keyring because somebody wants their commits."""
+    if commit.flaw is not None:
+        return told(commit)
+    if commit.key.startswith("openpgp:") or people.holds(commit.key, Role.AUTHOR):
+        return ""
+    return f'commit {commit.commit[:12]} "{commit.title}": {people.principal(commit.key)} has no role {Role.AUTHOR}'
+
+
+def _pin(found: Proposal) -> Pin | None:
+    name, folder = found.documents.document.name, found.safeguards.folder
+    history = found.safeguards.history
+    pins = found.safeguards.pins.all()
+    mine = next((one for one in pins if one.estate == name), None)
+    # a commit that only gives the estate another name must not find itself without a pin
+    other = next((one for one in pins if one.folder == folder and history.descends(one.commit, one.commit)), None)
+    if mine is None and other is not None:
+        raise _unpinned(
+            f"The estate in this folder is pinned as {other.estate}, and the documents call it {name}.", name
+        )
+    if mine is not None and mine.folder != folder:
+        raise _unpinned(f"The estate {name} is pinned in the folder {mine.folder or '.'} of its repository.", name)
+    if mine is not None and not history.descends(mine.commit, mine.commit):
+        raise _unpinned(f"The commit {mine.commit[:12]} that is pinned for {name} is not in this repository.", name)
+    return mine
+
+
+def _unpinned(summary: str, name: str) -> NotApproved:
+    return NotApproved(
+        summary,
+        missing=[f"a pinned root of trust for {name}"],
+        next_step="If that is right, run `ismgr trust pin` at a commit that you trust; `ismgr trust show` shows pins.",
+    )
+
+
+def _allowed(ground: Ground, namespace: str) -> Iterable[AllowedSigner]:
+    """The keys of the base's Teams, called by their fingerprints. As long as the base is the pinned commit itself, only
+    those that the pin lists, with the times that it gives them."""
+    if ground.pin is not None and ground.base == ground.pin.commit:
+        for one in ground.pin.signers:
+            key = fingerprint(one.key)
+            if namespace in one.namespaces and key in ground.people.lines:
+                yield replace(one, principal=key, namespaces=(namespace,))
+        return
+    for key, line in sorted(ground.people.lines.items()):
+        yield AllowedSigner(principal=key, key=line, namespaces=(namespace,))
+
+
+def _signed(approval: Approval, found: Proposal, ground: Ground) -> Signed:
+    """An approval with the key that made its signature. A key that does not count is looked at a second time, trusting
+    nobody, only to tell people why."""
+    data = approval.permission.to_bytes()
+    verifier = found.safeguards.verifier(ground.pin.revoked if ground.pin else None)
+    key = verifier.verify(data, approval.signature, NAMESPACE, tuple(_allowed(ground, NAMESPACE)))
+    if key is not None:
+        return Signed(approval=approval, key=key)
+    claimed = fingerprint(approval.signature.key)
+    alone = AllowedSigner(principal=claimed, key=approval.signature.key, namespaces=(NAMESPACE,))
+    verifier = found.safeguards.verifier(None)
+    if not claimed or verifier.verify(data, approval.signature, NAMESPACE, (alone,)) is None:
+        return Signed(approval=approval, key="")
+    known = claimed in ground.people.lines
+    trouble = "its key has expired, was revoked, or is not among the pinned signers" if known else ""
+    return Signed(approval=approval, key=claimed, trouble=trouble)
+
+
+def _nonces(ledger: RunLedger, runs: Iterable[str]) -> Iterable[str]:
+    for run in runs:
+        yield from ledger.nonces(run)
