@@ -45,19 +45,22 @@ class Recorder(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Batch:
-    """Entries that wait for their turn, and what became of them."""
+    """Entries that wait, and what became of them. ``woken`` is set when they are done, or when whoever waits for them
+    is to write all that wait by now (``leads``)."""
 
     notes: tuple[Note, ...]
+    leads: bool = False
     done: bool = False
     problem: BaseException | None = None
+    woken: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(slots=True, kw_only=True)
 class ChainRecorder:
-    """``Recorder`` over a log. Threads that write at the same time share one call of the log, and so one fsync: the
-    first takes all that wait, the others find theirs done."""
+    """``Recorder`` over a log. Threads that write at the same time share one call of the log, and so one fsync: one
+    of them writes all that wait, the others find theirs done."""
 
     log: EvidenceLog
     environment: str
@@ -68,6 +71,7 @@ class ChainRecorder:
     _head: Head | None = None
     _waiting: list[_Batch] = field(default_factory=list)
     _queue: threading.Lock = field(default_factory=threading.Lock)
+    _writing: bool = False
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, *entries: Entry) -> None:
@@ -76,9 +80,15 @@ class ChainRecorder:
         mine = _Batch(tuple(entry.at(now) for entry in entries))
         with self._queue:
             self._waiting.append(mine)
-        with self._turn:
+            mine.leads, self._writing = not self._writing, True
+        try:
+            if not mine.leads:
+                mine.woken.wait()
             if not mine.done:
-                self._commit()
+                with self._turn:
+                    self._commit()
+        finally:
+            self._pass_on(mine)
         if mine.problem is not None:
             raise mine.problem
 
@@ -143,6 +153,18 @@ class ChainRecorder:
         finally:
             for batch in batches:
                 batch.done = True
+                batch.woken.set()
+
+    def _pass_on(self, mine: _Batch) -> None:
+        """Who waits longest leads next, if it was us until now."""
+        with self._queue:
+            if not mine.done and mine in self._waiting:
+                self._waiting.remove(mine)  # we were interrupted while we waited
+            if mine.leads:
+                self._writing = bool(self._waiting)
+                for longest in self._waiting[:1]:
+                    longest.leads = True
+                    longest.woken.set()
 
     def _begin(self) -> Head:
         """The end of the chain as the log has it; half a line that was cut off is told first."""
