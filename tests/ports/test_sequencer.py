@@ -94,18 +94,6 @@ def test_as_many_units_as_there_are_workers_are_done_at_once() -> None:
     assert len(perform(InlineSequencer(work, workers=2))) == len(UNITS)
 
 
-def test_a_unit_that_was_done_is_not_done_again() -> None:
-    seen: list[str] = []
-
-    def work(unit: Unit) -> JsonObject:
-        seen.append(unit.key)
-        return {"done": len(seen)}
-
-    sequencer = InlineSequencer(work)
-    assert perform(sequencer) == perform(sequencer)
-    assert len(seen) == len(UNITS)
-
-
 def test_nothing_begins_after_it_was_cancelled_and_what_never_began_is_left_out() -> None:
     cancelled = threading.Event()
 
@@ -128,6 +116,22 @@ def test_what_work_raises_is_raised_and_nothing_new_begins() -> None:
     with pytest.raises(LeaseLost):
         perform(InlineSequencer(work, workers=1))
     assert seen == ["stack/a", "stack/b"]
+
+
+def test_what_other_units_gave_is_told_before_an_error_is_raised() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    def work(unit: Unit) -> JsonObject:
+        both.wait()
+        if unit.key == "stack/a":
+            raise LeaseLost("The lease is gone.")
+        return {}
+
+    told: list[str] = []
+    outcomes = InlineSequencer(work, workers=2).perform(UNITS[:2], threading.Event())
+    with pytest.raises(LeaseLost):
+        told.extend(unit.key for unit, _ in outcomes)
+    assert told == ["stack/b"]
 
 
 def test_whoever_stops_listening_gets_no_further_units_done() -> None:

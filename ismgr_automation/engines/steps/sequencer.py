@@ -12,7 +12,9 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self, assert_never
 
+from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import EngineFailed
+from ismgr_automation.core.events import Emit, UnitTakenOver, ignore
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.core.secret import Secret
 from ismgr_automation.engines.steps.hands import Hands, Pulse
@@ -53,8 +55,10 @@ class DbosSequencer:
         password: Secret | None = None,
         at_once: int = AT_ONCE,
         ttl: timedelta = TTL,
+        emit: Emit = ignore,
     ) -> None:
         self.executor = executor
+        self.emit = emit
         self.rows = Rows(url, password)
         self.executors = executors
         self.at_once = at_once
@@ -104,6 +108,11 @@ class DbosSequencer:
             self.taking.clear()
             self.rows.close_queue(self._run)
 
+    def reopen(self) -> None:
+        """Let units of the run be taken, if somebody else stopped that."""
+        if not self.rows.queue_is_open(self._run):
+            self.rows.open_queue(self._run, self.at_once)
+
     def _may_begin(self, _unit: Unit) -> bool:
         return self.taking.is_set() and not self._cancelled.is_set() and not self.hands.troubled.is_set()
 
@@ -134,6 +143,7 @@ class _Batch:
         self._returns: Counter[str] = Counter()
         self._living: frozenset[str] = frozenset()
         self._asked_at = float("-inf")
+        self._offered_at = time.monotonic()
 
     def outcomes(self) -> Iterator[tuple[Unit, JsonObject]]:
         """Every outcome; raises in the end what a unit raised."""
@@ -161,7 +171,7 @@ class _Batch:
                 self._own.hands.moved.clear()
 
     def _queue(self) -> None:
-        """Queue what has no row. A row that another coordinator left is kept when somebody may still end it, or did."""
+        """Queue what has no row. A row that another coordinator left is kept when somebody may still end it."""
         found = self._rows.look(list(self._waiting))
         stale = [one for one, row in found.items() if not _worth_waiting_for(row)]
         self._rows.forget(stale)
@@ -178,7 +188,7 @@ class _Batch:
                 continue
             match row.state:
                 case "queued":
-                    self._call_off(unit)
+                    self._offer(unit)
                 case "taken":
                     self._watch(unit, row)
                 case "ended":
@@ -190,10 +200,14 @@ class _Batch:
                 case _ as never:
                     assert_never(never)
 
-    def _call_off(self, unit: Unit) -> None:
+    def _offer(self, unit: Unit) -> None:
+        """Call it off when nothing may begin; else see to it that somebody can take it."""
         if not self._own.taking.is_set():
             self._rows.drop([unit.id])
             del self._waiting[unit.id]
+        elif time.monotonic() - self._offered_at >= LIVING_S:
+            self._offered_at = time.monotonic()
+            self._own.reopen()  # a coordinator before us, who lost the lease and woke up late, may have closed it
 
     def _watch(self, unit: Unit, row: Row) -> None:
         """Take a unit over whose executor is dead."""
@@ -203,11 +217,11 @@ class _Batch:
                 raise ended  # DBOS leaves the row of a thread that was killed as it was
             return
         if self._own.taking.is_set():
-            self._again(unit, f"its executor {row.executor} died")
+            self._again(unit, row.executor, "died")
         else:
             del self._waiting[unit.id]  # the journal tells that it was begun
 
-    def _again(self, unit: Unit, why: str) -> None:
+    def _again(self, unit: Unit, executor: str, why: str) -> None:
         """Make a new attempt, which looks at the world first. The old one can no longer end."""
         self._rows.drop([unit.id])
         row = self._rows.look([unit.id]).get(unit.id)
@@ -216,12 +230,14 @@ class _Batch:
         del self._waiting[unit.id]
         self._takeovers[unit.key] += 1
         if self._takeovers[unit.key] > MOST_TAKEOVERS:
-            self._fail(unit, f"It was taken over {MOST_TAKEOVERS} times, and again {why}.")
+            self._fail(unit, f"It was taken over {MOST_TAKEOVERS} times, and again its executor {executor} {why}.")
             return
         following = dataclasses.replace(unit, attempt=unit.attempt + 1)
         self._waiting[following.id] = following
         self._rows.forget([one for one, old in self._rows.look([following.id]).items() if not _worth_waiting_for(old)])
         self._rows.add(following)
+        subject = Address.parse(unit.key.partition("#")[0])
+        self._own.emit(UnitTakenOver(subject=subject, executor=executor, attempt=following.attempt))
 
     def _read(self, unit: Unit, row: Row) -> JsonObject | None:
         letter = row.letter
@@ -235,7 +251,7 @@ class _Batch:
             case Kind.NOT_BEGUN:
                 self._returned(unit, row)
             case Kind.GIVEN_UP:
-                self._continue(unit, f"{row.executor} gave it up")
+                self._continue(unit, row.executor, "gave it up")
             case Kind.ERROR:
                 self._raised(unit, row, letter)
             case _ as never:
@@ -244,15 +260,15 @@ class _Batch:
 
     def _raised(self, unit: Unit, row: Row, letter: Letter) -> None:
         if row.executor != self._own.executor and letter.lost:
-            self._continue(unit, f"{row.executor} worked for the coordinator before us")
+            self._continue(unit, row.executor, "worked for the coordinator before us")
             return
         del self._waiting[unit.id]
         own = self._own.hands.raised.get(unit.id)
         self._problem = self._problem or own or as_error(letter, unit, row.executor)
 
-    def _continue(self, unit: Unit, why: str) -> None:
+    def _continue(self, unit: Unit, executor: str, why: str) -> None:
         if self._own.taking.is_set():
-            self._again(unit, why)
+            self._again(unit, executor, why)
         else:
             del self._waiting[unit.id]
 
@@ -292,15 +308,14 @@ class _Batch:
 
 
 def _worth_waiting_for(row: Row) -> bool:
-    """Whether a row that is there already will give, or gave, an outcome."""
+    """Whether somebody may still end a row that an earlier call left. One that has ended is asked for again because the
+    journal does not hold its end: the journal is the truth, and the work looks there first."""
     match row.state:
         case "queued":
             return row.ours  # nobody of another protocol would take it
         case "taken":
             return True
-        case "ended":
-            return row.letter is not None and row.letter.kind is Kind.OUTCOME
-        case "dropped":
+        case "ended" | "dropped":
             return False
         case _ as never:
             assert_never(never)

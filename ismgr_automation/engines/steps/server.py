@@ -1,5 +1,5 @@
-"""What a worker process has of DBOS: it listens to runs that others coordinate, and carries their units out. Which runs,
-and whether they may still be worked for, is decided by whoever calls it."""
+"""What a worker process has of DBOS: it listens to runs that others coordinate, and carries their units out. Which
+runs, and whether they may still be worked for, is decided by whoever calls it."""
 
 from __future__ import annotations
 

@@ -85,14 +85,12 @@ class Death:
 
 @dataclass(slots=True)
 class InlineSequencer:
-    """``ports.sequencer.Sequencer``: units in the order given, ``workers`` at once, in threads. A unit that was done
-    under its id gives the same outcome again. What ``work`` raises is raised when the units in hand have ended."""
+    """``ports.sequencer.Sequencer``: units in the order given, ``workers`` at once, in threads. What ``work``
+    raises is raised when the units in hand have ended."""
 
     work: Work
     workers: int = 2
     death: Death = field(default_factory=Death)
-    done: dict[str, JsonObject] = field(default_factory=dict)
-    """Outcomes by the unit's id."""
 
     def perform(self, units: Sequence[Unit], cancelled: threading.Event) -> Iterator[tuple[Unit, JsonObject]]:
         """Carry the units out, and give each outcome as it comes."""
@@ -104,12 +102,17 @@ class InlineSequencer:
                 pool.submit(self._one, unit, cancelled, failed): unit for unit in units
             }
             try:
+                problem: BaseException | None = None
                 while left:
                     ended, _ = wait(left, return_when=FIRST_COMPLETED)
                     for future in sorted(ended, key=lambda one: units.index(left[one])):
-                        unit, outcome = left.pop(future), future.result()
+                        unit, error = left.pop(future), future.exception()
+                        outcome = future.result() if error is None else None
+                        problem = problem or error
                         if outcome is not None:
                             yield unit, outcome
+                if problem is not None:
+                    raise problem
             finally:
                 failed.set()  # also when whoever asked wants no more
 
@@ -117,14 +120,13 @@ class InlineSequencer:
         if cancelled.is_set() or failed.is_set():
             return None
         try:
-            if unit.id not in self.done:
-                self.death.at(Boundary.BEFORE_UNIT)
-                self.done[unit.id] = self.work(unit)
-                self.death.at(Boundary.AFTER_UNIT)
+            self.death.at(Boundary.BEFORE_UNIT)
+            outcome = self.work(unit)
+            self.death.at(Boundary.AFTER_UNIT)
         except BaseException:
             failed.set()
             raise
-        return self.done[unit.id]
+        return outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,13 +46,26 @@ def test_waves_of_one_run_follow_each_other(site: Site, sequence: Sequence) -> N
     assert begun(site)[3] == "stack/d"
 
 
-def test_what_was_done_is_not_done_again_by_anybody(sqlite_site: Site, sequence: Sequence) -> None:
+def test_a_unit_that_is_asked_for_again_is_given_to_its_work_again(sqlite_site: Site, sequence: Sequence) -> None:
+    """The journal is the truth: nobody asks again for what it calls ended, and the work looks there first."""
     first = sequence(sqlite_site)
-    outcomes = perform(first)
-    assert perform(first) == outcomes
+    perform(first)
     first.close()
-    assert perform(sequence(sqlite_site, name="later")) == outcomes
-    assert len(begun(sqlite_site)) == len(FOUR)
+    assert {one["who"] for one in perform(sequence(sqlite_site, name="later")).values()} == {"later"}
+
+
+def test_a_queue_that_somebody_closed_is_opened_again(sqlite_site: Site, sequence: Sequence) -> None:
+    """A coordinator whose lease was lost wakes up and tidies: the run of its heir goes on."""
+
+    def work(unit: Unit) -> JsonObject:
+        if unit.key == "stack/a":
+            rows = Rows(sqlite_site.url)
+            rows.open()
+            rows.close_queue("run-1")
+            rows.close()
+        return {}
+
+    assert len(perform(sequence(sqlite_site, work, at_once=1))) == len(FOUR)
 
 
 def test_no_more_units_are_in_hand_than_wanted(sqlite_site: Site, sequence: Sequence) -> None:
