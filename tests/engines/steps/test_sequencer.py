@@ -96,8 +96,7 @@ def test_nothing_begins_after_it_was_cancelled_and_what_never_began_is_left_out(
 
     sequencer = sequence(site, work, at_once=1)
     assert list(perform(sequencer, FOUR, cancelled)) == seen == ["stack/a"]
-    assert list(perform(sequencer)) == [unit.key for unit in FOUR]
-    assert seen == [unit.key for unit in FOUR]
+    assert list(perform(sequencer, FOUR[1:2])) == ["stack/b"]
 
 
 def test_what_work_raises_is_raised_and_is_tried_again_when_asked_again(sqlite_site: Site, sequence: Sequence) -> None:
@@ -113,7 +112,7 @@ def test_what_work_raises_is_raised_and_is_tried_again_when_asked_again(sqlite_s
     with pytest.raises(LeaseLost, match="The lease is gone"):
         perform(sequencer)
     assert seen == ["stack/a", "stack/b"]
-    assert len(perform(sequencer)) == len(FOUR)
+    assert len(perform(sequencer, FOUR[1:])) == 3
     assert seen == ["stack/a", "stack/b", "stack/b", "stack/c", "stack/d"]
 
 
