@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ismgr_automation.engines.ssh.words import one_line, reach_of
@@ -13,7 +13,31 @@ from ismgr_automation.ports.hosts import Reach, Reachability, Status, TaskResult
 LARGEST_DIFF = 32 * 1024
 """Characters of each side of a diff that are kept."""
 
+ALWAYS = "#*"
+"""After the place of a task: whenever it runs on its host."""
+
+_EXACT = "ismgr_"
+"""How the names of our own modules begin: what they return in check mode is what they would return."""
+
 _NEVER_IN_CHECK_MODE = frozenset({"command", "shell", "raw", "script", "expect", "win_command", "win_shell"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One item of a loop that changed."""
+
+    label: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A handler that a task tells to run when it changes something."""
+
+    task: str
+    role: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +62,19 @@ class TaskEvent:
     looks: bool
     """It ran in check mode."""
     uses: frozenset[str]
+    """Variables that it names."""
     sets: frozenset[str]
     conditional: bool
     fatal: bool
     """``any_errors_fatal``: when this fails on one host, the play ends on all."""
-    notifies: tuple[str, ...]
+    handlers: tuple[Told, ...] = ()
+    reads: frozenset[str] = frozenset()
+    """Those of ``uses`` of which it takes more than whether they changed, failed or were skipped."""
+    items: tuple[Item, ...] = ()
+    within: tuple[str, ...] = ()
+    once: bool = False
+    only_looks: bool = False
+    """``check_mode: true`` in the playbook: it never changes anything."""
 
     @classmethod
     def read(cls, message: Mapping[str, object]) -> TaskEvent:
@@ -66,8 +98,23 @@ class TaskEvent:
             sets=frozenset(_words(message["sets"])),
             conditional=bool(message["conditional"]),
             fatal=bool(message["fatal"]),
-            notifies=_words(message["notifies"]),
+            handlers=tuple(
+                Told(task=str(one["task"]), role=str(one["role"]), path=str(one["path"]))
+                for one in _bodies(message["handlers"])
+            ),
+            reads=frozenset(_words(message["reads"])),
+            items=tuple(
+                Item(label=str(one["label"]), before=str(one["before"]), after=str(one["after"]))
+                for one in _bodies(message["items"])
+            ),
+            within=_words(message["within"]),
+            once=bool(message["once"]),
+            only_looks=bool(message["only_looks"]),
         )
+
+
+def _bodies(value: object) -> tuple[Mapping[str, object], ...]:
+    return tuple(one for one in value if isinstance(one, Mapping)) if isinstance(value, list) else ()
 
 
 def _words(value: object) -> tuple[str, ...]:
@@ -80,6 +127,10 @@ class _Story:
 
     doubtful: dict[str, str] = field(default_factory=dict)
     """Variables whose value check mode could not know, with the task that sets them."""
+    promised: dict[str, str] = field(default_factory=dict)
+    """Variables set by a task that check mode did not do: it knows that it changes, not what it will return."""
+    turns: Counter[str] = field(default_factory=Counter)
+    """How often the task at a place has ended."""
     would_change: str = ""
     """The last task that check mode did not do."""
     counts: Counter[Status] = field(default_factory=Counter)
@@ -155,13 +206,19 @@ class Collector:
                 )
         if event.fatal and not event.ignored and status in {Status.FAILED, Status.UNREACHABLE}:
             self._fatal_now.add(event.host)
+        if event.only_looks and status is Status.CHANGED:
+            # it says what it would change, in check mode and in the run, and never does it
+            status = Status.OK
+        place = self._place(event, story)
         reason = self._doubt(event, status, story) if self.looking else ""
         if event.ignored:
             status = Status.CHANGED if event.changed else Status.OK
-        result = self._result(event, status, reason)
+        result = self._result(event, status, reason, place)
         story.counts[status] += 1
         if reason or status not in {Status.OK, Status.SKIPPED}:
-            self.tasks.append(result)
+            self.tasks += _items(result, event) if status is Status.CHANGED and not reason else [result]
+        if reason and status is Status.FAILED:
+            self.tasks.append(_rest(result))
         return result
 
     def running(self) -> Mapping[str, str]:
@@ -176,27 +233,37 @@ class Collector:
         if status is Status.UNREACHABLE:
             return ""
         reason = _why(event, status, story)
+        for name in event.sets:
+            story.doubtful.pop(name, None)
+            story.promised.pop(name, None)
         if reason:
             story.doubtful |= dict.fromkeys(event.sets, event.task)
-        else:
-            for name in event.sets:
-                story.doubtful.pop(name, None)
+        elif status is Status.CHANGED and event.looks and not event.action.startswith(_EXACT):
+            story.promised |= dict.fromkeys(event.sets, event.task)
         if status is Status.CHANGED or (reason and status is not Status.OK):
             story.would_change = event.task
-        for handler in event.notifies if reason else ():
-            self.tasks.append(
-                TaskResult(
-                    host=event.host,
-                    task=handler,
-                    role=event.role,
-                    status=Status.SKIPPED,
-                    unpredictable=f"runs if {event.task!r} changes something",
-                    path=self._path(event.path),
-                )
-            )
+        self.tasks += [self._perhaps(one, event) for one in (event.handlers if reason else ())]
         return reason
 
-    def _result(self, event: TaskEvent, status: Status, reason: str) -> TaskResult:
+    def _perhaps(self, handler: Told, event: TaskEvent) -> TaskResult:
+        """A handler that nobody knows whether it will run, nor how often."""
+        return TaskResult(
+            host=event.host,
+            task=handler.task,
+            role=handler.role,
+            status=Status.SKIPPED,
+            unpredictable=f"runs if {event.task!r} changes something",
+            path=self._path(handler.path) + ALWAYS,
+        )
+
+    def _place(self, event: TaskEvent, story: _Story) -> str:
+        """Where the task stands, and for which time it ran; one without a place is known by its name."""
+        place = self._path(event.path) or ": ".join(filter(None, [event.role, event.task]))
+        story.turns[place] += 1
+        turn = story.turns[place]
+        return f"{place}#{turn}" if turn > 1 else place
+
+    def _result(self, event: TaskEvent, status: Status, reason: str, place: str) -> TaskResult:
         told = status in {Status.FAILED, Status.UNREACHABLE} or bool(reason)
         return TaskResult(
             host=event.host,
@@ -207,7 +274,9 @@ class Collector:
             before="" if event.hidden else bounded(event.before),
             after="" if event.hidden else bounded(event.after),
             message=("hidden (no_log)" if event.hidden else bounded(event.message)) if told else "",
-            path=self._path(event.path),
+            path=place,
+            within=tuple(map(self._path, event.within)),
+            once=event.once,
         )
 
     def _path(self, text: str) -> str:
@@ -218,11 +287,37 @@ class Collector:
         return text
 
 
+def _items(result: TaskResult, event: TaskEvent) -> list[TaskResult]:
+    """A loop as one result for each item that changed; anything else as it is."""
+    if event.hidden or not event.items:
+        return [result]
+    return [
+        replace(
+            result,
+            task=f"{result.task} ({one.label})",
+            path=f"{result.path}[{one.label}]",
+            before=bounded(one.before),
+            after=bounded(one.after),
+        )
+        for one in event.items
+    ]
+
+
+def _rest(failed: TaskResult) -> TaskResult:
+    return TaskResult(
+        host=failed.host,
+        task=f"what comes after {failed.task!r}",
+        role="",
+        status=Status.SKIPPED,
+        unpredictable="check mode ended there",
+    )
+
+
 def _why(event: TaskEvent, status: Status, story: _Story) -> str:
     doubtful = sorted(event.uses & set(story.doubtful))
     # what no_log hides includes why a task was skipped: a condition is the likelier reason where there is one
     hidden_skip = event.hidden and event.conditional and event.action not in _NEVER_IN_CHECK_MODE
-    if event.left_out and event.looks and not hidden_skip:
+    if event.left_out and event.looks and not hidden_skip and not event.only_looks:
         said = next((one for one in event.left_out if "check mode" in one), "")
         return (
             f"{event.action} does not support check mode"
@@ -231,6 +326,9 @@ def _why(event: TaskEvent, status: Status, story: _Story) -> str:
         )
     if doubtful:
         return f"depends on {doubtful[0]} of {story.doubtful[doubtful[0]]!r}, which check mode could not know"
+    promised = sorted(event.reads & set(story.promised))
+    if promised:
+        return f"depends on {promised[0]} of {story.promised[promised[0]]!r}, which check mode did not do"
     if status is Status.FAILED and story.would_change:
         return f"check mode did not do {story.would_change!r} before; later tasks were not looked at"
     return ""

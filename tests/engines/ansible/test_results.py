@@ -27,7 +27,6 @@ EVENT = TaskEvent(
     sets=frozenset(),
     conditional=False,
     fatal=False,
-    notifies=(),
 )
 
 
@@ -117,7 +116,7 @@ def test_paths_are_those_of_the_estate_or_of_the_roles():
     changed = replace(EVENT, status=Status.CHANGED)
     assert here.task_ended(changed).path == "play.yml:3"
     assert here.task_ended(replace(changed, path="/far/roles/db/tasks/main.yml:7")).path == "roles/db/tasks/main.yml:7"
-    assert here.task_ended(replace(changed, path="")).path == ""
+    assert here.task_ended(replace(changed, path="")).path == "Do it"
 
 
 def test_a_long_diff_is_cut_and_says_so():

@@ -7,10 +7,12 @@ import os
 import re
 import signal
 import socket
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase  # type: ignore[import-untyped]
+from ansible.utils.sentinel import Sentinel  # type: ignore[import-untyped]
 
 DOCUMENTATION = """
 name: ismgr_events
@@ -25,6 +27,15 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SETS_FACTS = ("set_fact", "ansible.builtin.set_fact", "ansible.legacy.set_fact")
 _NOT_READ = ("name", "register", "notify", "tags", "listen")
 _EXPRESSIONS = ("when", "until", "changed_when", "failed_when", "loop", "with_items", "that", "var")
+_STATUS_ONLY = re.compile(
+    r"""\b[A-Za-z_]\w*\s*(?:
+        \.\s*(?:changed|failed|skipped)\b | \[\s*['"](?:changed|failed|skipped)['"]\s*\] |
+        \bis\s+(?:not\s+)?(?:changed|change|failed|failure|skipped|skip|succeeded|success|successful|defined|undefined)\b
+    )""",
+    re.VERBOSE,
+)
+"""Uses of a registered result that ask for its status and for nothing else of it."""
+_LONGEST_LABEL = 200
 _TEMPLATE = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
 
 
@@ -38,12 +49,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def __init__(self, display: Any = None, options: Any = None) -> None:
         super().__init__(display, options)
         self._about: dict[str, Mapping[str, object]] = {}
+        self._play: Any = None
         self._line = socket.socket(socket.AF_UNIX)
         self._line.connect(os.environ["ISMGR_DESK"])
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """A play (or the next batch of one) began."""
-        self._about = {}
+        self._about, self._play = {}, play
         self._say({"kind": "play", "name": str(play.get_name())})
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
@@ -79,7 +91,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         task, body = result.task, result.result
         items = [one for one in body.get("results") or [] if isinstance(one, dict)]
         parts = items or [body]
-        before, after = _diff(parts)
+        args = task.args if isinstance(task.args, Mapping) and not items else {}
+        before, after = _diff(parts, str(args.get("dest") or args.get("path") or ""))
         self._say(
             {
                 "kind": "task",
@@ -93,6 +106,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 "said": [str(one.get("msg", ""))[:2000] for one in parts if _left_out(one, status, bool(items))],
                 "before": before,
                 "after": after,
+                "items": list(_changed_items(items)),
                 **self._of(task),
             }
         )
@@ -108,18 +122,42 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
             sets = [task.register] if task.register else []
             if task.action in _SETS_FACTS:
                 sets += [str(name) for name in task.args if name != "cacheable"]
+            evaluated = " ".join([*_templates(raw), *map(str, task.when or [])])
             known = self._about[key] = {
                 "action": str(task.action).rpartition(".")[2],
                 "role": task._role.get_name() if task._role else "",  # noqa: SLF001
                 "path": str(task.get_path() or ""),
                 "looks": bool(task.check_mode),
-                "uses": sorted(set(_WORD.findall(" ".join([*_templates(raw), *map(str, task.when or [])])))),
+                "only_looks": _only_looks(task, self._play.get_ds() if self._play else None),
+                "uses": sorted(set(_WORD.findall(evaluated))),
+                "reads": sorted(set(_WORD.findall(_STATUS_ONLY.sub(" ", evaluated)))),
                 "fatal": bool(task.any_errors_fatal),
                 "sets": sets,
                 "conditional": bool(task.when),
-                "notifies": [str(one) for one in task.notify or []],
+                "once": bool(task.run_once),
+                "within": list(_within(task)),
+                "handlers": self._handlers(_listed(task.notify)),
             }
         return known
+
+    def _handlers(self, topics: Iterable[str]) -> list[dict[str, str]]:
+        """The handlers that would be told of these topics, and those that they would tell in turn."""
+        every = [one for block in (self._play.handlers if self._play else ()) for one in block.block]
+        found: dict[str, dict[str, str]] = {}
+        asked: set[str] = set()
+        waiting = list(topics)
+        while waiting:
+            topic = waiting.pop(0)
+            if topic in asked:
+                continue
+            asked.add(topic)
+            named = [one for one in reversed(every) if topic in _names_of(one)][:1]
+            for one in [*named, *(one for one in every if topic in _listed(one.listen))]:
+                place = str(one.get_path() or "")
+                role = one._role.get_name() if one._role else ""  # noqa: SLF001
+                found.setdefault(place, {"task": _name(one), "role": role, "path": place})
+                waiting += _listed(one.notify)
+        return list(found.values())
 
     def _say(self, body: Mapping[str, object]) -> None:
         try:
@@ -131,6 +169,59 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
 
 def _name(task: Any, templated: str = "") -> str:
     return templated or str(task.name or task.action)
+
+
+def _listed(value: object) -> list[str]:
+    """One name or several, as Ansible lets them be written."""
+    if isinstance(value, str):
+        return [value]
+    return [str(one) for one in value] if isinstance(value, list | tuple) else []
+
+
+def _names_of(handler: Any) -> set[str]:
+    return {
+        str(handler.name),
+        str(handler.get_name(include_role_fqcn=False)),
+        str(handler.get_name(include_role_fqcn=True)),
+    }
+
+
+def _within(task: Any) -> Iterator[str]:
+    """The places of the includes that brought a task, outermost first."""
+    around: list[str] = []
+    one = getattr(task, "_parent", None)
+    while one is not None:
+        if hasattr(one, "action") and one.get_path():
+            around.append(str(one.get_path()))
+        one = getattr(one, "_parent", None)
+    return reversed(around)
+
+
+def _only_looks(task: Any, play: object) -> bool:
+    """``check_mode: true`` in the playbook (``play`` as it is written): such a task never changes anything."""
+    written, one = None, task
+    while written is None and one is not None:
+        # what Ansible holds of a task by now is the answer, not what was asked
+        found = (one.get_ds() or {}).get("check_mode") if hasattr(one, "action") else vars(one).get("_check_mode")
+        written = None if found is Sentinel else found
+        one = getattr(one, "_parent", None)
+    if written is None and isinstance(play, Mapping):
+        written = play.get("check_mode")
+    return written is True
+
+
+def _changed_items(items: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, object]]:
+    """The items of a loop that changed: a label that no other has, and the differences."""
+    turns: Counter[str] = Counter()
+    for one in items:
+        label = one.get("_ansible_item_label", one.get(one.get("ansible_loop_var", "item"), ""))
+        text = label if isinstance(label, str) else json.dumps(label, sort_keys=True, default=str)
+        text = text.replace("\n", " ")[:_LONGEST_LABEL]
+        turns[text] += 1
+        if one.get("changed"):
+            before, after = _diff([one])
+            turn = f" ({turns[text]})" if turns[text] > 1 else ""
+            yield {"label": text + turn, "before": before, "after": after}
 
 
 def _templates(value: object, expression: bool = False) -> Iterator[str]:
@@ -161,8 +252,9 @@ def _message(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> str
     return "\n".join(dict.fromkeys(lines))[:LARGEST_TEXT]
 
 
-def _diff(parts: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
-    """Before and after as text; several diffs follow each other under their headers."""
+def _diff(parts: Iterable[Mapping[str, Any]], place: str = "") -> tuple[str, str]:
+    """Before and after as text; several diffs follow each other under their headers. ``place`` is what the task works
+    on, for modules that do not say it in check mode."""
     before: list[str] = []
     after: list[str] = []
     for part in parts:
@@ -173,15 +265,24 @@ def _diff(parts: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
             if one.get("prepared"):
                 after.append(str(one["prepared"]))
             elif one.get("before") != one.get("after"):
-                before.append(_side(one, "before"))
-                after.append(_side(one, "after"))
+                header = _header(one, str(part.get("dest") or part.get("path") or place))
+                before.append(_side(one, "before", header))
+                after.append(_side(one, "after", header))
     return "\n".join(filter(None, before))[:LARGEST_TEXT], "\n".join(filter(None, after))[:LARGEST_TEXT]
 
 
-def _side(diff: Mapping[str, Any], side: str) -> str:
+def _header(diff: Mapping[str, Any], place: str) -> str:
+    """What the sides of a difference are of, as the host names it. The new side of a file is often named by where it
+    lies on the controller, for a template in a folder with a new name each time: that is left out."""
+    before, after = str(diff.get("before_header") or ""), str(diff.get("after_header") or "")
+    if before not in {"", "/dev/null"}:
+        return before
+    return after if not after.startswith("/") or after == place else place
+
+
+def _side(diff: Mapping[str, Any], side: str, header: str) -> str:
     value = diff.get(side)
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True, default=str)
-    header = diff.get(f"{side}_header")
     return f"# {header}\n{text}" if header and text else text
