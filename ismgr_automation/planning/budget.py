@@ -1,4 +1,4 @@
-"""One failure budget for a whole run: how many hosts and stacks may fail before it stops. Pure: it counts and judges."""
+"""One failure budget for a whole run: how many hosts and stacks may fail before it stops. Pure: it only counts."""
 
 from __future__ import annotations
 
