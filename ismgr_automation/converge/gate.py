@@ -178,10 +178,18 @@ def stand(found: Proposal) -> Ground:
             next_step=f"Look at a commit that you trust, then run `ismgr trust pin --ref {base[:12] or 'COMMIT'}`.",
         )
     ground = Ground(guard=asked, pin=pin, base=base, documents=documents, people=register(documents.teams))
-    if not asked.wanted or pin is None or found.revision.worktree:
+    if not asked.wanted or found.revision.worktree:
         return ground
+    return replace(ground, commits=commits(found, ground))
+
+
+def commits(found: Proposal, ground: Ground) -> tuple[CommitSignature, ...]:
+    """The proposed commits, newest first; none without a pin."""
+    pin = ground.pin
+    if pin is None:
+        return ()
     signers = Signers(keys=tuple(_allowed(ground, COMMIT_NAMESPACE)), keyring=pin.keyring, revoked=pin.revoked)
-    return replace(ground, commits=found.safeguards.history.signatures(base, found.revision.commit, signers))
+    return found.safeguards.history.signatures(ground.base, found.revision.commit, signers)
 
 
 def _base(found: Proposal, pin: Pin | None) -> tuple[str, Estate]:

@@ -74,8 +74,6 @@ class SshVerifier:
         if not print_:
             return Judged(worth=Worth.BAD)
         with _files(armored, [one for one in signers if bare_key(one.key) == key]) as (signature, allowed, names):
-            if not self._sound(data, namespace, signature):
-                return Judged(worth=Worth.BAD, key=print_)
             found = Worth.UNKNOWN_KEY
             for name in names:
                 asked = ["verify", "-f", str(allowed), "-I", name]
@@ -83,7 +81,8 @@ class SshVerifier:
                 if code == 0 and not self._is_revoked(data, namespace, signature, asked):
                     return Judged(worth=Worth.GOOD, principal=name, key=print_)
                 found = Worth.REVOKED if code == 0 else Worth.EXPIRED if _out_of_time(said) else found
-        return Judged(worth=found, key=print_)
+            sound = found is Worth.REVOKED or self._sound(data, namespace, signature)
+        return Judged(worth=found if sound else Worth.BAD, key=print_)
 
     @staticmethod
     def _sound(data: bytes, namespace: str, signature: Path) -> bool:
