@@ -4,6 +4,7 @@ come. A suite that cannot be loaded is an input error, a host that cannot be rea
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import sys
@@ -238,9 +239,14 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _spread(hosts: Sequence[Host], processes: int) -> list[tuple[Host, ...]]:
-    """Deal the hosts out; neighbours, which are often equally slow, go to different processes."""
-    count = max(1, min(processes, len(hosts)))
-    return [tuple(hosts[index::count]) for index in range(count)]
+    """Deal the hosts out; neighbours, which are often equally slow, go to different processes. Names of one machine
+    stay together: they share a connection, and it ends with the process that made it."""
+    machines: dict[tuple[str, int], list[Host]] = {}
+    for host in hosts:
+        machines.setdefault((host.address, host.port), []).append(host)
+    dealt = list(machines.values())
+    count = max(1, min(processes, len(dealt)))
+    return [tuple(itertools.chain.from_iterable(dealt[index::count])) for index in range(count)]
 
 
 def _present(suites: Iterable[Path], bases: tuple[tuple[str, str], ...]) -> None:
