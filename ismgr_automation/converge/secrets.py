@@ -112,9 +112,9 @@ def doors(estate: Estate, environment: Environment, credentials: PlanCredentials
         if value is not None:
             found.setdefault(SecretRef.parse(value.secret), what)
     for name, document in estate.stacks.items():
-        for value in document.config.values():
-            if not isinstance(value, SecretValue):
-                for ref in _deep(value):
+        for held in document.config.values():
+            if not isinstance(held, SecretValue):
+                for ref in _deep(held):
                     found.setdefault(ref, f"passed on by stack/{name}")
     return found
 
@@ -145,8 +145,10 @@ def _deep(value: object) -> Iterator[SecretRef]:
             except ValueError:
                 return
         case Mapping():
-            for item in value.values():
-                yield from _deep(item)
+            for name, item in value.items():
+                # programs hand such strings on as they are: ``key_secret_ref: env:DNS_KEY``
+                named = str(name).endswith(("_ref", "Ref")) and isinstance(item, str)
+                yield from _deep({"secret": item} if named else item)
         case list() | tuple():
             for item in value:
                 yield from _deep(item)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ismgr_automation.core.diagnostic import Diagnostic
-from ismgr_automation.estate.checks import groups, names, needs, paths, sites
+from ismgr_automation.estate.checks import groups, names, needs, paths, secrets, sites
 from ismgr_automation.estate.draft import Draft
 
 CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
@@ -17,6 +17,9 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     names.references,
     names.host_outputs,
     names.secret_backends,
+    secrets.logins,
+    secrets.circles,
+    secrets.replacements,
     needs.needs_exist,
     needs.needs_cycles,
     needs.service_cycles,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from ismgr_automation.core.errors import SettingsError
@@ -65,17 +66,10 @@ def circle_of(needs: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     >>> circle_of({"a": ["b"], "b": ["a"]})
     ('a', 'b', 'a')
     """
-    for start in sorted(needs):
-        ways: list[tuple[str, ...]] = [(start,)]
-        seen: set[str] = set()
-        while ways:
-            way = ways.pop()
-            for name in sorted(needs.get(way[-1], ())):
-                if name == start:
-                    return (*way, name)
-                if name not in seen:
-                    seen.add(name)
-                    ways.append((*way, name))
+    try:
+        TopologicalSorter({name: sorted(needs[name]) for name in sorted(needs)}).prepare()
+    except CycleError as found:
+        return tuple(reversed(found.args[1]))
     return ()
 
 

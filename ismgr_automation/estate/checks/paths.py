@@ -11,7 +11,15 @@ from pathlib import PurePosixPath
 
 from ismgr_automation import shipped
 from ismgr_automation.core.diagnostic import Diagnostic, Position
-from ismgr_automation.estate.documents import EstateDocument, HostGroup, Site, Stack
+from ismgr_automation.estate.checks.secrets import backends_of
+from ismgr_automation.estate.documents import (
+    AnsibleVaultBackend,
+    EstateDocument,
+    HashicorpVaultBackend,
+    HostGroup,
+    Site,
+    Stack,
+)
 from ismgr_automation.estate.draft import Draft, wrong
 from ismgr_automation.estate.tree import folders_of
 
@@ -83,7 +91,7 @@ def suites(draft: Draft) -> Iterator[Diagnostic]:
 
 
 def other_files(draft: Draft) -> Iterator[Diagnostic]:
-    """Inventories, role folders, requirements, pinned host keys and authorities."""
+    """Inventories, role folders, requirements, pinned host keys, encrypted files and authorities."""
     trees = _trees(draft)
     for entry, estate in draft.each(EstateDocument):
         at = entry.marked.at
@@ -94,6 +102,13 @@ def other_files(draft: Draft) -> Iterator[Diagnostic]:
             ("file of known hosts", estate.ssh.known_hosts, at("ssh", "known_hosts")),
         ]
         yield from _present(trees, named)
+        for where, name, backend in backends_of(estate):
+            at_backend = (*where, name)
+            if isinstance(backend, AnsibleVaultBackend):
+                files = enumerate(backend.files)
+                yield from _present(trees, [("encrypted file", one, at(*at_backend, "files", i)) for i, one in files])
+            elif isinstance(backend, HashicorpVaultBackend):
+                yield from _present(trees, [("authority", backend.ca, at(*at_backend, "ca"))])
     for entry, site in draft.each(Site):
         yield from _present(
             trees,
