@@ -24,7 +24,21 @@ from ismgr_automation.core.errors import Cancelled, ExitCode, InternalError, Ism
 if TYPE_CHECKING:
     from ismgr_automation.api import Wiring
 
-TOPICS = ("demo", "estate", "plan", "apply", "drift", "verify", "inventory", "galaxy", "destroy", "engine", "lab")
+TOPICS = (
+    "demo",
+    "estate",
+    "plan",
+    "approve",
+    "apply",
+    "drift",
+    "verify",
+    "inventory",
+    "galaxy",
+    "destroy",
+    "trust",
+    "engine",
+    "lab",
+)
 """Modules below ``cli``; each has ``register(app)``."""
 
 USAGE_ERROR: Any = typer.BadParameter.__base__
