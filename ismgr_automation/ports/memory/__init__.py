@@ -7,6 +7,13 @@ Enough for a whole site without any process; nothing here may talk to a real one
 
 from __future__ import annotations
 
+from ismgr_automation.ports.memory.approvals import (
+    MemoryApprovals,
+    MemoryHistory,
+    MemoryPins,
+    MemorySignatures,
+    MemorySigner,
+)
 from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceLog
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
@@ -31,16 +38,21 @@ __all__ = [
     "InlineSequencer",
     "Killed",
     "MemoryAnchor",
+    "MemoryApprovals",
     "MemoryClock",
     "MemoryContent",
     "MemoryEvidenceLog",
     "MemoryExecutors",
+    "MemoryHistory",
     "MemoryLeaseStore",
     "MemoryLedger",
+    "MemoryPins",
     "MemoryPlaybookEngine",
     "MemoryProber",
     "MemoryRunLedger",
     "MemorySecretStore",
+    "MemorySignatures",
+    "MemorySigner",
     "MemorySource",
     "MemoryStackEngine",
     "MemoryStepJournal",
