@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
-from ismgr_automation.core.errors import EngineError, IsmgrError
+from ismgr_automation.core.errors import IsmgrError
 from ismgr_automation.evidence.chain import Note, follow
 from ismgr_automation.evidence.entries import Entry, Recovered, RunClosed
 from ismgr_automation.ports.evidence import NAMESPACE, Anchor, EvidenceLog, Head
@@ -105,7 +105,7 @@ class ChainRecorder:
         if self.anchor is not None:
             try:
                 anchored = self.anchor.put(self.environment, head, self.run)
-            except EngineError as problem:
+            except IsmgrError as problem:
                 trouble.append(f"the end of the evidence is remembered nowhere else: {problem}")
         return Closing(head=head, key=key, anchored=anchored, trouble=tuple(trouble))
 
