@@ -29,7 +29,8 @@ class DatabaseStepJournal:
         body = {"changes": _text(list(round_.changes)), "waves": _text([list(wave) for wave in round_.waves])}
         with self.database.write() as connection:
             put = upsert(connection, ROUNDS).values(run=run, number=round_.number, **body)
-            if connection.execute(put.on_conflict_do_nothing()).rowcount == 1:
+            written = put.on_conflict_do_nothing().returning(ROUNDS.c.number)
+            if connection.execute(written).one_or_none() is not None:
                 return
             there = sa.select(ROUNDS.c.changes, ROUNDS.c.waves)
             row = connection.execute(there.where(ROUNDS.c.run == run, ROUNDS.c.number == round_.number)).one()

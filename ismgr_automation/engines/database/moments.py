@@ -15,6 +15,8 @@ import sqlalchemy as sa
 from ismgr_automation.engines.database.schema import Large
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+SET_US = 1_000_000
+"""By how much the two clocks must disagree before somebody set one: they are not read in the same instant."""
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -115,7 +117,9 @@ class MachineMoment:
 
     def until(self, row: sa.Row[Any]) -> datetime:
         """By today's wall clock, also when it was set since."""
-        return moment(self.wall_us + row.boot_us - self.boot_us if row.boot == self.boot else row.expires_us)
+        today = self.wall_us + row.boot_us - self.boot_us
+        was_set = row.boot == self.boot and abs(today - row.expires_us) >= SET_US
+        return moment(today if was_set else row.expires_us)
 
     def adopted(self, table: sa.Table) -> dict[str, sa.ColumnElement[Any]]:
         """What a row of another boot becomes when it is first seen in this one. What is left of its time is at most

@@ -29,8 +29,8 @@ class DatabaseRunLedger:
     def begin(self, run: Run, nonces: Sequence[str]) -> None:
         """Write the run and its nonces, or neither."""
         with self.database.write() as connection:
-            written = connection.execute(_insert(connection, run).on_conflict_do_nothing())
-            if written.rowcount != 1:
+            written = _insert(connection, run).on_conflict_do_nothing().returning(RUNS.c.id)
+            if connection.execute(written).one_or_none() is None:
                 raise run_exists(run.id)
             wanted = sorted(set(nonces))
             for nonce in wanted:
