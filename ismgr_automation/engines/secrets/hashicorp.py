@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ismgr_automation.core.diagnostic import did_you_mean
-from ismgr_automation.core.errors import CredentialRejected, InputError
+from ismgr_automation.core.errors import CredentialRejected, EngineError, InputError
 from ismgr_automation.core.secret import Secret, SecretRef
 from ismgr_automation.engines.secrets.files import box
 from ismgr_automation.engines.secrets.hashicorp_errors import (
@@ -113,39 +113,36 @@ class Server:
         try:
             return self._answer(ref, login.token, ask)
         except CredentialRejected:
-            if self._backend.token is not None or self._lives(login):
+            if self._backend.token is not None or self._lives(ref, login):
                 raise
         self._forget(login)
         return self._answer(ref, self._logged_in(ref).token, ask)
 
-    def _answer(self, ref: SecretRef, token: str, ask: Callable[[Any], object]) -> dict[str, Any]:
+    def _answer(self, ref: SecretRef, token: str, ask: Callable[[Any], object], *, key: str = "data") -> dict[str, Any]:
         subject = self._subject(ref)
         with translated(subject, self._backend), self._client(token) as client:
             answer = ask(client)
-        data = answer.get("data") if isinstance(answer, dict) else None
-        if not isinstance(data, dict):
+        found = answer.get(key) if isinstance(answer, dict) else None
+        if not isinstance(found, dict):
             raise garbled(subject, getattr(answer, "status_code", 0))
-        return data
+        return found
 
     def _logged_in(self, ref: SecretRef) -> _Login:
         with self._lock:
             now = self._clock()
             if self._login is not None and self._login.renew_at is not None and now >= self._login.renew_at:
-                self._login = self._renewed(self._login, now)
+                self._login = self._renewed(ref, self._login, now)
             if self._login is None:
                 self._login = self._new_login(ref, now)
             return self._login
 
-    def _lives(self, login: _Login) -> bool:
+    def _lives(self, ref: SecretRef, login: _Login) -> bool:
         """Whether a token that may not do something is a good one all the same: then it is its policy that says no."""
-        import hvac.exceptions  # type: ignore[import-untyped]
-        import requests
-
         try:
-            with self._client(login.token) as client:
-                return isinstance(client.auth.token.lookup_self(), dict)
-        except (hvac.exceptions.VaultError, requests.RequestException, ValueError):
+            self._answer(ref, login.token, lambda client: client.auth.token.lookup_self())
+        except CredentialRejected:
             return False
+        return True
 
     def _forget(self, login: _Login) -> None:
         with self._lock:
@@ -157,7 +154,7 @@ class Server:
         backend = self._backend
         if backend.token is not None:
             token = self._open(backend.token).reveal().strip()
-            return self._with_times(token, now)
+            return self._with_times(ref, token, now)
         if backend.secret_id is None:
             raise InputError(f"Secret {ref}: the backend {self._name!r} has no way to log in.")
         secret_id = self._open(backend.secret_id).reveal().strip()
@@ -165,44 +162,30 @@ class Server:
             answer = client.auth.approle.login(backend.role_id, secret_id, mount_point=backend.approle)
         return _login(answer, now, self._subject(ref))
 
-    def _with_times(self, token: str, now: float) -> _Login:
+    def _with_times(self, ref: SecretRef, token: str, now: float) -> _Login:
         """How long a given token lives, if it may ask that about itself; a bad one shows at the first reading."""
-        import hvac.exceptions
-        import requests
-
         try:
-            with self._client(token) as client:
-                answer = client.auth.token.lookup_self()
-        except (hvac.exceptions.VaultError, requests.RequestException, ValueError):
-            return _Login(token=token)
-        data = answer.get("data") if isinstance(answer, dict) else None
-        if not isinstance(data, dict):
+            data = self._answer(ref, token, lambda client: client.auth.token.lookup_self())
+        except CredentialRejected:
             return _Login(token=token)
         return _timed(token, data.get("ttl"), now, renewable=bool(data.get("renewable")))
 
-    def _renewed(self, login: _Login, now: float) -> _Login | None:
+    def _renewed(self, ref: SecretRef, login: _Login, now: float) -> _Login | None:
         """The login with new time; None when the server does not give any, or not enough to be worth it."""
-        import hvac.exceptions
-        import requests
-
-        given = self._backend.token is not None
         if login.renewable:
             try:
-                with self._client(login.token) as client:
-                    answer = client.auth.token.renew_self()
-                auth = answer.get("auth") if isinstance(answer, dict) else None
-                if isinstance(auth, dict):
-                    renewed = _timed(login.token, auth.get("lease_duration"), now, renewable=True)
-                    if login.ends_at is None or renewed.ends_at is None or renewed.ends_at > login.ends_at + 1:
-                        return renewed
-            except (hvac.exceptions.VaultError, requests.RequestException, ValueError):
-                given = given and login.ends_at is not None and now < login.ends_at
+                auth = self._answer(ref, login.token, lambda client: client.auth.token.renew_self(), key="auth")
+            except EngineError:
+                auth = {}
+            renewed = _timed(login.token, auth.get("lease_duration"), now, renewable=True)
+            if renewed.ends_at is not None and renewed.ends_at > (login.ends_at or 0.0) + 1:
+                return renewed
         # a given token is used to its end; an AppRole logs in again
-        return _Login(token=login.token) if given else None
+        return _Login(token=login.token) if self._backend.token is not None else None
 
     @contextmanager
     def _client(self, token: str) -> Iterator[Any]:
-        import hvac
+        import hvac  # type: ignore[import-untyped]
 
         backend = self._backend
         seconds = backend.deadline.total_seconds()
