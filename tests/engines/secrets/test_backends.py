@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.core.errors import InputError, SettingsError
-from ismgr_automation.core.secret import SecretRef
-from ismgr_automation.engines.secrets import LARGEST_BYTES, Backends, EnvironmentVariables, PrivateFiles
+from ismgr_automation.core.secret import Secret, SecretRef
+from ismgr_automation.engines.secrets import LARGEST_BYTES, Backends, EnvironmentVariables, PrivateFiles, own_references
+from ismgr_automation.engines.secrets.keys import derive
 
 VALUE = "canary-1f7a-value"
 
@@ -148,3 +149,89 @@ def test_the_description_survives_json_and_holds_no_secret(root):
 def test_a_wrong_description_names_its_backend(description):
     with pytest.raises(SettingsError, match="'x'"):
         Backends.from_json(description)
+
+
+def keyed(**values: str) -> Backends:
+    return Backends(environment={"KEY": "a passphrase", **values}, key=SecretRef("env", "KEY"))
+
+
+def test_a_version_moves_with_the_value_and_shows_nothing_of_it():
+    first = keyed(A=VALUE).version(SecretRef("env", "A"))
+    assert first.startswith("hmac-sha256:")
+    assert keyed(A=VALUE).version(SecretRef("env", "A")) == first
+    assert keyed(A=VALUE + "x").version(SecretRef("env", "A")) != first
+    other = Backends(environment={"KEY": "another", "A": VALUE}, key=SecretRef("env", "KEY"))
+    assert other.version(SecretRef("env", "A")) != first
+
+
+def test_two_equal_secrets_do_not_look_equal():
+    store = keyed(A=VALUE, B=VALUE)
+    assert store.version(SecretRef("env", "A")) != store.version(SecretRef("env", "B"))
+
+
+def test_without_a_passphrase_there_is_no_version():
+    assert Backends(environment={"A": VALUE}).version(SecretRef("env", "A")) == ""
+
+
+@pytest.mark.parametrize("missing", ["A", "KEY"])
+def test_a_version_of_what_is_not_there_is_refused_as_opening_it_is(missing):
+    values = {"A": VALUE, "KEY": "k"}
+    del values[missing]
+    with pytest.raises(InputError, match=f"{missing} is not set"):
+        Backends(environment=values, key=SecretRef("env", "KEY")).version(SecretRef("env", "A"))
+
+
+def test_the_key_of_one_purpose_tells_nothing_of_another():
+    keys = {derive(Secret("pass"), purpose, salt) for purpose in ("a", "b") for salt in (b"", b"x")}
+    assert len(keys) == 4
+    assert all(len(one) == 32 for one in keys)
+    # written down: a plan of last year must still be comparable
+    assert derive(Secret("pass"), "a").hex().startswith(KNOWN)
+
+
+KNOWN = "c5a83c0416e11860"
+
+VAULT = {"kind": "vault", "address": "https://vault:8200"}
+SEALED = {"kind": "ansible-vault", "files": ["/a"], "password": {"secret": "file:p"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (VAULT, "either with a token or as an AppRole"),
+        ({**VAULT, "token": {"secret": "env:T"}, "role_id": "a", "secret_id": {"secret": "env:S"}}, "either"),
+        ({**VAULT, "token": {"secret": "env:T"}, "role_id": "a"}, "either"),
+        ({**VAULT, "token": VALUE}, "described wrongly"),
+        ({**VAULT, "token": {"secret": VALUE}}, "described wrongly"),
+        ({**VAULT, "token": {"secret": "env:T"}, "skip_verify": True}, "described wrongly"),
+        ({**VAULT, "token": {"secret": "env:T"}, "ca": "relative.pem"}, "not an absolute path"),
+        ({**VAULT, "token": {"secret": "env:T"}, "address": "vault:8200"}, "described wrongly"),
+        ({**SEALED, "files": []}, "described wrongly"),
+        ({**SEALED, "files": ["relative"]}, "not an absolute path"),
+        ({**SEALED, "files": [3]}, "described wrongly"),
+        ({**SEALED, "password": VALUE}, "described wrongly"),
+        ({"kind": "ansible-vault", "files": ["/a"]}, "described wrongly"),
+    ],
+)
+def test_a_wrong_description_of_a_vault_is_refused_and_not_quoted(body, says):
+    with pytest.raises(SettingsError, match=says) as caught:
+        Backends.from_json({"x": body})
+    assert VALUE not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_backends_that_need_each_other_are_refused():
+    other = {**SEALED, "password": {"secret": "x:p"}}
+    with pytest.raises(SettingsError, match="need each other"):
+        Backends.from_json({"x": {**SEALED, "password": {"secret": "y:p"}}, "y": other})
+
+
+def test_what_a_backend_needs_to_be_opened_is_named_through_all_its_doors():
+    description = {
+        "file": {"kind": "file", "root": "/secrets"},
+        "sealed": {**SEALED, "passwords": {"prod": {"secret": "file:prod"}}},
+        "vault": {**VAULT, "token": {"secret": "sealed:token"}},
+    }
+    wanted = ["file:p", "file:prod", "sealed:token"]
+    assert [str(one) for one in own_references(["vault"], description)] == wanted
+    assert own_references(["file", "env", "nobody"], description) == ()
