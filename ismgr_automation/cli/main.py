@@ -32,6 +32,7 @@ TOPICS = (
     "apply",
     "drift",
     "verify",
+    "audit",
     "inventory",
     "galaxy",
     "destroy",

@@ -1,0 +1,56 @@
+"""What is kept of runs, for commands that look back: records of one environment, opened for one invocation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ismgr_automation.cli.face import Face
+from ismgr_automation.core.diagnostic import did_you_mean
+from ismgr_automation.core.errors import InputError
+
+if TYPE_CHECKING:
+    from ismgr_automation.evidence.audit import Audit
+    from ismgr_automation.wiring_records import Records
+
+
+@contextmanager
+def kept(face: Face, ref: str) -> Iterator[Records]:
+    """The records of the chosen environment, as the documents at ``ref`` say where they are."""
+    from ismgr_automation.cli.plan import opened
+    from ismgr_automation.estate.resolve import environment
+    from ismgr_automation.wiring_records import Records
+
+    with opened(face, ref, worktree=False) as estate:
+        chosen = environment(estate.documents.document, face.environment)
+        yield Records(estate=estate.documents, chosen=chosen, directory=estate.directory, tree=estate.tree.root)
+
+
+def audited(records: Records, lines: list[bytes]) -> Audit:
+    """Check lines against the signatures, anchors and runners of an environment."""
+    from ismgr_automation.engines.signing import SshVerifier
+    from ismgr_automation.evidence.audit import Claims, verify
+    from ismgr_automation.evidence.runners import runners
+
+    name = records.chosen.name
+    claims = Claims(
+        environment=name,
+        estate=records.estate.document.name,
+        heads=records.anchor.heads(name) if records.anchor is not None else (),
+        signatures=records.log.signatures(),
+        runners=runners(records.estate.teams),
+    )
+    return verify(lines, claims, SshVerifier())
+
+
+def refuse_unknown_run(records: Records, run: str) -> None:
+    """Raise ``InputError`` naming a near one when there is no evidence of a run."""
+    known = records.log.segments()
+    if run not in known:
+        near = did_you_mean(run, known)
+        raise InputError(
+            f"There is no evidence of run {run} in environment {records.chosen.name}."
+            + (f" Did you mean {near}?" if near else ""),
+            next_step="`ismgr audit show` lists the runs that there are.",
+        )

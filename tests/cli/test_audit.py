@@ -1,0 +1,338 @@
+"""`ismgr audit`: looking back, checking, and handing over to somebody who has only the usual tools."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ismgr_automation.cli.main import run as ismgr
+from ismgr_automation.core.address import stack
+from ismgr_automation.engines.database import open_database
+from ismgr_automation.engines.evidence_files import FileEvidenceLog
+from ismgr_automation.engines.git.anchor import GitAnchor
+from ismgr_automation.engines.signing import FileSigner
+from ismgr_automation.evidence.entries import BreakGlass, Intent, Outcome, RunClosed, RunStarted, UsedApproval
+from ismgr_automation.evidence.recorder import ChainRecorder
+from ismgr_automation.planning.planfile import read
+from ismgr_automation.ports.approvals import NAMESPACE as APPROVAL
+from ismgr_automation.ports.approvals import Permission
+from ismgr_automation.ports.leases import Holder
+from ismgr_automation.ports.runs import Run, RunState
+from tests.cli.conftest import Said
+
+PLAN = Path(__file__).parents[1] / "cases/formats/plan/2/fresh-site.json"
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ADA = Holder(user="ada", host="desk1", pid=7, started=1.0, purpose="apply")
+
+
+def keygen(folder: Path, name: str) -> tuple[Path, str]:
+    argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(folder / name)]
+    subprocess.run(argv, check=True, timeout=30)
+    return folder / name, (folder / f"{name}.pub").read_text().strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An estate in Git with keys of its own, and runs that were written down as `ismgr apply` does it."""
+
+    folder: Path
+    keys: Path
+
+    def record(self, run: str, *, close: bool = True, signer: str = "runner", glass: BreakGlass | None = None) -> None:
+        log = FileEvidenceLog(self.folder / ".ismgr/evidence", "production")
+        recorder = ChainRecorder(
+            log=log,
+            environment="production",
+            run=run,
+            clock=lambda: NOON,
+            signer=FileSigner(self.keys / signer),
+            anchor=GitAnchor(self.folder, "infra"),
+        )
+        plan = read(PLAN.read_text(), "plan.json")
+        started = RunStarted(
+            estate="infra",
+            digest=plan.digest,
+            purpose="apply",
+            commit="c0ffee",
+            holder=ADA,
+            token=3,
+            changes=1,
+            approvals=(self.approval(plan.digest),),
+            break_glass=glass,
+        )
+        recorder.write(started, Intent(round=1, key="stack/names", address=stack("names"), action="create"))
+        recorder.write(Outcome(round=1, key="stack/names", address=stack("names"), fate="landed", changed=1))
+        if close:
+            assert not recorder.close(RunClosed(state=RunState.DONE, exit_code=0, landed=1)).trouble
+        else:
+            recorder.abandon()
+
+    def approval(self, digest: str) -> UsedApproval:
+        permission = Permission(
+            estate="infra",
+            environment="production",
+            digest=digest,
+            not_after=NOON + timedelta(hours=4),
+            nonce=secrets.token_hex(16),
+        )
+        signature = FileSigner(self.keys / "ben").sign(permission.to_bytes(), APPROVAL)
+        return UsedApproval(
+            principal="ben@example.org", permission=permission, signature=signature.armored, key=signature.key
+        )
+
+    def ledger(self, run: str) -> None:
+        """The run in the database as well, with its plan."""
+        plan = read(PLAN.read_text(), "plan.json")
+        known = Run(
+            id=run,
+            estate="infra",
+            environment="production",
+            digest=plan.digest,
+            purpose="apply",
+            commit="c0ffee",
+            plan=PLAN.read_text(),
+            token=3,
+            holder=ADA,
+            started_at=NOON,
+        )
+        database = open_database(f"sqlite:///{self.folder / '.ismgr/ismgr.db'}")
+        database.runs.begin(known, [])
+        done = replace(known, state=RunState.DONE, finished_at=NOON, report={"type": "report", "ok": True})
+        database.runs.close(done)
+        database.close()
+
+    @property
+    def files(self) -> list[Path]:
+        return sorted((self.folder / ".ismgr/evidence/production").glob("*.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keys")
+    for name in ("runner", "ben", "mallory"):
+        keygen(folder, name)
+    return folder
+
+
+@pytest.fixture
+def archive(tmp_path: Path, keys: Path) -> Archive:
+    folder = tmp_path / "infra"
+    assert ismgr(["init", str(folder)]) == 0
+    team = folder / "teams.yaml"
+    assert team.exists(), sorted(folder.iterdir())
+    members = [
+        {"name": "Runner 1", "roles": ["runner"], "ssh_keys": [(keys / "runner.pub").read_text().strip()]},
+        {
+            "name": "Ben",
+            "email": "ben@example.org",
+            "roles": ["approver"],
+            "ssh_keys": [(keys / "ben.pub").read_text().strip()],
+        },
+    ]
+    team.write_text(json.dumps({"kind": "Team", "name": "operations", "members": members}))
+    for words in (["add", "."], ["commit", "-q", "-m", "Begin"]):
+        name = ["-c", "user.name=ada", "-c", "user.email=ada@example.org"]
+        subprocess.run(["git", *name, *words], cwd=folder, check=True, timeout=30)
+    return Archive(folder, keys)
+
+
+@pytest.fixture
+def say(archive: Archive, capsys: pytest.CaptureFixture[str]) -> Iterator[object]:
+    def typed(*arguments: str | Path) -> Said:
+        capsys.readouterr()
+        code = ismgr(["-C", str(archive.folder), *map(str, arguments)])
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return typed
+
+
+def test_nothing_was_applied_and_that_is_fine(say) -> None:
+    for words in (["show"], ["verify"]):
+        said = say("audit", *words)
+        assert said.code == 0
+        assert "No evidence yet" in said.out
+
+
+def test_runs_are_listed_with_who_signed_them(say, archive: Archive) -> None:
+    archive.record("run-1")
+    archive.record("run-2", close=False)
+    said = say("audit", "show")
+    assert said.code == 0
+    assert re.search(r"run-1 +2026-03-01 12:00:00 +done +1-4 +Runner-1", said.out), said.out
+    assert re.search(r"run-2 .* no end +5-7 +nobody", said.out), said.out
+    runs = say("--json", "audit", "show").result["runs"]
+    assert [(one["run"], one["closed"], one["signed_by"]) for one in runs] == [
+        ("run-1", True, "Runner-1"),
+        ("run-2", False, ""),
+    ]
+
+
+def test_every_record_of_a_run_is_told_in_a_sentence(say, archive: Archive) -> None:
+    archive.record("run-1", glass=BreakGlass(by="ben", reason="the edge is down"))
+    said = say("audit", "show", "run-1")
+    assert said.code == 0
+    for words in (
+        "by ada@desk1, 1 approval; BREAK-GLASS by ben: the edge is down",
+        "create stack/names",
+        "stack/names landed, 1 changed",
+        "done with exit code 0, 1 landed",
+    ):
+        assert words in said.out
+    records = say("--json", "audit", "show", "run-1").result["records"]
+    assert [one["kind"] for one in records] == ["run-started", "intent", "outcome", "run-closed"]
+
+
+def test_a_run_without_evidence_is_refused_with_a_near_name(say, archive: Archive) -> None:
+    archive.record("run-1")
+    said = say("audit", "show", "run-11")
+    assert said.code == 1
+    assert "Did you mean run-1?" in said.err
+
+
+def test_whole_evidence_is_called_whole(say, archive: Archive) -> None:
+    archive.record("run-1")
+    archive.record("run-2")
+    said = say("audit", "verify")
+    assert said.code == 0, said
+    assert "Whole: 8 records of 2 runs, 2 signed by a runner, proven up to #8." in said.out
+    assert "unproven" not in said.out
+    result = say("--json", "audit", "verify").result
+    assert (result["ok"], result["proven"], result["problems"], result["remarks"]) == (True, 8, [], [])
+
+
+def test_one_flipped_byte_is_found_by_name(say, archive: Archive) -> None:
+    archive.record("run-1")
+    archive.record("run-2")
+    file = archive.files[0]
+    file.write_bytes(file.read_bytes().replace(b"create", b"delete", 1))
+    said = say("audit", "verify")
+    assert said.code == 6
+    assert "broken-chain line 3" in said.out
+    assert "Not whole" in said.out
+
+
+def test_a_last_run_that_was_cut_off_whole_is_found_by_its_anchor(say, archive: Archive) -> None:
+    archive.record("run-1")
+    archive.record("run-2")
+    for path in (archive.files[1], archive.files[1].with_name(f"{archive.files[1].name}.sig")):
+        path.unlink()
+    said = say("audit", "verify")
+    assert said.code == 6
+    assert "the log ends at #4, and #8 was remembered for run run-2" in said.out
+
+
+def test_without_anchors_the_tail_is_called_unproven(say, archive: Archive) -> None:
+    archive.record("run-1")
+    subprocess.run(["git", "update-ref", "-d", "refs/ismgr/evidence"], cwd=archive.folder, check=True, timeout=30)
+    said = say("audit", "verify")
+    assert said.code == 0
+    assert "tail-unproven tail unproven: no anchor covers what comes after #0" in said.out
+
+
+def test_a_run_that_a_stranger_signed_is_found(say, archive: Archive) -> None:
+    archive.record("run-1", signer="mallory")
+    said = say("audit", "verify")
+    assert said.code == 6
+    assert "of nobody with role runner" in said.out
+
+
+def blocks(readme: str) -> list[str]:
+    """The commands of the README."""
+    return re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)
+
+
+def follow(folder: Path) -> list[tuple[str, int, str]]:
+    """Do what the README says, with nothing but a shell and its tools: each block, its exit code, what it said."""
+    done = []
+    for block in blocks((folder / "README.md").read_text()):
+        told = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", block], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        )
+        done.append((block, told.returncode, told.stdout + told.stderr))
+    return done
+
+
+def test_an_auditor_can_check_a_bundle_with_the_usual_tools(say, archive: Archive, tmp_path: Path) -> None:
+    archive.record("run-0")
+    archive.record("run-1")
+    archive.ledger("run-1")
+    out = tmp_path / "bundle"
+    assert say("audit", "export", "run-1", "--out", out).code == 0
+    steps = follow(out)
+    assert [code for _block, code, _said in steps] == [0] * 5, steps
+    said = [one for _block, _code, one in steps]
+    anchored = json.loads((out / "anchors.json").read_text())
+    assert said[1].strip() == anchored[-1]["digest"]
+    assert 'Good "ismgr-evidence@v1" signature for Runner-1' in said[2]
+    digest = json.loads((out / "records.jsonl").read_text().splitlines()[0])["body"]["digest"]
+    assert said[3].split()[0] == digest.removeprefix("sha256:")
+    assert 'Good "ismgr-approval@v1" signature for ben@example.org' in said[4]
+    assert json.loads((out / "plan.json").read_text())["digest"] == digest
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [("records.jsonl", 1), ("closing.sig", 2), ("intent.json", 3), ("approvals", 4)],
+)
+def test_the_way_by_hand_finds_what_was_altered(say, archive: Archive, tmp_path: Path, name: str, step: int) -> None:
+    archive.record("run-1")
+    archive.ledger("run-1")
+    out = tmp_path / "bundle"
+    assert say("audit", "export", "run-1", "--out", out).code == 0
+    before = follow(out)
+    path = out / name if (out / name).is_file() else next((out / name).glob("*.json"))
+    text = path.read_bytes()
+    at = text.index(b"names") if name in {"records.jsonl", "intent.json"} else len(text) // 2
+    path.write_bytes(text[:at] + (b"X" if text[at : at + 1] != b"X" else b"Y") + text[at + 1 :])
+    after = follow(out)
+    assert after[0][1] != 0, "the sums tell at once"
+    assert after[step][1:] != before[step][1:]
+    assert after[step][1] != 0 or name == "intent.json", "a digest is compared by who reads it"
+
+
+def test_a_bundle_is_one_file_that_comes_out_the_same_twice(say, archive: Archive, tmp_path: Path) -> None:
+    archive.record("run-1")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        assert say("audit", "export", "run-1", "--out", tmp_path / name / "run-1.zip").code == 0
+    assert (tmp_path / "one/run-1.zip").read_bytes() == (tmp_path / "two/run-1.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one/run-1.zip") as found:
+        names = {one.removeprefix("run-1/") for one in found.namelist()}
+    assert {"README.md", "SHA256SUMS", "allowed_signers", "approvers", "closing.sig", "records.jsonl"} <= names
+    assert "plan.json" not in names, "the database has forgotten this run; its evidence is worth a copy all the same"
+
+
+def test_a_run_without_an_end_is_exported_as_what_it_is(say, archive: Archive, tmp_path: Path) -> None:
+    archive.record("run-1", close=False)
+    assert say("audit", "export", "run-1", "--out", tmp_path / "bundle").code == 0
+    assert "There is no closing signature" in (tmp_path / "bundle/README.md").read_text()
+    assert all(code == 0 for _block, code, _said in follow(tmp_path / "bundle"))
+
+
+def test_nothing_is_overwritten_by_an_export(say, archive: Archive, tmp_path: Path) -> None:
+    archive.record("run-1")
+    (tmp_path / "bundle").mkdir()
+    said = say("audit", "export", "run-1", "--out", tmp_path / "bundle")
+    assert said.code == 1
+    assert "is there already" in said.err
+
+
+def test_looking_back_writes_nothing(say, archive: Archive) -> None:
+    archive.record("run-1", close=False)
+    file = archive.files[0]
+    file.write_bytes(file.read_bytes()[:-5])
+    before = {path: path.read_bytes() for path in file.parent.iterdir()}
+    said = say("audit", "verify")
+    assert "torn line 3 is half a line" in said.out
+    say("audit", "show", "run-1")
+    assert {path: path.read_bytes() for path in file.parent.iterdir()} == before
