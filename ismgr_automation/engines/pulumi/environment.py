@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ismgr_automation.core.json import Json, JsonObject
 from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.engines.secrets import own_references
 
 NAMES = frozenset(
     {
@@ -40,13 +41,16 @@ def allowed(variables: Mapping[str, str]) -> dict[str, str]:
 
 def referred(config: Mapping[str, object], backends: JsonObject, variables: Mapping[str, str]) -> dict[str, str]:
     """The variables that providers open by themselves: those named by secret references inside configuration values
-    (``{"secret": "env:BMC_PASSWORD"}``), and all of a backend that has a prefix of its own."""
+    (``{"secret": "env:BMC_PASSWORD"}``), those that open the backends of such references (a server's token), and all
+    of a backend that has a prefix of its own."""
     prefixes = {"env": ""} | {
         name: str(body.get("prefix", ""))
         for name, body in backends.items()
         if isinstance(body, Mapping) and body.get("kind") == "environment"
     }
-    names = {prefixes[ref.backend] + ref.path for ref in _references(config) if ref.backend in prefixes}
+    asked = tuple(_references(config))
+    opening = own_references({ref.backend for ref in asked}, backends)
+    names = {prefixes[ref.backend] + ref.path for ref in (*asked, *opening) if ref.backend in prefixes}
     whole = tuple(prefix for prefix in prefixes.values() if prefix)
     return {name: value for name, value in variables.items() if name in names or (whole and name.startswith(whole))}
 

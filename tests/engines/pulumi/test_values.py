@@ -229,6 +229,16 @@ def test_a_reference_that_a_program_passes_on_as_text_is_let_through_as_well():
     assert environment.referred({"note": "env:DNS_KEY"}, {}, variables) == {}
 
 
+def test_providers_get_what_opens_the_backends_of_their_secrets():
+    login = {"kind": "vault", "address": "https://vault:8200", "token": {"secret": "sealed:token"}}
+    sealed = {"kind": "ansible-vault", "files": ["/a.yaml"], "password": {"secret": "env:VAULT_PASSWORD"}}
+    backends = {"vault": login, "sealed": sealed}
+    variables = {"VAULT_PASSWORD": "1", "OTHER": "2"}
+    config = {"bmc": {"password": {"secret": "vault:bmc/db1#password"}}}
+    assert environment.referred(config, backends, variables) == {"VAULT_PASSWORD": "1"}
+    assert environment.referred({"x": {"secret": "file:a"}}, backends, variables) == {}
+
+
 @pytest.mark.parametrize(
     ("url", "folder"),
     [("file:///srv/state", Path("/srv/state")), ("s3://bucket", None), ("postgres://u:p@h/db", None)],
