@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ismgr_automation.core.errors import EngineError, InternalError, Refused
 from ismgr_automation.engines.steps.letters import Kind, Letter, error_letter
-from ismgr_automation.engines.steps.rows import APPLICATION, PROTOCOL, SCHEMA, WORKFLOW, Rows, hush, queue_of
+from ismgr_automation.engines.steps.rows import APPLICATION, PROTOCOL, SELDOM_S, WORKFLOW, Rows, hush, queue_of
 from ismgr_automation.ports.leases import Holder
 from ismgr_automation.ports.runs import Executors, Unit
 from ismgr_automation.ports.sequencer import Work
@@ -20,11 +20,10 @@ from ismgr_automation.ports.sequencer import Work
 if TYPE_CHECKING:
     from dbos import DBOSConfig
 
-SELDOM_S = 3600.0
-"""How often DBOS looks for schedules, of which there are none."""
 WAKE_S = 0.25
 """How often DBOS's listener for messages looks whether it should end."""
 ENDING_S = 10.0
+MOMENT_S = 0.02
 
 _lock = threading.Lock()
 _live: Hands | None = None
@@ -54,6 +53,9 @@ class Hands:
         self._may_begin = may_begin
         self._slots = threading.BoundedSemaphore(max(1, at_once))
         self._listening: tuple[str, ...] = ()
+        self._begun: set[str] = set()
+        self._killed: set[str] = set()
+        self._closing = False
 
     @property
     def listening(self) -> tuple[str, ...]:
@@ -72,7 +74,7 @@ class Hands:
             _live = self
 
     def listen(self, runs: Sequence[str]) -> None:
-        """Take units of these runs from now on, and of no others. No unit may be in hand when the runs change."""
+        """Take units of these runs from now on, and of no others. Units in hand are waited for when the runs change."""
         if self._listening == tuple(runs):
             return
         self._silence()
@@ -110,8 +112,9 @@ class Hands:
         self.raised.pop(unit.id, None)
         try:
             with self._slots:
-                if not self._may_begin(unit):
+                if self._closing or not self._may_begin(unit):
                     return Letter(kind=Kind.NOT_BEGUN, body={})
+                self._begun.add(unit.id)
                 outcome = self._work(unit)
             if unit.id in self.given_up:
                 return Letter(kind=Kind.GIVEN_UP, body={})
@@ -120,6 +123,7 @@ class Hands:
             self._trouble(unit, error)
             return error_letter(error)
         except BaseException as end:
+            self._killed.add(unit.id)
             self._trouble(unit, end)
             raise
         finally:
@@ -136,7 +140,7 @@ class Hands:
         return {
             "name": APPLICATION,
             "system_database_url": self.rows.secret_url,
-            "dbos_system_schema": SCHEMA,
+            "dbos_system_schema": self.rows.place.schema,
             "application_version": PROTOCOL,
             "executor_id": self.name,
             # no pickled objects: a row must not be able to run code in whoever reads it
@@ -149,15 +153,34 @@ class Hands:
         }
 
     def _silence(self) -> None:
+        """Take no more units, wait for those in hand, and end DBOS. What it had claimed and not begun goes back."""
         if not self._listening:
             return
         from dbos import DBOS
 
-        self._listening = ()
-        DBOS.destroy()
-        deadline = time.monotonic() + ENDING_S
-        while time.monotonic() < deadline and any(one.name.startswith("dbos-") for one in threading.enumerate()):
-            self.moved.wait(0.01)
+        self._closing = True
+        try:
+            self._until(lambda: not self.in_hand, float("inf"))
+            with suppress(EngineError):  # without a database nothing more can be written
+                self._until(lambda: not self._unwritten(), ENDING_S)
+        finally:
+            self._listening = ()
+            DBOS.destroy()
+            self._until(lambda: not any(one.name.startswith("dbos-") for one in threading.enumerate()), ENDING_S)
+            self._closing = False
+        for unit in self.rows.taken_by(self.name):
+            if unit.id not in self._begun:
+                self.rows.put_back(unit)
+
+    def _unwritten(self) -> bool:
+        """Whether the end of a unit that was carried out here is still on its way into the database."""
+        ended = self._begun - self._killed
+        return any(unit.id in ended for unit in self.rows.taken_by(self.name))
+
+    def _until(self, condition: Callable[[], bool], patience_s: float) -> None:
+        end = time.monotonic() + patience_s
+        while not condition() and time.monotonic() < end:
+            self.moved.wait(MOMENT_S)
             self.moved.clear()
 
 
@@ -171,11 +194,14 @@ class Pulse:
         self._ttl = ttl
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
+        self.until_ns = 0
+        """Until when others certainly count it as living (nanoseconds of ``CLOCK_BOOTTIME``), with an eighth taken off
+        for clocks of different speed and for what takes time to end."""
 
     def start(self) -> None:
         """Beat once, and go on beating. Raises ``EngineError`` when the first beat fails."""
         if self._thread is None:
-            self._executors.beat(self._name, self._holder, self._ttl)
+            self._once()
             self._thread = threading.Thread(target=self._beat, name="ismgr-pulse", daemon=True)
             self._thread.start()
 
@@ -191,7 +217,12 @@ class Pulse:
     def _beat(self) -> None:
         while not self._over.wait(self._ttl.total_seconds() / 3):
             with suppress(EngineError):  # the next beat may be heard; when none is, others take over
-                self._executors.beat(self._name, self._holder, self._ttl)
+                self._once()
+
+    def _once(self) -> None:
+        asked_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self._executors.beat(self._name, self._holder, self._ttl)
+        self.until_ns = asked_ns + round(self._ttl.total_seconds() * 7 / 8 * 1e9)
 
 
 def _unit(run: str, round: int, key: str, attempt: int) -> dict[str, object]:  # noqa: A002  as it stands in rows

@@ -26,6 +26,7 @@ APPLICATION = "ismgr"
 SCHEMA = "ismgr_steps"
 WORKFLOW = "ismgr.unit"
 POLL_S = 0.1
+SELDOM_S = 3600.0
 PASSWORD = "{secret}"  # noqa: S105  where the password goes
 
 RowState = Literal["queued", "taken", "ended", "dropped"]
@@ -53,21 +54,49 @@ class Row:
     letter: Letter | None
 
 
-def steps_url(database: str) -> str:
-    """Where the steps are kept for an estate's database: in a file beside it, or in a schema of the same one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where units stand: a SQLite file of their own, or a schema of a PostgreSQL database. ``url`` holds ``{secret}``
+    where ``password`` goes."""
 
-    >>> steps_url("sqlite:////srv/infra/.ismgr/ismgr.db")
+    url: str
+    password: Secret | None = None
+    schema: str = SCHEMA
+
+
+def beside(database: str, password: Secret | None = None, schema: str | None = None) -> Place:
+    """The place for an estate's database: a file beside it, or in the same one a schema beside its own.
+
+    >>> beside("sqlite:////srv/infra/.ismgr/ismgr.db").url
     'sqlite:////srv/infra/.ismgr/ismgr-steps.db'
+    >>> beside("postgresql://ismgr@db/infra", schema="ismgr_infra").schema
+    'ismgr_infra_steps'
     """
     if not database.startswith("sqlite:///"):
-        return database
+        return Place(url=database, password=password, schema=f"{schema}_steps" if schema else SCHEMA)
     path = Path(database.removeprefix("sqlite:///"))
-    return f"sqlite:///{path.with_name(f'{path.stem}-steps{path.suffix}')}"
+    return Place(url=f"sqlite:///{path.with_name(f'{path.stem}-steps{path.suffix}')}")
 
 
 def queue_of(run: str) -> str:
     """The queue of a run. While it is there the run takes work; whoever deletes it stops the run everywhere."""
     return f"ismgr/{run}"
+
+
+def unit_of(id_: str) -> Unit:
+    """The unit with this id.
+
+    >>> unit_of("run-1/1/group/webs#2/1").key
+    'group/webs#2'
+    """
+    run, round_, rest = id_.split("/", 2)
+    key, _, attempt = rest.rpartition("/")
+    return Unit(run=run, round=int(round_), key=key, attempt=int(attempt))
+
+
+def _cancelled(run: str) -> str:
+    """A queue that nobody listens to: it being there is the sign."""
+    return f"{queue_of(run)}/cancelled"
 
 
 class Notes(logging.Handler):
@@ -88,11 +117,12 @@ NOTES = Notes()
 
 
 class Rows:
-    """The rows of one database. ``url`` holds ``{secret}`` where ``password`` goes. Raises ``EngineFailed``."""
+    """The rows of one place. Raises ``EngineFailed``."""
 
-    def __init__(self, url: str, password: Secret | None = None) -> None:
-        self.url = url
-        self._password = password
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.url = place.url
+        self._password = place.password
         self._client: DBOSClient | None = None
 
     @property
@@ -116,7 +146,7 @@ class Rows:
             self._prepare()
             client = DBOSClient(
                 system_database_url=self.secret_url,
-                dbos_system_schema=SCHEMA,
+                dbos_system_schema=self.place.schema,
                 serializer=DBOSPortableJSONSerializer(),
                 application_name=APPLICATION,
                 retry_connection_errors=False,
@@ -124,7 +154,7 @@ class Rows:
             )
             try:
                 client.check_connection()
-                DBOS.migrate(self.secret_url, schema=SCHEMA)
+                DBOS.migrate(self.secret_url, schema=self.place.schema)
             except BaseException:
                 client.destroy()
                 raise
@@ -145,6 +175,21 @@ class Rows:
         """The run takes no more work: nothing of it is begun anywhere."""
         with self.failing("be written"):
             self._open.delete_queue(queue_of(run))
+
+    def mark_cancelled(self, run: str) -> None:
+        """Tell every worker to stop what it has in hand of this run."""
+        with self.failing("be written"):
+            self._open.register_queue(_cancelled(run), worker_concurrency=1, polling_interval_sec=SELDOM_S)
+
+    def unmark_cancelled(self, run: str) -> None:
+        """Nobody wants the run stopped any more."""
+        with self.failing("be written"):
+            self._open.delete_queue(_cancelled(run))
+
+    def is_cancelled(self, run: str) -> bool:
+        """Whether somebody wants the run stopped."""
+        with self.failing("be read"):
+            return self._open.retrieve_queue(_cancelled(run)) is not None
 
     def queue_is_open(self, run: str) -> bool:
         """Whether the run takes work."""
@@ -176,13 +221,13 @@ class Rows:
             found = self._open.list_workflows(workflow_ids=list(ids), load_input=False) if ids else []
         return {one.workflow_id: _row(one) for one in found}
 
-    def taken_by(self, executor: str) -> tuple[str, ...]:
+    def taken_by(self, executor: str) -> tuple[Unit, ...]:
         """The units that an executor has in hand."""
         with self.failing("be read"):
             found = self._open.list_workflows(
                 executor_id=executor, status="PENDING", load_input=False, load_output=False
             )
-        return tuple(one.workflow_id for one in found)
+        return tuple(unit_of(one.workflow_id) for one in found)
 
     def waiting(self, run: str) -> int:
         """How many units of a run are queued or in somebody's hand."""
@@ -191,6 +236,11 @@ class Rows:
                 queue_name=queue_of(run), status=["ENQUEUED", "PENDING"], load_input=False, load_output=False
             )
         return len(found)
+
+    def put_back(self, unit: Unit) -> None:
+        """Let somebody else take a unit that is in hand here and was not begun."""
+        with self.failing("be written"):
+            self._open.resume_workflow(unit.id, queue_name=queue_of(unit.run))
 
     def drop(self, ids: Sequence[str]) -> None:
         """Call units off: whoever has one in hand cannot end it any more. What has ended stays as it is."""

@@ -16,10 +16,9 @@ from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.core.events import Emit, UnitTakenOver, ignore
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.core.secret import Secret
 from ismgr_automation.engines.steps.hands import Hands, Pulse
 from ismgr_automation.engines.steps.letters import Kind, Letter, as_error
-from ismgr_automation.engines.steps.rows import POLL_S, Row, Rows
+from ismgr_automation.engines.steps.rows import POLL_S, Place, Row, Rows
 from ismgr_automation.ports.leases import Holder
 from ismgr_automation.ports.runs import Executors, Unit
 from ismgr_automation.ports.sequencer import Work
@@ -28,7 +27,6 @@ LIVING_S = 1.0
 """How often it is asked which executors live."""
 MOST_TAKEOVERS = 3
 """A unit that ended this many executors is not given to another one."""
-MOST_RETURNS = 50
 AT_ONCE = 4
 TTL = timedelta(seconds=15)
 
@@ -46,20 +44,19 @@ class DbosSequencer:
 
     def __init__(
         self,
-        url: str,
+        place: Place,
         *,
         executor: str,
         holder: Holder,
         executors: Executors,
         work: Work,
-        password: Secret | None = None,
         at_once: int = AT_ONCE,
         ttl: timedelta = TTL,
         emit: Emit = ignore,
     ) -> None:
         self.executor = executor
         self.emit = emit
-        self.rows = Rows(url, password)
+        self.rows = Rows(place)
         self.executors = executors
         self.at_once = at_once
         self.taking = threading.Event()
@@ -68,6 +65,7 @@ class DbosSequencer:
         self.hands = Hands(self.rows, executor, work, self._may_begin, at_once)
         self._pulse = Pulse(executors, executor, holder, ttl)
         self._run = ""
+        self._marked = False
 
     def __enter__(self) -> Self:
         self.hands.open()
@@ -85,6 +83,7 @@ class DbosSequencer:
         self._pulse.stop()
         try:
             if self._run:
+                self._unmark()
                 self.rows.close_queue(self._run)
         finally:
             self._run = ""
@@ -102,11 +101,19 @@ class DbosSequencer:
         finally:
             batch.leave()
 
-    def stop(self) -> None:
-        """Let nothing new begin, here or anywhere."""
+    def stop(self, *, cancelled: bool) -> None:
+        """Let nothing new begin, here or anywhere; when it was cancelled, workers stop what they have in hand."""
         if self.taking.is_set():
             self.taking.clear()
             self.rows.close_queue(self._run)
+        if cancelled and not self._marked:
+            self._marked = True
+            self.rows.mark_cancelled(self._run)
+
+    def _unmark(self) -> None:
+        if self._marked:
+            self._marked = False
+            self.rows.unmark_cancelled(self._run)
 
     def reopen(self) -> None:
         """Let units of the run be taken, if somebody else stopped that."""
@@ -123,6 +130,8 @@ class DbosSequencer:
         if self._run and self._run != run:
             self.rows.close_queue(self._run)
         self._run = run
+        self._marked = self.rows.is_cancelled(run)  # by a coordinator before us
+        self._unmark()
         self.rows.open_queue(run, self.at_once)
         self._cancelled = cancelled
         self.hands.troubled.clear()
@@ -140,7 +149,6 @@ class _Batch:
         self._waiting = {unit.id: unit for unit in units}
         self._problem: BaseException | None = None
         self._takeovers: Counter[str] = Counter()
-        self._returns: Counter[str] = Counter()
         self._living: frozenset[str] = frozenset()
         self._asked_at = float("-inf")
         self._offered_at = time.monotonic()
@@ -150,7 +158,7 @@ class _Batch:
         self._queue()
         while self._waiting:
             if self._cancelled.is_set() or self._problem is not None:
-                self._own.stop()
+                self._own.stop(cancelled=self._cancelled.is_set())
             yield from self._look()
             if self._waiting:
                 self._own.hands.moved.wait(POLL_S)
@@ -163,7 +171,7 @@ class _Batch:
         if not self._waiting:
             return
         try:
-            self._own.stop()
+            self._own.stop(cancelled=self._cancelled.is_set())
             self._rows.drop([one for one, row in self._rows.look(list(self._waiting)).items() if row.state == "queued"])
         finally:
             while self._own.hands.in_hand:
@@ -249,7 +257,7 @@ class _Batch:
                 del self._waiting[unit.id]
                 return letter.body
             case Kind.NOT_BEGUN:
-                self._returned(unit, row)
+                self._returned(unit)
             case Kind.GIVEN_UP:
                 self._continue(unit, row.executor, "gave it up")
             case Kind.ERROR:
@@ -272,16 +280,13 @@ class _Batch:
         else:
             del self._waiting[unit.id]
 
-    def _returned(self, unit: Unit, row: Row) -> None:
+    def _returned(self, unit: Unit) -> None:
         """An executor had it and did not begin: queue it again under the same id, for anybody."""
-        self._returns[unit.key] += 1
-        if not self._own.taking.is_set():
-            del self._waiting[unit.id]
-        elif self._returns[unit.key] > MOST_RETURNS:
-            self._fail(unit, f"It was given back {MOST_RETURNS} times, last by {row.executor}.")
-        else:
+        if self._own.taking.is_set():
             self._rows.forget([unit.id])
             self._rows.add(unit)
+        else:
+            del self._waiting[unit.id]
 
     def _lives(self, executor: str) -> bool:
         """Whether it lived a moment ago. Nobody is called dead by an old answer: it may have come since."""

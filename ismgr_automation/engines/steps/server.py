@@ -8,9 +8,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from ismgr_automation.core.secret import Secret
 from ismgr_automation.engines.steps.hands import Hands, Pulse
-from ismgr_automation.engines.steps.rows import Rows
+from ismgr_automation.engines.steps.rows import Place, Rows
 from ismgr_automation.engines.steps.sequencer import AT_ONCE, TTL
 from ismgr_automation.ports.leases import Holder
 from ismgr_automation.ports.runs import Executors, Unit
@@ -26,18 +25,17 @@ class DbosServer:
 
     def __init__(
         self,
-        url: str,
+        place: Place,
         *,
         executor: str,
         holder: Holder,
         executors: Executors,
         work: Work,
         may_begin: Callable[[Unit], bool],
-        password: Secret | None = None,
         at_once: int = AT_ONCE,
         ttl: timedelta = TTL,
     ) -> None:
-        self._rows = Rows(url, password)
+        self._rows = Rows(place)
         self._hands = Hands(self._rows, executor, work, may_begin, at_once)
         self._pulse = Pulse(executors, executor, holder, ttl)
 
@@ -72,9 +70,28 @@ class DbosServer:
         """Whether the run's coordinator still wants units begun."""
         return self._rows.queue_is_open(run)
 
+    def is_cancelled(self, run: str) -> bool:
+        """Whether the run's coordinator wants the units in hand stopped."""
+        return self._rows.is_cancelled(run)
+
     def waiting(self, run: str) -> int:
         """How many units of a run nobody has ended yet."""
         return self._rows.waiting(run)
+
+    @property
+    def name(self) -> str:
+        """The name of this executor."""
+        return self._hands.name
+
+    @property
+    def listening(self) -> tuple[str, ...]:
+        """The runs whose units are taken."""
+        return self._hands.listening
+
+    @property
+    def until_ns(self) -> int:
+        """Until when others count us as living, at least (nanoseconds of ``CLOCK_BOOTTIME``)."""
+        return self._pulse.until_ns
 
     def wait(self, seconds: float) -> None:
         """Return when a unit ended here, or when the time is over."""

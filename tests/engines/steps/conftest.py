@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ismgr_automation.engines.steps.rows import Place
 from ismgr_automation.engines.steps.sequencer import DbosSequencer
 from ismgr_automation.ports.sequencer import Work
 from tests.engines.steps.shared import HOLDER, Site
@@ -22,15 +23,15 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(params=["sqlite", "postgresql"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
     if request.param == "sqlite":
-        return Site(f"sqlite:///{tmp_path}/ismgr-steps.db", None, tmp_path)
+        return Site(Place(url=f"sqlite:///{tmp_path}/ismgr-steps.db"), tmp_path)
     name = request.getfixturevalue("postgres_database")
     server = request.getfixturevalue("postgres")
-    return Site(server.url(name), server.password, tmp_path)
+    return Site(Place(url=server.url(name), password=server.password), tmp_path)
 
 
 @pytest.fixture
 def sqlite_site(tmp_path: Path) -> Site:
-    return Site(f"sqlite:///{tmp_path}/ismgr-steps.db", None, tmp_path)
+    return Site(Place(url=f"sqlite:///{tmp_path}/ismgr-steps.db"), tmp_path)
 
 
 Sequence = Callable[..., DbosSequencer]
@@ -45,12 +46,11 @@ def sequence() -> Iterator[Sequence]:
         site: Site, work: Work | None = None, *, name: str = "us", at_once: int = 4, ttl: float = 10
     ) -> DbosSequencer:
         sequencer = DbosSequencer(
-            site.url,
+            site.place,
             executor=name,
             holder=HOLDER,
             executors=site.executors,
             work=work or (lambda unit: site.work(unit, name)),
-            password=site.password,
             at_once=at_once,
             ttl=timedelta(seconds=ttl),
         )
@@ -71,10 +71,10 @@ def start() -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def begin(site: Site, **orders: object) -> subprocess.Popen[str]:
-        given = {"url": site.url, "folder": str(site.folder), "ttl": 10.0, "at_once": 4, "run": "run-1", **orders}
+        given = {"url": site.place.url, "folder": str(site.folder), "ttl": 10.0, "at_once": 4, "run": "run-1", **orders}
         env = {key: value for key, value in os.environ.items() if key != "STEPS_PASSWORD"}
-        if site.password is not None:
-            env["STEPS_PASSWORD"] = site.password.reveal()
+        if site.place.password is not None:
+            env["STEPS_PASSWORD"] = site.place.password.reveal()
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.engines.steps.process", json.dumps(given)],
             cwd=ROOT,

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from ismgr_automation.core.secret import Secret
+from ismgr_automation.engines.steps.rows import Place
 from ismgr_automation.engines.steps.sequencer import DbosSequencer
 from ismgr_automation.engines.steps.server import DbosServer
 from tests.engines.steps.shared import HOLDER, Site, units, wait_for
@@ -19,18 +20,18 @@ from tests.engines.steps.shared import HOLDER, Site, units, wait_for
 def main() -> None:
     orders = json.loads(sys.argv[1])
     password = os.environ.get("STEPS_PASSWORD")
-    site = Site(orders["url"], Secret(password) if password else None, Path(orders["folder"]))
+    place = Place(url=orders["url"], password=Secret(password) if password else None)
+    site = Site(place, Path(orders["folder"]))
     ttl = timedelta(seconds=orders["ttl"])
     name = orders["name"]
     if orders["do"] == "serve":
         with DbosServer(
-            site.url,
+            site.place,
             executor=name,
             holder=HOLDER,
             executors=site.executors,
             work=lambda unit: site.work(unit, name),
             may_begin=lambda _unit: True,
-            password=site.password,
             at_once=orders["at_once"],
             ttl=ttl,
         ) as server:
@@ -40,12 +41,11 @@ def main() -> None:
             wait_for(lambda: not server.in_hand())
         return
     with DbosSequencer(
-        site.url,
+        site.place,
         executor=name,
         holder=HOLDER,
         executors=site.executors,
         work=lambda unit: site.work(unit, name),
-        password=site.password,
         at_once=orders["at_once"],
         ttl=ttl,
     ) as sequencer:

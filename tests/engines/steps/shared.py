@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.core.secret import Secret
+from ismgr_automation.engines.steps.rows import Place
 from ismgr_automation.ports.leases import Holder
 from ismgr_automation.ports.runs import Unit
 
@@ -46,8 +46,7 @@ class FileExecutors:
 class Site:
     """One database of steps and a folder that the processes of a test share."""
 
-    url: str
-    password: Secret | None
+    place: Place
     folder: Path
 
     @property

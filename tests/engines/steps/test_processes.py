@@ -29,7 +29,7 @@ def hand_over(site: Site, sequence: Sequence, start: Start) -> tuple[int, dict[s
             worker_has_it.wait(60)
         return site.work(unit, "us")
 
-    rows = Rows(site.url, site.password)
+    rows = Rows(site.place)
     rows.open()
     rows.open_queue("run-1", 1)
     rows.add(*units("slow"))
@@ -52,7 +52,7 @@ def hand_over(site: Site, sequence: Sequence, start: Start) -> tuple[int, dict[s
 def test_a_worker_in_another_process_carries_units_out(site: Site, sequence: Sequence, start: Start) -> None:
     """We take no unit before the worker has begun one, so each does at least one of two."""
     start(site, do="serve", name="worker", at_once=1)
-    rows = Rows(site.url, site.password)
+    rows = Rows(site.place)
     rows.open()
     rows.open_queue("run-1", 1)
     rows.close()
@@ -88,7 +88,7 @@ def test_a_paused_worker_that_wakes_changes_no_outcome(site: Site, sequence: Seq
     wait_for(lambda: said(site, "end stack/slow 1 worker"))
     (site.folder / "over").touch()
     wait_for(lambda: "worker" not in site.executors.living())
-    rows = Rows(site.url, site.password)
+    rows = Rows(site.place)
     rows.open()
     found = rows.look(["run-1/1/stack/slow/1", "run-1/1/stack/slow/2"])
     rows.close()

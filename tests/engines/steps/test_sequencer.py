@@ -13,7 +13,8 @@ import pytest
 
 from ismgr_automation.core.errors import EngineFailed, InternalError, LeaseLost, Refused
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.engines.steps.rows import Rows
+from ismgr_automation.core.secret import Secret
+from ismgr_automation.engines.steps.rows import Place, Rows
 from ismgr_automation.engines.steps.server import DbosServer
 from ismgr_automation.ports.runs import Unit
 from ismgr_automation.ports.sequencer import Sequencer
@@ -59,7 +60,7 @@ def test_a_queue_that_somebody_closed_is_opened_again(sqlite_site: Site, sequenc
 
     def work(unit: Unit) -> JsonObject:
         if unit.key == "stack/a":
-            rows = Rows(sqlite_site.url)
+            rows = Rows(sqlite_site.place)
             rows.open()
             rows.close_queue("run-1")
             rows.close()
@@ -183,9 +184,8 @@ def test_rows_hold_ids_and_outcomes_and_no_pickled_objects(sqlite_site: Site, se
 def test_a_database_that_is_not_there_is_an_error_without_the_password(
     postgres: object, tmp_path: Path, sequence: Sequence
 ) -> None:
-    from ismgr_automation.core.secret import Secret
-
-    site = Site("postgresql://ismgr:{secret}@127.0.0.1:9/none", Secret("canary-7f3"), tmp_path)
+    place = Place(url="postgresql://ismgr:{secret}@127.0.0.1:9/none", password=Secret("canary-7f3"))
+    site = Site(place, tmp_path)
     with pytest.raises(EngineFailed, match="cannot be opened") as caught:
         perform(sequence(site))
     assert "canary-7f3" not in f"{caught.value} {caught.value.detail}"
@@ -210,7 +210,7 @@ def test_somebody_who_calls_a_unit_off_in_the_database_stops_the_run(sqlite_site
     gate = threading.Event()
 
     def work(unit: Unit) -> JsonObject:
-        rows = Rows(sqlite_site.url)
+        rows = Rows(sqlite_site.place)
         rows.open()
         rows.drop([unit.id])
         rows.close()
@@ -229,12 +229,12 @@ def test_what_a_worker_gives_back_is_done_by_somebody(sqlite_site: Site) -> None
         asked.append(unit.id)
         return False
 
-    rows = Rows(sqlite_site.url)
+    rows = Rows(sqlite_site.place)
     rows.open()
     rows.open_queue("run-1", 1)
     rows.add(FOUR[0])
     with DbosServer(
-        sqlite_site.url,
+        sqlite_site.place,
         executor="worker",
         holder=HOLDER,
         executors=sqlite_site.executors,
