@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,10 @@ def canonical(value: Json) -> bytes:
     >>> canonical({"b": 1, "a": [True, None]})
     b'{"a":[true,null],"b":1}'
     """
+    # most of what there is needs nothing of what the standard adds to plain JSON, and C is 20 times faster
+    if _simple(value):
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
+        return text.encode()
     return rfc8785.dumps(_plain(value))
 
 
@@ -39,6 +44,21 @@ def digest(value: Json) -> str:
 def keyed_digest(key: bytes, value: Json) -> str:
     """``hmac-sha256:`` and 64 digits: stands for a value that must not be guessed from its digest."""
     return "hmac-sha256:" + hmac.new(key, canonical(value), hashlib.sha256).hexdigest()
+
+
+def _simple(value: Any) -> bool:
+    """Whether plain JSON with sorted keys is canonical already: no fractions, no big numbers, no half characters, keys
+    that sort alike as bytes and as UTF-16, and none but the plain containers."""
+    kind = type(value)
+    if kind is str:
+        return bool(value.isascii() or value.isprintable())
+    if kind is dict:
+        return all(type(key) is str and key.isascii() and _simple(item) for key, item in value.items())
+    if kind is list or kind is tuple:
+        return all(map(_simple, value))
+    if kind is int:
+        return bool(-_EXACT < value < _EXACT)
+    return value is None or kind is bool
 
 
 def _plain(value: Json) -> Any:

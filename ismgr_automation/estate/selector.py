@@ -28,6 +28,12 @@ LONGEST = 4096
 _PLACE = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _FIELD = re.compile(r"(?<![\w.\"'])host\s*\.\s*([A-Za-z_]\w*)")
 _TEXT = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'")
+_EQUAL = re.compile(
+    r"\s*host\.(?:labels\.(?P<label>[A-Za-z_]\w*)|(?P<field>name|address|site|machine|user))\s*==\s*"
+    r"(?P<text>\"[^\"\\\n]*\"|'[^'\\\n]*')\s*(?P<end>&&)?",
+    re.ASCII,
+)
+"""One comparison of a text, and whether another one must hold as well."""
 _TRIAL = Host(name="trial", address="192.0.2.1", origin="", labels={}, groups=())
 
 
@@ -53,6 +59,9 @@ class Selector:
 
     source: str
     program: cel.Program
+    equals: tuple[tuple[str, str, str], ...] = ()
+    """What is compared, if all that the expression does is to compare texts: ``("labels", "role", "db")`` or
+    ``("name", "", "db1")``. Answered here: with thousands of hosts the evaluator is most of what a plan costs."""
 
     @classmethod
     def compile(cls, source: str) -> Selector:
@@ -75,6 +84,11 @@ class Selector:
 
         Raises ``InputError`` when the answer is not a truth value or cannot be computed.
         """
+        if self.equals:
+            return all(
+                host.labels.get(key) == text if field == "labels" else getattr(host, field) == text
+                for field, key, text in self.equals
+            )
         try:
             answer = self.program.execute({"host": described(host)})
         except KeyError:
@@ -101,8 +115,21 @@ def compiled(source: str) -> Selector | tuple[Flaw, ...]:
     flaws = (*_names(source, program), *_functions(source, program))
     if flaws:
         return flaws
-    selector = Selector(source, program)
+    selector = Selector(source, program, _equals(source))
     return _trial(selector) or selector
+
+
+def _equals(source: str) -> tuple[tuple[str, str, str], ...]:
+    """The comparisons of an expression that is nothing but texts compared and joined with ``&&``; else nothing."""
+    found: list[tuple[str, str, str]] = []
+    at = 0
+    while match := _EQUAL.match(source, at):
+        label, field, text, end = match["label"], match["field"], match["text"], match["end"]
+        found.append(("labels", label, text[1:-1]) if label else (field, "", text[1:-1]))
+        at = match.end()
+        if not end:
+            return tuple(found) if at == len(source) else ()
+    return ()
 
 
 def described(host: Host) -> Mapping[str, Any]:

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ismgr_automation.core.address import Kind
-from ismgr_automation.core.json import Json, canonical, digest, keyed_digest
+from ismgr_automation.core.json import Json, _plain, canonical, digest, keyed_digest
 
 LEAVES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text() | st.floats(allow_nan=False, width=32)
 VALUES = st.recursive(
@@ -37,6 +38,11 @@ def test_the_order_of_keys_and_the_kind_of_sequence_do_not_matter(value: Json) -
 @given(VALUES)
 def test_canonical_bytes_are_json_of_the_same_value(value: Json) -> None:
     assert canonical(json.loads(canonical(value))) == canonical(value)
+
+
+@given(VALUES | st.lists(st.text('\x00\x1f "\\/\x7f\x80\u2028\ud7ff\ue000\U0001f600', min_size=1), min_size=1))
+def test_the_short_way_gives_the_bytes_of_the_standard(value: Json) -> None:
+    assert canonical(value) == rfc8785.dumps(_plain(value))
 
 
 @given(VALUES, VALUES)

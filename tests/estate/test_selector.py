@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -111,6 +112,43 @@ def test_the_evaluator_is_shared_with_whoever_imports_the_whole_package():
         "assert isinstance(Selector.compile('true').program, cel.Program)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+COMPARED = st.sampled_from(["name", "site", "address", "machine", "user", "labels.role", "labels.rack", "labels.none"])
+TEXTS = st.sampled_from(
+    ["db1.dc1", "bare", "dc1", "db", "7", "192.0.2.10", "debian", "root", "", "&& x", "a'b", "\u00e9"]
+)
+
+
+@given(st.lists(st.tuples(COMPARED, TEXTS), min_size=1, max_size=3), st.sampled_from(["&&", " && ", "\n&&\t"]))
+def test_texts_that_are_compared_give_the_evaluators_answer(pairs, joined):
+    source = joined.join(f'host.{field} == "{text}"' for field, text in pairs)
+    selector = Selector.compile(source)
+    assert selector.equals
+    slow = replace(selector, equals=())
+    assert [selector.matches(host) for host in (DB1, BARE)] == [slow.matches(host) for host in (DB1, BARE)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'host.labels.role == "db" || host.site == "dc1"',
+        'host.labels.role == "d\\x62"',
+        'host.labels["role"] == "db"',
+        'host.labels.role == "db" && true',
+        'host.labels.role == "db" // && host.site == "x"',
+        '(host.labels.role == "db")',
+        '"db" == host.labels.role',
+        'host.labels.role == """db"""',
+        'host.labels.role == r"db"',
+        "host.port == 22",
+        "host.labels.role != 'web'",
+    ],
+)
+def test_whatever_else_an_expression_says_is_left_to_the_evaluator(source):
+    selector = Selector.compile(source)
+    assert not selector.equals
+    assert selector.matches(DB1)
 
 
 @given(st.text(max_size=60) | st.text(alphabet="host.labels[]()\"'=&|!? 1\n", max_size=60))
