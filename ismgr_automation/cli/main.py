@@ -35,6 +35,7 @@ TOPICS = (
     "audit",
     "inventory",
     "galaxy",
+    "secrets",
     "destroy",
     "trust",
     "engine",

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ismgr_automation.core.address import Address, group, host, stack
-from ismgr_automation.core.errors import EngineError, InputError
+from ismgr_automation.core.errors import CredentialRejected, EngineError, InputError
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.documents import Environment, PlanCredentials, SecretValue
 from ismgr_automation.estate.model import Estate
@@ -71,6 +71,52 @@ def moved(planned: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]
     """The references whose version is another one, as lines for ``StalePlan``. Pure."""
     names = sorted({*planned, *now})
     return tuple(f"secret {name}" for name in names if planned.get(name) != now.get(name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """One reference and whether it can be opened. ``problem`` is empty when it can; ``counted``: it cannot, but its
+    version is known, which is enough while nothing needs the value."""
+
+    reference: SecretRef
+    purpose: str
+    problem: str = ""
+    next_step: str = ""
+    reason: str = ""
+    counted: bool = False
+
+
+def check(
+    estate: Estate, environment: Environment, credentials: PlanCredentials | None, store: SecretStore
+) -> tuple[Looked, ...]:
+    """Open every reference that the documents name, and forget the value at once. ``credentials`` are those of a plan,
+    None for an apply; the store's backends must be theirs."""
+    used = {ref: f"value for {user}" for ref, user in used_by(estate, estate.stacks, estate.groups, hosts=()).items()}
+    # what is both a value and a key is told as a value: then a plan moves with it
+    named = {**doors(estate, environment, credentials), **used}
+    return tuple(_look(ref, purpose, store) for ref, purpose in sorted(named.items()))
+
+
+def _look(ref: SecretRef, purpose: str, store: SecretStore) -> Looked:
+    try:
+        store.open(ref)
+    except (InputError, EngineError) as error:
+        return Looked(
+            reference=ref,
+            purpose=purpose,
+            problem=error.summary,
+            next_step=error.next_step,
+            reason=error.reason,
+            counted=isinstance(error, CredentialRejected) and _has_version(ref, store),
+        )
+    return Looked(reference=ref, purpose=purpose)
+
+
+def _has_version(ref: SecretRef, store: SecretStore) -> bool:
+    try:
+        return bool(store.version(ref))
+    except (InputError, EngineError):
+        return False
 
 
 def unprotected(name: str, environment: Environment, subject: Address) -> Finding | None:
