@@ -9,19 +9,23 @@ import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-from ismgr_automation.converge.apply import apply
-from ismgr_automation.converge.destroy import destroy, plan_destroy
+from ismgr_automation.approval.judge import Verdict
+from ismgr_automation.converge.contract import apply_exactly, resume_exactly
+from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.fleet import meet
-from ismgr_automation.converge.plan import plan, refuse_if_stale
+from ismgr_automation.converge.gate import proposal, weigh
+from ismgr_automation.converge.plan import plan
 from ismgr_automation.converge.report import Report
-from ismgr_automation.converge.scope import Scope, Selection
+from ismgr_automation.converge.run import Tenure
+from ismgr_automation.converge.scope import Mode, Scope, Selection
 from ismgr_automation.converge.stacks import read_states
+from ismgr_automation.converge.unit import Workbench
 from ismgr_automation.converge.verify import verify
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.diagnostic import Diagnostic, Severity, did_you_mean
@@ -30,12 +34,20 @@ from ismgr_automation.core.events import Emit, EstateLoaded, Event, ignore
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.load import load
 from ismgr_automation.estate.model import Estate as Documents
+from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.fleet import Fleet
-from ismgr_automation.planning.plan import Plan, Purpose
+from ismgr_automation.planning.plan import Plan
 from ismgr_automation.planning.planfile import read
+from ismgr_automation.ports.approvals import Approval
 from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.leases import Lease
+from ismgr_automation.ports.runs import Run
+from ismgr_automation.ports.sequencer import Work
 from ismgr_automation.ports.source import Source, Tree
 from ismgr_automation.ports.verification import CheckResult
+
+if TYPE_CHECKING:
+    from ismgr_automation.runs.keeper import Kept
 
 Names = Sequence[str | Address]
 """Addresses, or their texts: ``stack/NAME``, ``group/NAME``, ``host/NAME``."""
@@ -58,6 +70,7 @@ class Wiring(Protocol):
         environment: str | None,
         context: Context,
         selection: Selection,
+        mode: Mode = Mode.PLAN,
     ) -> Scope:
         """Everything that a verb needs."""
         ...
@@ -160,26 +173,66 @@ class Estate:
         """Read a plan file; raises ``PlanFileError``."""
         return read_plan(Path(path))
 
-    def apply(self, plan: Plan) -> Report:
-        """Do exactly what the plan says. The plan may be a moment old: everything is looked at again first.
+    def apply(self, plan: Plan, *, wait: timedelta | None = None, approvals: Sequence[Approval] = ()) -> Report:
+        """Do exactly what the plan says, under the environment's lease. Everything is looked at again first.
 
-        Raises ``StalePlan`` when anything differs and ``EngineFailed`` when part of the world cannot be looked at, both
-        before anything was touched.
+        ``wait`` is how long to wait for a lease that somebody else holds. ``approvals`` are taken besides those that
+        the estate's own stores hold. Raises ``LeaseHeld``, ``StalePlan`` when anything differs, ``NotApproved``,
+        ``NotSigned``, and ``EngineFailed`` when part of the world cannot be looked at, all before anything was
+        touched.
         """
-        with self._scope_of(plan) as scope:
-            now = self._again(plan, scope)
-            refuse_if_stale(plan, now)
-        _refuse_if_errored(now)
-        return self.apply_now(plan)
+        with self.hold(wait=wait) as held:
+            return held.apply(plan, approvals=approvals)
 
-    def apply_now(self, plan: Plan) -> Report:
-        """Apply a plan that was composed a moment ago, without looking at everything again first.
+    @contextmanager
+    def hold(self, purpose: str = "apply", *, wait: timedelta | None = None) -> Iterator[Held]:
+        """Hold the environment's lease: nobody else applies until the end of the ``with``.
 
-        Raises ``EngineFailed`` for a plan with errors.
+        What is planned inside may be applied inside without another look. Raises ``LeaseHeld``.
         """
-        _refuse_if_errored(plan)
+        from ismgr_automation.runs.keeper import hold, this_process
+
+        with self._scope((), ()) as scope:
+            name, store, ttl = scope.lease, scope.engines.leases, duration(scope.environment.lease_ttl)
+        leash = self._work / "leash"
+        with hold(
+            store, name, this_process(purpose), ttl, wait=wait, leash=leash, emit=self._emit, cancelled=self.cancelled
+        ) as kept:
+            yield Held(self, kept, leash)
+
+    def resume(self, run: str, *, wait: timedelta | None = None, approvals: Sequence[Approval] = ()) -> Report:
+        """Go on with a run whose process died, from what the journal and the world say. The estate must be open at the
+        run's commit. Raises ``InputError`` for a run that is not there or has ended, ``StalePlan`` when its inputs have
+        changed, and what ``apply`` raises."""
+        with self.hold(f"resume {run}", wait=wait) as held:
+            return held.resume(run, approvals=approvals)
+
+    def run(self, run: str) -> Run:
+        """What is recorded of a run. Raises ``InputError`` naming near ones when there is no such run."""
+        with self._scope((), ()) as scope:
+            return scope.engines.runs.run(run)
+
+    def runs(self, limit: int = 50) -> tuple[Run, ...]:
+        """The newest runs of this environment first."""
+        with self._scope((), ()) as scope:
+            return scope.engines.runs.runs(scope.environment_name, limit)
+
+    def approvals(self, plan: Plan, approvals: Sequence[Approval] = ()) -> Verdict:
+        """Which approvals a plan needs, who signed, and what is missing; ``approvals`` are looked at besides those that
+        the estate's own stores hold. Raises ``NotApproved`` when nothing is pinned."""
         with self._scope_of(plan) as scope:
-            return destroy(plan, scope) if plan.purpose is Purpose.DESTROY else apply(plan, scope)
+            return weigh(proposal(scope, plan), plan, datetime.now(UTC), approvals)
+
+    def work_for(self, run: str) -> Work:
+        """What does the units of one run in this process, on behalf of whoever holds its lease. The estate must be open
+        at the run's commit, and stay open while it works."""
+        with self._scope((), ()) as scope:
+            known = scope.engines.runs.run(run)
+        planned = read(known.plan, f"run {run}")
+        context = Context(work=self._work, emit=self._emit, cancelled=self.cancelled, token=known.token, run=run)
+        scope = self._wired(self._selection(*_selected(planned)), context, Mode.APPLY)
+        bench = Workbench(scope=scope, run=run, purpose=planned.purpose, executor=scope.engines.executor)
+        return bench.work
 
     def drift(self, targets: Names = (), excludes: Names = ()) -> Drifted:
         """How the world differs from what was applied, over stacks and hosts. Touches nothing."""
@@ -219,21 +272,14 @@ class Estate:
         with self._scope(targets, excludes) as scope:
             return plan_destroy(scope, datetime.now(UTC))
 
-    @staticmethod
-    def _again(planned: Plan, scope: Scope) -> Plan:
-        again = plan_destroy if planned.purpose is Purpose.DESTROY else plan
-        return again(scope, datetime.now(UTC))
-
     @contextmanager
-    def _scope_of(self, plan: Plan) -> Iterator[Scope]:
-        texts = plan.inputs.selection
-        targets = [one for one in texts if not one.startswith("-")]
-        excludes = [one.removeprefix("-") for one in texts if one.startswith("-")]
-        with self._scope(targets, excludes) as scope:
+    def _scope_of(self, plan: Plan, mode: Mode = Mode.PLAN) -> Iterator[Scope]:
+        targets, excludes = _selected(plan)
+        with self._scope(targets, excludes, mode) as scope:
             yield scope
 
     @contextmanager
-    def _scope(self, targets: Names, excludes: Names) -> Iterator[Scope]:
+    def _scope(self, targets: Names, excludes: Names, mode: Mode = Mode.PLAN) -> Iterator[Scope]:
         if not self._remove.alive:
             raise InputError("This estate was closed.", next_step="Open it again.")
         selection = self._selection(targets, excludes)
@@ -241,15 +287,18 @@ class Estate:
             _this_machine(),
             tempfile.TemporaryDirectory(prefix="run-", dir=self._work, ignore_cleanup_errors=True) as work,
         ):
-            context = Context(work=Path(work), emit=self._emit, cancelled=self.cancelled)
-            yield self._wiring.wire(
-                self.documents,
-                self.tree,
-                directory=self.directory,
-                environment=self._environment,
-                context=context,
-                selection=selection,
-            )
+            yield self._wired(selection, Context(work=Path(work), emit=self._emit, cancelled=self.cancelled), mode)
+
+    def _wired(self, selection: Selection, context: Context, mode: Mode) -> Scope:
+        return self._wiring.wire(
+            self.documents,
+            self.tree,
+            directory=self.directory,
+            environment=self._environment,
+            context=context,
+            selection=selection,
+            mode=mode,
+        )
 
     def _selection(self, targets: Names, excludes: Names) -> Selection:
         wrong: list[Diagnostic] = []
@@ -272,6 +321,13 @@ class Estate:
         return Address(Kind.HOST, text)
 
 
+def read_approvals(path: Path) -> tuple[Approval, ...]:
+    """Approvals that lie in the folder beside a plan file."""
+    from ismgr_automation import wiring
+
+    return wiring.approvals_beside(path).find(read_plan(path).digest)
+
+
 def read_plan(path: Path) -> Plan:
     """Read a plan file; raises ``PlanFileError``."""
     try:
@@ -281,6 +337,67 @@ def read_plan(path: Path) -> Plan:
             f"The plan file {path} cannot be read: {error}.", next_step="Make one with `ismgr plan --out FILE`."
         ) from None
     return read(text, str(path))
+
+
+class Held:
+    """An environment whose lease is ours, for as long as the ``with`` of ``Estate.hold`` lasts."""
+
+    def __init__(self, estate: Estate, kept: Kept, leash: Path) -> None:
+        self._estate = estate
+        self._kept = kept
+        self._leash = leash
+        self._composed: set[str] = set()
+
+    @property
+    def lease(self) -> Lease:
+        """The lease, with its fencing token."""
+        return self._kept.lease
+
+    def plan(self, targets: Names = (), excludes: Names = ()) -> Plan:
+        """Plan under the lease."""
+        return self._known(self._estate.plan(targets, excludes))
+
+    def plan_destroy(self, targets: Names = (), excludes: Names = ()) -> Plan:
+        """Plan to delete stacks under the lease."""
+        return self._known(self._estate.plan_destroy(targets, excludes))
+
+    def apply(self, plan: Plan, *, approvals: Sequence[Approval] = ()) -> Report:
+        """Apply a plan; one that was made under this lease is not looked at a second time."""
+        with self._scopes(plan) as (looking, working):
+            composed = plan.digest in self._composed
+            return apply_exactly(plan, looking, working, self._tenure, composed=composed, approvals=approvals)
+
+    def resume(self, run: str, *, approvals: Sequence[Approval] = ()) -> Report:
+        """Go on with a run whose process died."""
+        with self._estate._scope((), ()) as scope:
+            planned = read(scope.engines.runs.run(run).plan, f"run {run}")
+        with self._scopes(planned) as (looking, working):
+            return resume_exactly(run, looking, working, self._tenure, approvals=approvals)
+
+    def _known(self, plan: Plan) -> Plan:
+        self._composed = {plan.digest}
+        return plan
+
+    @property
+    def _tenure(self) -> Tenure:
+        kept = self._kept
+        return Tenure(lease=kept.lease, lost=lambda: f"the lease was lost: {kept.why}" if kept.lost.is_set() else "")
+
+    @contextmanager
+    def _scopes(self, plan: Plan) -> Iterator[tuple[Scope, Scope]]:
+        estate = self._estate
+        with estate._scope_of(plan, Mode.PLAN) as looking, estate._scope_of(plan, Mode.APPLY) as working:
+            context = replace(working.context, leash=self._leash, token=self._kept.lease.token)
+            yield looking, replace(working, context=context)
+
+
+def _selected(plan: Plan) -> tuple[list[str], list[str]]:
+    """The targets and exclusions that a plan was made with."""
+    texts = plan.inputs.selection
+    return (
+        [one for one in texts if not one.startswith("-")],
+        [one.removeprefix("-") for one in texts if one.startswith("-")],
+    )
 
 
 class _Watcher:
@@ -315,16 +432,6 @@ def _this_machine() -> Iterator[None]:
             engine="this machine",
             next_step="Make room or give permission where it says, and run the command again.",
         ) from problem
-
-
-def _refuse_if_errored(plan: Plan) -> None:
-    if plan.errored:
-        raise EngineFailed(
-            "This plan has errors: part of the world could not be looked at.",
-            engine="plan",
-            untouched="Nothing was touched.",
-            next_step="Mend what its findings name, or leave it out with --exclude, and plan again.",
-        )
 
 
 def _read_documents(source: Source, ref: str | None, work: Path) -> tuple[Tree, Documents]:

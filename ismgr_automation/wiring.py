@@ -9,27 +9,24 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 from ismgr_automation import shipped
 from ismgr_automation.approval.safeguards import Safeguards
 from ismgr_automation.converge.requests import group_variables, roles_path
-from ismgr_automation.converge.scope import Engines, Scope, Selection
+from ismgr_automation.converge.scope import Engines, Mode, Scope, Selection
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import EstateError, InputError
 from ismgr_automation.core.json import Json, JsonObject, digest
 from ismgr_automation.estate.load import load
 from ismgr_automation.estate.model import Estate
-from ismgr_automation.estate.resolve import Chosen, database_url, reference, secret_backends, ssh, state_url
+from ismgr_automation.estate.resolve import become_password, reference, secret_backends, ssh, state_url
 from ismgr_automation.estate.resolve import environment as choose
 from ismgr_automation.planning.fleet import Fleet, ansible_groups
+from ismgr_automation.ports.approvals import ApprovalStore
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.source import Source, Tree
 from ismgr_automation.ports.stacks import StackState
-
-if TYPE_CHECKING:
-    from ismgr_automation.engines.database import Database
-    from ismgr_automation.ports.secrets import SecretStore
+from ismgr_automation.wiring_records import Records
 
 
 def source(directory: Path) -> Source:
@@ -102,7 +99,14 @@ class TreeContent:
 
 
 def wire(
-    estate: Estate, tree: Tree, *, directory: Path, environment: str | None, context: Context, selection: Selection
+    estate: Estate,
+    tree: Tree,
+    *,
+    directory: Path,
+    environment: str | None,
+    context: Context,
+    selection: Selection,
+    mode: Mode = Mode.PLAN,
 ) -> Scope:
     """Everything that a verb needs. ``directory`` is the estate's own folder: what is kept between runs (state,
     secrets, database) is relative to it, never to the laid-out tree."""
@@ -114,16 +118,25 @@ def wire(
     from ismgr_automation.engines.testinfra.verifier import TestinfraVerifier
 
     chosen = choose(estate.document, environment)
-    backends = secret_backends(estate.document, directory)
+    credentials = chosen.environment.plan_credentials if mode is Mode.PLAN else None
+    backends = secret_backends(estate.document, directory, credentials, tree=tree.root)
     content = TreeContent(tree=tree)
-    store = Backends.from_json(backends)
+    store = Backends.from_json(backends, key=reference(chosen.environment.passphrase))
+    kept = Records(estate=estate, chosen=chosen, directory=directory, tree=tree.root)
     engines = Engines(
         stacks=PulumiEngine(find, store, tree.root),
         playbooks=AnsibleEngine(store),
-        prober=SshProber(store, reference(estate.document.ssh.become_password)),
+        prober=SshProber(store, become_password(estate.document.ssh, credentials)),
         verifier=TestinfraVerifier(store),
-        ledger=database(estate, chosen, store, directory).ledger(chosen.name),
+        ledger=kept.ledger,
         content=content,
+        secrets=store,
+        leases=kept.leases,
+        runs=kept.runs,
+        journal=kept.journal,
+        executor=kept.executor,
+        sequencing=kept.inline if tree.revision.worktree else kept.sequencing,
+        evidence=kept.evidence,
     )
     return Scope(
         estate=estate,
@@ -131,15 +144,23 @@ def wire(
         environment_name=chosen.name,
         environment=chosen.environment,
         state=_ready(state_url(chosen.environment, directory)),
-        ssh=ssh(estate.document.ssh, _known_hosts(estate, content)),
+        ssh=ssh(estate.document.ssh, _known_hosts(estate, content), credentials),
         secret_backends=backends,
         engines=engines,
         context=context,
         safeguards=safeguards(directory),
+        credentials=credentials,
         selection=selection,
         galaxy=_galaxy(estate, content),
         workers=max(2, os.cpu_count() or 2),
     )
+
+
+def approvals_beside(plan: Path) -> ApprovalStore:
+    """The approvals in the folder beside a plan file."""
+    from ismgr_automation.engines.signing.files import FileApprovals
+
+    return FileApprovals(plan)
 
 
 def inventory(scope: Scope, fleet: Fleet, states: Mapping[Address, StackState]) -> JsonObject:
@@ -198,15 +219,6 @@ def _ready(url: str) -> str:
     if url.startswith("file:///"):
         Path(url.removeprefix("file://")).mkdir(parents=True, exist_ok=True)
     return url
-
-
-def database(estate: Estate, chosen: Chosen, store: SecretStore, directory: Path) -> Database:
-    """The database of an environment; nothing is connected to before it is needed. Raises ``SettingsError``."""
-    from ismgr_automation.engines.database import open_database
-
-    named = reference(chosen.environment.database_password)
-    url = database_url(chosen.environment, directory)
-    return open_database(url, store.open(named) if named is not None else None, estate=estate.document.name)
 
 
 def _known_hosts(estate: Estate, content: TreeContent) -> str:

@@ -3,49 +3,70 @@ started; only the estate's files are laid out, below the folder that a test give
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ismgr_automation.api import Estate
-from ismgr_automation.converge.apply import apply
-from ismgr_automation.converge.destroy import destroy, plan_destroy
+from ismgr_automation.approval.safeguards import Safeguards
+from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.plan import plan
 from ismgr_automation.converge.report import Report
-from ismgr_automation.converge.scope import Engines, Scope, Selection
+from ismgr_automation.converge.run import Granted, Tenure, perform, take_up
+from ismgr_automation.converge.scope import Engines, Mode, Scope, Selection
 from ismgr_automation.core.address import Address
-from ismgr_automation.core.errors import SettingsError
+from ismgr_automation.core.errors import InputError, SettingsError
 from ismgr_automation.core.events import Event
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.load import load
 from ismgr_automation.estate.model import Estate as Documents
+from ismgr_automation.evidence.recorder import ChainRecorder, Recorder
 from ismgr_automation.planning.plan import Plan
+from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Host, Ssh
+from ismgr_automation.ports.leases import Holder
 from ismgr_automation.ports.memory import (
     UNKNOWN,
+    Death,
     Desired,
+    InlineSequencer,
+    MemoryApprovals,
     MemoryContent,
+    MemoryEvidenceLog,
+    MemoryHistory,
+    MemoryLeaseStore,
     MemoryLedger,
+    MemoryPins,
     MemoryPlaybookEngine,
     MemoryProber,
+    MemoryRunLedger,
+    MemorySecretStore,
+    MemorySignatures,
     MemorySource,
     MemoryStackEngine,
+    MemoryStepJournal,
     MemoryVerifier,
     MemoryWorld,
+    MortalJournal,
+    MortalLedger,
     Task,
 )
+from ismgr_automation.ports.runs import Run
+from ismgr_automation.ports.sequencer import Sequencer, Work
 from ismgr_automation.ports.source import Source, Tree
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HOLDER = Holder(user="ada", host="ops1", pid=1, started=0.0, purpose="apply")
 
 FILES: Mapping[str, str] = {
     "estate.yaml": """\
 kind: Estate
 name: two-sites
 owner: platform
-environments: {lab: {}, other: {}}
+environments: {lab: {passphrase: {secret: "env:PASSPHRASE"}}, other: {passphrase: {secret: "env:PASSPHRASE"}}}
 default_environment: lab
 ssh: {user: debian, become: true, boot_timeout: 2s}
 """,
@@ -83,6 +104,7 @@ name: webs
 selector: host.labels.role == "web"
 playbook: playbooks/web.yml
 needs: [group/databases]
+waves: ["100%"]
 variables: {password: {secret: "env:APP"}}
 verify: [verify/web]
 ---
@@ -152,6 +174,21 @@ def site() -> MemoryWorld:
     return world
 
 
+def unguarded() -> Safeguards:
+    """Nothing is pinned, and no commit is known."""
+    return Safeguards(
+        history=MemoryHistory(),
+        pins=MemoryPins(),
+        verifier=lambda _revoked: MemorySignatures(),
+        stores=(MemoryApprovals(),),
+        documents=_no_documents,
+    )
+
+
+def _no_documents(commit: str) -> Documents:
+    raise InputError(f"There is no commit {commit}.", next_step="Give the rehearsal safeguards that know it.")
+
+
 @dataclass(slots=True, kw_only=True)
 class Rehearsal:
     """One estate, its world, and what is kept between runs. It is a ``Wiring`` of the front door as well."""
@@ -162,7 +199,22 @@ class Rehearsal:
     events: list[Event] = field(default_factory=list)
     ledgers: dict[str, MemoryLedger] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    runs: MemoryRunLedger = field(default_factory=MemoryRunLedger)
+    leases: MemoryLeaseStore = field(default_factory=lambda: MemoryLeaseStore(clock=lambda: datetime.now(UTC)))
+    evidence: MemoryEvidenceLog = field(default_factory=MemoryEvidenceLog)
+    secrets: MemorySecretStore = field(default_factory=lambda: MemorySecretStore({"env:APP": "app-password"}))
+    death: Death = field(default_factory=Death)
+    """When the process that works on the estate dies."""
+    safeguards: Safeguards = field(default_factory=unguarded)
     count: int = 0
+    _journal: MemoryStepJournal | None = None
+
+    @property
+    def journal(self) -> MemoryStepJournal:
+        """The journal of all runs."""
+        if self._journal is None:
+            self._journal = MemoryStepJournal(ledger=self.runs, clock=lambda: datetime.now(UTC))
+        return self._journal
 
     def edit(self, path: str, old: str, new: str) -> None:
         """Change a document."""
@@ -192,6 +244,7 @@ class Rehearsal:
         environment: str | None,
         context: Context,
         selection: Selection,
+        mode: Mode = Mode.PLAN,  # noqa: ARG002  one pair of eyes and hands
     ) -> Scope:
         """Doubles behind every port."""
         name = environment or "lab"
@@ -212,8 +265,16 @@ class Rehearsal:
                 verifier=MemoryVerifier(self.world),
                 ledger=self.ledgers.setdefault(name, MemoryLedger(self.world)),
                 content=MemoryContent(tree.root, self.versions),
+                secrets=self.secrets,
+                leases=self.leases,
+                runs=MortalLedger(self.runs, self.death),
+                journal=MortalJournal(self.journal, self.death),
+                executor="here",
+                sequencing=self.sequencing,
+                evidence=lambda run: self.recorder(name, run),
             ),
             context=context,
+            safeguards=self.safeguards,
             selection=selection,
             workers=2,
         )
@@ -222,9 +283,38 @@ class Rehearsal:
         """Plan it."""
         return plan(self.scope(targets=targets, excludes=excludes), NOON)
 
+    @contextmanager
+    def sequencing(self, work: Work) -> Iterator[Sequencer]:
+        """Units in threads of this process."""
+        yield InlineSequencer(work, death=self.death)
+
+    def recorder(self, environment: str, run: str) -> Recorder:
+        """Evidence of one run."""
+        return ChainRecorder(log=self.evidence, environment=environment, run=run, clock=lambda: datetime.now(UTC))
+
+    @contextmanager
+    def tenure(self, scope: Scope) -> Iterator[Tenure]:
+        """The lease of one run; a rehearsed crash leaves it, and whoever comes next breaks it."""
+        held = self.leases.look(scope.lease)
+        if held is not None:
+            self.leases.break_(scope.lease, held.token)
+        lease = self.leases.acquire(scope.lease, HOLDER, timedelta(minutes=5))
+        yield Tenure(lease=lease, lost=lambda: "")
+        self.leases.release(lease)
+
     def apply(self, planned: Plan | None = None, *, scope: Scope | None = None) -> Report:
         """Apply a plan, or a new one of everything."""
-        return apply(planned or self.plan(), scope or self.scope())
+        planned, scope = planned or self.plan(), scope or self.scope()
+        with self.tenure(scope) as tenure:
+            return perform(planned, scope, tenure, Granted())
+
+    def resume(self, run: str | None = None) -> Report:
+        """Go on with the newest run, as another process would."""
+        self.death = Death()
+        scope = self.scope()
+        known: Run = self.runs.run(run) if run else self.runs.runs()[0]
+        with self.tenure(scope) as tenure:
+            return take_up(read(known.plan, "run"), known, scope, tenure)
 
     def settle(self) -> None:
         """Bring everything up, and forget how."""
@@ -240,7 +330,7 @@ class Rehearsal:
 
     def destroy(self, planned: Plan | None = None) -> Report:
         """Take it away."""
-        return destroy(planned or self.plan_destroy(), self.scope())
+        return self.apply(planned or self.plan_destroy())
 
     def open(self) -> Estate:
         """The same estate through the front door."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ismgr_automation.cli.face import Face
-from ismgr_automation.cli.options import Excludes, Ref, Targets, Worktree, Yes
-from ismgr_automation.cli.plan import exit_code, opened, planned
+from ismgr_automation.cli.options import Excludes, Junit, Ref, Targets, Wait, Worktree, Yes
+from ismgr_automation.cli.plan import exit_code, opened
+from ismgr_automation.cli.progress import progress
 from ismgr_automation.core.errors import ExitCode, SettingsError
 
 if TYPE_CHECKING:
-    from ismgr_automation.api import Estate
+    from ismgr_automation.api import Estate, Held
     from ismgr_automation.converge.report import Report
     from ismgr_automation.planning.plan import Plan
+    from ismgr_automation.ports.approvals import Approval
 
 EPILOG = """Examples:
 
@@ -25,8 +30,10 @@ EPILOG = """Examples:
 
   ismgr apply plan.json        exactly this plan, or a refusal that names what moved
 
+  ismgr apply --wait 10m       wait for whoever is applying now
+
 Exit codes: 0 done or nothing to do, 3 refused before any effect, 4 an engine failed before any effect,
-5 stopped with part of it applied.
+5 stopped with part of it applied. A run that was killed goes on with `ismgr resume`.
 """
 
 PlanFile = Annotated[
@@ -47,9 +54,8 @@ def apply(
     target: Targets = None,
     exclude: Excludes = None,
     yes: Yes = False,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write the checks as JUnit XML.")
-    ] = None,
+    wait: Wait = None,
+    junit: Junit = None,
 ) -> int:
     """Make the world as Git asks: stacks and hosts, wave by wave, verified."""
     face: Face = ctx.obj
@@ -59,18 +65,19 @@ def apply(
                 "A plan file says itself what is read and what is covered.",
                 next_step="Leave out --ref, --worktree, --target and --exclude, or make a new plan with them.",
             )
-        report = _from_file(face, plan_file, yes=yes)
+        report = _from_file(face, plan_file, yes=yes, wait=waiting(wait))
     else:
-        with opened(face, ref, worktree=worktree) as estate:
-            report = _from_now(face, estate, planned(face, estate, target, exclude), yes=yes)
+        with opened(face, ref, worktree=worktree) as estate, held(face, estate, "apply", waiting(wait)) as lease:
+            with progress(face):
+                plan = lease.plan(target or (), exclude or ())
+            report = _from_now(face, lease, plan, yes=yes)
     if report is None:
         return int(ExitCode.DONE)
-    return finish(face, report, junit)
+    return finish(face, report, junit, plan_file)
 
 
-def _from_now(face: Face, estate: Estate, plan: Plan, *, yes: bool) -> Report | None:
+def _from_now(face: Face, lease: Held, plan: Plan, *, yes: bool) -> Report | None:
     from ismgr_automation.cli.plan import body
-    from ismgr_automation.cli.progress import progress
     from ismgr_automation.cli.view import show_plan
 
     face.result(body(plan), lambda console: show_plan(plan, console))
@@ -79,12 +86,11 @@ def _from_now(face: Face, estate: Estate, plan: Plan, *, yes: bool) -> Report | 
     if exit_code(plan) is ExitCode.CHANGES:
         confirm(face, "Apply this plan?", yes=yes)
     with progress(face):
-        return estate.apply_now(plan)
+        return lease.apply(plan)
 
 
-def _from_file(face: Face, path: Path, *, yes: bool) -> Report | None:
+def _from_file(face: Face, path: Path, *, yes: bool, wait: timedelta | None) -> Report | None:
     from ismgr_automation.api import read_plan
-    from ismgr_automation.cli.progress import progress
     from ismgr_automation.cli.view import show_plan
 
     plan = read_plan(path)
@@ -99,7 +105,7 @@ def _from_file(face: Face, path: Path, *, yes: bool) -> Report | None:
     if plan.applicable:
         confirm(face, "Apply this plan?", yes=yes)
     with opened(face, plan.beside.commit, worktree=plan.beside.worktree) as estate, progress(face):
-        return estate.apply(plan)
+        return estate.apply(plan, wait=wait, approvals=approvals_beside(path))
 
 
 def confirm(face: Face, question: str, *, yes: bool) -> None:
@@ -115,13 +121,58 @@ def confirm(face: Face, question: str, *, yes: bool) -> None:
         face.asking = False
 
 
-def finish(face: Face, report: Report, junit: Path | None) -> int:
-    """Print a report and give its exit code."""
+@contextmanager
+def held(face: Face, estate: Estate, purpose: str, wait: timedelta | None) -> Iterator[Held]:
+    """The environment's lease; waiting for it is shown."""
+    with ExitStack() as stack:
+        with progress(face):
+            lease = stack.enter_context(estate.hold(purpose, wait=wait))
+        yield lease
+
+
+def approvals_beside(path: Path) -> tuple[Approval, ...]:
+    """Approvals in the folder beside a plan file."""
+    from ismgr_automation.api import read_approvals
+
+    return read_approvals(path)
+
+
+def waiting(text: str | None) -> timedelta | None:
+    """How long to wait, as it was given."""
+    if text is None:
+        return None
+    from ismgr_automation.estate.resolve import duration
+
+    try:
+        return duration(text)
+    except (KeyError, ValueError):
+        raise SettingsError(
+            f"{text!r} is no time to wait.", next_step="Write a number and s, m or h, such as 30s or 10m."
+        ) from None
+
+
+def finish(face: Face, report: Report, junit: Path | None, plan_file: Path | None = None) -> int:
+    """Print a report, write down the plan of what is left, and give the exit code."""
     from ismgr_automation.cli.verify import write_junit
     from ismgr_automation.cli.view import show_report
     from ismgr_automation.converge.report import report_json
 
     if junit is not None:
         write_junit(report.checks, junit)
-    face.result(report_json(report), lambda console: show_report(report, console))
+    rest = _write_rest(report, face, plan_file)
+    body = {**report_json(report), "rest": str(rest) if rest is not None else None}
+    face.result(body, lambda console: show_report(report, console, rest=rest))
     return int(report.exit_code)
+
+
+def _write_rest(report: Report, face: Face, plan_file: Path | None) -> Path | None:
+    """Where the plan of what is left was written; None when there is none."""
+    if not report.rest:
+        return None
+    folder = plan_file.parent if plan_file is not None else face.directory
+    path = folder / f"{plan_file.stem if plan_file is not None else 'plan'}.rest-{report.run}.json"
+    try:
+        path.write_text(report.rest, encoding="utf-8")
+    except OSError:
+        return None  # the run's record holds it as well: ismgr runs show RUN --rest
+    return path

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from ismgr_automation.cli.apply import confirm, finish
+from ismgr_automation.cli.apply import confirm, finish, held, waiting
 from ismgr_automation.cli.face import Face
-from ismgr_automation.cli.options import Excludes, PlanOut, Ref, Targets, Worktree, Yes
+from ismgr_automation.cli.options import Excludes, PlanOut, Ref, Targets, Wait, Worktree, Yes
 from ismgr_automation.cli.plan import opened, save
 from ismgr_automation.core.errors import ExitCode
 
@@ -33,6 +33,7 @@ def destroy(
     exclude: Excludes = None,
     out: PlanOut = None,
     yes: Yes = False,
+    wait: Wait = None,
 ) -> int:
     """Delete the resources of stacks, in reverse order of their needs."""
     from ismgr_automation.cli.plan import body, exit_code
@@ -41,14 +42,17 @@ def destroy(
 
     face: Face = ctx.obj
     with opened(face, ref, worktree=worktree) as estate:
-        plan = estate.plan_destroy(target or (), exclude or ())
-        face.result(body(plan), lambda console: show_plan(plan, console))
         if out is not None:
+            plan = estate.plan_destroy(target or (), exclude or ())
+            face.result(body(plan), lambda console: show_plan(plan, console))
             save(plan, out)
             return int(exit_code(plan))
-        if plan.empty:
-            return int(ExitCode.DONE)
-        confirm(face, "Delete all of this?", yes=yes)
-        with progress(face):
-            report = estate.apply_now(plan)
+        with held(face, estate, "destroy", waiting(wait)) as lease:
+            doomed = lease.plan_destroy(target or (), exclude or ())
+            face.result(body(doomed), lambda console: show_plan(doomed, console))
+            if doomed.empty:
+                return int(ExitCode.DONE)
+            confirm(face, "Delete all of this?", yes=yes)
+            with progress(face):
+                report = lease.apply(doomed)
     return finish(face, report, None)

@@ -25,3 +25,8 @@ Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 PlanOut = Annotated[
     Path | None, typer.Option("-o", "--out", metavar="FILE", help="Also write the plan to this file.", dir_okay=False)
 ]
+Wait = Annotated[
+    str | None,
+    typer.Option("--wait", metavar="TIME", help="Wait this long (30s, 10m) for whoever is applying now."),
+]
+Junit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the checks as JUnit XML.")]

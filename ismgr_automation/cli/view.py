@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from difflib import unified_diff
 from itertools import groupby, islice
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -154,7 +155,7 @@ def _sum(plan: Plan) -> str:
     return ", ".join(parts) + "."
 
 
-def show_report(report: Report, console: Console) -> None:
+def show_report(report: Report, console: Console, *, rest: Path | None = None) -> None:
     """What an apply did: what did not land, checks that did not pass, one line that sums it up."""
     for one in report.outcomes:
         if one.fate is not Fate.LANDED:
@@ -173,8 +174,17 @@ def show_report(report: Report, console: Console) -> None:
     )
     for waiting in report.waiting:
         console.print(f"  [dim]not begun: {waiting.address} {escape(waiting.why)}[/]")
-    if not report.ok:
+    for one in report.outcomes:
+        for line in one.leftovers:
+            console.print(f"  [red]still running[/] {escape(line)}")
+    for line in report.warnings:
+        console.print(f"  [yellow]warning[/] {escape(line)}")
+    if rest is not None:
+        console.print(f"  What landed stays. What is left to do is planned in {rest}.", markup=False)
+    elif not report.ok:
         console.print("  What landed stays. `ismgr plan` shows what is left to do.")
+    if report.run:
+        console.print(f"  [dim]run {report.run}[/]")
 
 
 def show_checks(checks: Sequence[CheckResult], console: Console) -> None:

@@ -1,76 +1,136 @@
-"""Doing what a plan says: wave by wave, round by round, with verification as the gate. Nothing is undone silently."""
+"""Carrying a run out: round by round, wave by wave, within one failure budget. The ledger says what is left, so a run
+whose process died goes on here as well. Nothing is undone silently."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from ismgr_automation.converge.fleet import await_hosts, meet, unreachable
-from ismgr_automation.converge.outcome import Done, Interrupted, carry_out, told
-from ismgr_automation.converge.parallel import each
-from ismgr_automation.converge.release import Released, release
-from ismgr_automation.converge.report import Fate, Outcome, Report, failed_checks
-from ismgr_automation.converge.requests import playbook_request, stack_request
+from ismgr_automation.converge.applied import remember
+from ismgr_automation.converge.ground import ground_of
+from ismgr_automation.converge.health import may_start
+from ismgr_automation.converge.observe import graph_with
+from ismgr_automation.converge.outcome import not_started, told
+from ismgr_automation.converge.prepared import Prepared, prepared
+from ismgr_automation.converge.release import Released, new_hosts, release
+from ismgr_automation.converge.report import Fate, Outcome, Report, read_outcome
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.stacks import read_states, state_moved
-from ismgr_automation.converge.verify import verify_group
-from ismgr_automation.core.address import Address, Kind
-from ismgr_automation.core.errors import EngineError, EngineMissing, IsmgrError
-from ismgr_automation.core.events import RoundStarted, WaveFinished, WaveStarted
+from ismgr_automation.converge.soak import soak
+from ismgr_automation.converge.unit import Workbench
+from ismgr_automation.converge.written import closed_wave, intents, opened_round
+from ismgr_automation.core.address import Kind
+from ismgr_automation.core.errors import EngineError
+from ismgr_automation.core.events import BudgetSpent, RoundStarted, WaveFinished, WaveStarted
+from ismgr_automation.evidence.recorder import Recorder
+from ismgr_automation.planning.budget import Budget, covered, spent
 from ismgr_automation.planning.change import Change, Deferred
-from ismgr_automation.planning.fleet import Fleet
+from ismgr_automation.planning.graph import ancestors
 from ismgr_automation.planning.plan import Plan
-from ismgr_automation.ports.hosts import PlaybookResult, Status
-from ismgr_automation.ports.stacks import StackState
-from ismgr_automation.ports.verification import CheckResult
+from ismgr_automation.planning.waves import Sick
+from ismgr_automation.ports.runs import Round, Run, Unit
+from ismgr_automation.ports.sequencer import Sequencer
 
 
 @dataclass(slots=True, kw_only=True)
-class _Run:
-    """What has happened so far."""
+class Progress:
+    """What has happened of a run so far, in this process and in those before it."""
 
+    budget: Budget
     outcomes: list[Outcome] = field(default_factory=list)
-    checks: list[CheckResult] = field(default_factory=list)
+    spent: set[str] = field(default_factory=set)
+    """What counts against the budget."""
     stopped: str = ""
     rounds: int = 0
 
+    @property
+    def landed(self) -> frozenset[str]:
+        """Keys of the changes that landed."""
+        return frozenset(one.key for one in self.outcomes if one.fate is Fate.LANDED)
+
+    @property
+    def troubled(self) -> frozenset[str]:
+        """Hosts that count against the budget."""
+        return frozenset(host for one in self.outcomes for host in one.troubled)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ground:
-    """The world as states tell of it at the beginning of a wave."""
+class Course:
+    """One run on its way: what it is, and everything that takes part."""
 
-    states: Mapping[Address, StackState]
-    fleet: Fleet
+    plan: Plan
+    run: Run
+    scope: Scope
+    recorder: Recorder
+    sequencer: Sequencer
+    progress: Progress
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """All changes of the rounds that were opened."""
+        known = self.scope.engines.journal.rounds(self.run.id)
+        return tuple(prepared(body).change for one in known for body in one.changes)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more may begin."""
+        return bool(self.progress.stopped) or self.scope.context.cancelled.is_set()
 
 
-def apply(plan: Plan, scope: Scope) -> Report:
-    """Apply the plan: first what was previewed, then in rounds what had been deferred, inside its envelopes.
+def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder) -> Report:
+    """Do what is left of a run: first what was previewed, then in rounds what had been deferred, inside its envelopes.
 
-    A wave begins only when everything before it landed and its checks passed. The caller has made sure that the plan
-    is not stale. Once a wave has begun nothing is raised: the report says what landed, what did not, and why.
+    The run is in the ledger, and the lease is held. Nothing is raised once a wave has begun: the report says what
+    landed, what did not, and why. What earlier processes did of the run is part of the report.
     """
     began = time.monotonic()
-    run = _Run()
-    _round(plan.changes, plan.waves, scope, run)
-    waiting: tuple[Deferred, ...] = plan.deferred
-    while waiting and not _over(run, scope):
-        released = _release(waiting, scope)
-        waiting, run.stopped = released.waiting, released.stop
-        if not run.stopped:
-            _round(released.changes, released.waves, scope, run)
-    undone = bool(waiting) or any(one.fate is not Fate.LANDED for one in run.outcomes)
+    opened = list(scope.engines.journal.rounds(run.id))
+    bench = Workbench(
+        scope=scope,
+        run=run.id,
+        purpose=plan.purpose,
+        executor=scope.engines.executor,
+        looked=frozenset() if opened else frozenset(plan.waves[0] if plan.waves else ()),
+    )
+    progress = Progress(
+        budget=Budget.of(scope.environment.failure_budget, covered=covered(plan.changes, plan.deferred))
+    )
+    with scope.engines.sequencing(bench.work) as sequencer:
+        course = Course(plan=plan, run=run, scope=scope, recorder=recorder, sequencer=sequencer, progress=progress)
+        waiting = _rounds(course, opened)
+    undone = bool(waiting) or any(one.fate is not Fate.LANDED for one in progress.outcomes)
     return Report(
+        run=run.id,
         digest=plan.digest,
-        outcomes=tuple(run.outcomes),
-        checks=tuple(run.checks),
-        rounds=run.rounds,
+        outcomes=tuple(progress.outcomes),
+        checks=tuple(check for one in progress.outcomes for check in one.checks),
+        rounds=progress.rounds,
         seconds=time.monotonic() - began,
-        stopped=run.stopped,
+        stopped=progress.stopped,
         # who cancels when all is done comes too late
         cancelled=undone and scope.context.cancelled.is_set(),
         waiting=waiting,
     )
+
+
+def _rounds(course: Course, opened: list[Round]) -> tuple[Deferred, ...]:
+    """All rounds, those that were opened before first; returns what still waits."""
+    plan = course.plan
+    if not opened and plan.changes:
+        sealed = plan.beside.sidecars
+        first = [Prepared(change=one, sealed=sealed.get(str(one.address), "")) for one in plan.changes]
+        opened.extend(_open(1, first, plan.waves, course))
+    for one in opened:
+        _round(one, course)
+    done = {one.change.address for known in opened for one in map(prepared, known.changes)}
+    waiting = tuple(one for one in plan.deferred if one.address not in done)
+    while waiting and not course.over:
+        released = _release(waiting, course.scope)
+        waiting, course.progress.stopped = released.waiting, released.stop
+        for known in _open(len(opened) + 1, released.changes, released.waves, course) if released.changes else ():
+            opened.append(known)
+            _round(known, course)
+    return waiting
 
 
 def _release(waiting: tuple[Deferred, ...], scope: Scope) -> Released:
@@ -80,131 +140,152 @@ def _release(waiting: tuple[Deferred, ...], scope: Scope) -> Released:
         return Released(waiting=waiting, stop=told(problem, scope))
 
 
-def _over(run: _Run, scope: Scope) -> bool:
-    return bool(run.stopped) or scope.context.cancelled.is_set()
-
-
-def _round(changes: Sequence[Change], ordered: Sequence[Sequence[str]], scope: Scope, run: _Run) -> None:
-    if not changes:
-        return
-    run.rounds += 1
-    before = len(run.outcomes)
-    scope.context.emit(RoundStarted(round=run.rounds, waves=len(ordered), changes=len(changes)))
-    by_key = {one.key: one for one in changes}
-    for number, keys in enumerate(ordered, start=1):
-        wave = [by_key[key] for key in keys]
-        ground = None if _over(run, scope) else _look(wave, scope, run)
-        if ground is None:
-            run.outcomes += [Outcome(key=one.key, address=one.address, fate=Fate.NOT_STARTED) for one in wave]
-            continue
-        scope.context.emit(WaveStarted(wave=number, addresses=tuple(one.address for one in wave)))
-        # between rounds everybody was waited for
-        moved = frozenset(one.address for one in run.outcomes[before:] if one.touched)
-        failed = _wave(wave, ground, scope, run, moved)
-        _remember(changes, wave, ground, scope, run)
-        scope.context.emit(WaveFinished(wave=number, failed=failed))
-
-
-def _look(wave: Sequence[Change], scope: Scope, run: _Run) -> _Ground | None:
-    """The ground of a wave, or None when it cannot be seen, which stops the run."""
+def _open(
+    number: int, changes: Sequence[Prepared], waves: Sequence[Sequence[str]], course: Course
+) -> tuple[Round, ...]:
+    """Write down what a round will do; none when it cannot be written, which stops the run."""
+    known = Round(
+        number=number, changes=tuple(one.to_json() for one in changes), waves=tuple(tuple(wave) for wave in waves)
+    )
     try:
-        states = read_states(scope)
-        needs_hosts = any(one.address.kind is Kind.GROUP for one in wave)
-        fleet = meet(scope, {}, states) if needs_hosts else Fleet(sightings=(), membership={}, unbounded=())
+        course.recorder.write(opened_round(known))
+        course.scope.engines.journal.open_round(course.run.id, known)
+    except Exception as problem:  # noqa: BLE001  what landed in earlier rounds must be told
+        course.progress.stopped = told(problem, course.scope)
+        course.progress.outcomes += [not_started(one.change) for one in changes]
+        return ()
+    return (known,)
+
+
+def _round(known: Round, course: Course) -> None:
+    progress, scope = course.progress, course.scope
+    changes = {one.change.key: one.change for one in map(prepared, known.changes)}
+    progress.rounds += 1
+    before = {one.unit.key: one for one in scope.engines.journal.steps(course.run.id) if one.unit.round == known.number}
+    scope.context.emit(RoundStarted(round=known.number, waves=len(known.waves), changes=len(changes)))
+    for number, keys in enumerate(known.waves, start=1):
+        ended = {key: read_outcome(step.outcome) for key, step in before.items() if step.outcome is not None}
+        _account([ended[key] for key in keys if key in ended], course)
+        left = [changes[key] for key in keys if key not in ended]
+        if not left:
+            continue
+        attempts = {key: step.unit.attempt + 1 for key, step in before.items()}
+        _wave(known, number, left, attempts, course)
+        trouble = remember(list(changes.values()), left, progress.landed, course.plan.purpose, scope)
+        progress.stopped = progress.stopped or trouble
+
+
+def _wave(known: Round, number: int, left: Sequence[Change], attempts: dict[str, int], course: Course) -> None:
+    """One wave: as many of its changes at once as may be, until all are done or the run is over."""
+    todo = {one.key: one for one in left}
+    while todo:
+        go, behind = ([], []) if course.over else _ready(known, list(todo.values()), course)
+        course.progress.outcomes += behind
+        todo = {key: one for key, one in todo.items() if key not in {late.key for late in behind}}
+        if course.over or not go:
+            course.progress.outcomes += [not_started(one) for one in todo.values()]
+            return
+        _together(known, number, go, attempts, course)
+        todo = {key: one for key, one in todo.items() if one not in go}
+
+
+def _ready(known: Round, left: Sequence[Change], course: Course) -> tuple[list[Change], list[Outcome]]:
+    """Those that may begin now, and those that never will because a stack that they need failed. None and none when the
+    run must stop, and then it says why."""
+    progress, scope = course.progress, course.scope
+    try:
+        progress.stopped = soak(known, left, course.run.id, scope)
+        if course.over:
+            return [], []
+        behind = _behind(left, course)
+        rest = [one for one in left if one not in behind]
+        keys, why = may_start(rest, scope, progress.troubled, _new(known, rest, course))
     except Exception as problem:  # noqa: BLE001  what landed in earlier waves must be told
-        run.stopped = told(problem, scope)
-        return None
-    return _Ground(states=states, fleet=fleet)
+        progress.stopped = told(problem, scope)
+        return [], []
+    progress.stopped = why.summary if why is not None else ""
+    return (
+        [one for one in rest if one.key in keys],
+        [not_started(one, "it needs a stack that failed") for one in behind],
+    )
 
 
-def _wave(wave: Sequence[Change], ground: _Ground, scope: Scope, run: _Run, moved: frozenset[Address]) -> int:
-    found = each(wave, lambda change: _change(change, ground, scope, moved), workers=scope.workers)
-    for outcome, checks in found:
-        run.outcomes.append(outcome)
-        run.checks += checks
-    failed = [outcome for outcome, _ in found if outcome.fate in (Fate.FAILED, Fate.UNKNOWN)]
-    if failed and not run.stopped:
-        run.stopped = "; ".join(f"{one.key} {one.fate}: {one.summary}" for one in failed)
-    return len(failed)
+def _new(known: Round, changes: Sequence[Change], course: Course) -> dict[str, Sick]:
+    """Hosts that nobody can rely on yet: they were made in this run, and nothing has landed on them."""
+    if known.number == 1:
+        return {}
+    worked = {target for one in course.changes if one.key in course.progress.landed for target in one.targets}
+    names = [target.name for one in changes for target in one.targets if target not in worked]
+    return new_hosts(course.plan.deferred, names)
 
 
-def _change(
-    change: Change, ground: _Ground, scope: Scope, moved: frozenset[Address]
-) -> tuple[Outcome, tuple[CheckResult, ...]]:
-    if change.address.kind is Kind.STACK:
-        before = ground.states[change.address]
-        return carry_out(
-            change,
-            scope,
-            lambda: _stack(change, before, scope),
-            lambda _problem: state_moved(change.address, before.state_digest, scope),
-        )
-    return carry_out(change, scope, lambda: _hosts(change, ground, scope, moved), _may_have_touched)
+def _behind(left: Sequence[Change], course: Course) -> list[Change]:
+    """Changes that need a stack which failed within the budget."""
+    failed = {one.address for one in course.progress.outcomes if one.fate is Fate.FAILED}
+    failed = {one for one in failed if one.kind is Kind.STACK}
+    if not failed:
+        return []
+    graph = graph_with(course.scope.estate, ground_of(left, course.scope).fleet)
+    return [one for one in left if ancestors(graph, [one.address]) & failed]
 
 
-def _may_have_touched(problem: Exception) -> bool:
-    """Whether a failed playbook run may have changed hosts: an engine that never began says so."""
-    if isinstance(problem, EngineError):
-        return not problem.untouched and not isinstance(problem, EngineMissing)
-    return not isinstance(problem, IsmgrError)
-
-
-def _stack(change: Change, before: StackState, scope: Scope) -> Done:
-    if change.precondition and before.state_digest != change.precondition:
-        return Done(trouble="somebody wrote to its state since it was planned", touched=False)
-    result = scope.engines.stacks.up(stack_request(scope, change.address.name), scope.context)
-    return Done(changed=len(result.steps), trouble="; ".join(result.failed))
-
-
-def _hosts(change: Change, ground: _Ground, scope: Scope, moved: frozenset[Address]) -> Done:
-    name, fleet, states = change.address.name, ground.fleet, ground.states
-    limit = [one.name for one in change.targets]
-    lost = _not_there(change, limit, fleet, scope, moved)
-    if lost:
-        return Done(trouble=lost, touched=False)
-    result = scope.engines.playbooks.run(playbook_request(scope, name, fleet, limit, states), scope.context)
-    changed = sum(counts.get(Status.CHANGED, 0) for counts in result.counts.values())
-    trouble = _trouble(result)
-    if trouble:
-        return Done(changed=changed, trouble=trouble, touched=bool(changed or result.failed))
+def _together(known: Round, number: int, left: Sequence[Change], attempts: dict[str, int], course: Course) -> None:
+    """Changes that run at once: their intents on disk, then all of their units."""
+    progress, scope = course.progress, course.scope
+    units = [Unit(run=course.run.id, round=known.number, key=one.key, attempt=attempts.get(one.key, 1)) for one in left]
     try:
-        checks = verify_group(scope, name, fleet, states, limit)
-    except Exception as problem:
-        raise Interrupted(changed) from problem
-    bad = failed_checks(checks)
-    words = f"{len(bad)} of {len(checks)} checks did not pass, first {bad[0].check} on {bad[0].host}" if bad else ""
-    return Done(changed=changed, trouble=words, checks=checks)
+        course.recorder.write(*intents(known.number, number, left, units))
+    except Exception as problem:  # noqa: BLE001  what landed in earlier waves must be told
+        progress.stopped = told(problem, scope)
+        progress.outcomes += [not_started(one) for one in left]
+        return
+    scope.context.emit(WaveStarted(wave=number, addresses=tuple(one.address for one in left)))
+    found: dict[str, Outcome] = {}
+    try:
+        for unit, body in course.sequencer.perform(units, scope.context.cancelled):
+            found[unit.key] = read_outcome(body)
+    except Exception as problem:  # noqa: BLE001  what landed must be told
+        progress.stopped = told(problem, scope)
+    outcomes = [found.get(one.key) or _unaccounted(one, course) for one in left]
+    _account(outcomes, course)
+    try:
+        course.recorder.write(*closed_wave(known.number, number, outcomes, units, _executors(course)))
+    except Exception as problem:  # noqa: BLE001  what landed must be told
+        progress.stopped = progress.stopped or told(problem, scope)
+    failed = [one for one in outcomes if one.fate in (Fate.FAILED, Fate.UNKNOWN)]
+    scope.context.emit(WaveFinished(wave=number, failed=len(failed)))
 
 
-def _not_there(change: Change, limit: Sequence[str], fleet: Fleet, scope: Scope, moved: frozenset[Address]) -> str:
-    """Why the planned hosts cannot be worked on. A stack that has just changed may have rebooted its hosts: wait."""
-    gone = sorted(set(limit) - set(fleet.membership[change.address.name]))
-    if gone:
-        return f"{', '.join(gone)} no longer belong{'s' * (len(gone) == 1)} to {change.address}"
-    if not fleet.makers[change.address] & moved:
-        return ""
-    found = await_hosts(scope, [one for one in fleet.hosts if one.name in limit], fleet)
-    return "; ".join(unreachable(found))
+def _executors(course: Course) -> dict[str, str]:
+    """Who executed what, by the unit's key."""
+    return {one.unit.key: one.executor for one in course.scope.engines.journal.steps(course.run.id)}
 
 
-def _trouble(result: PlaybookResult) -> str:
-    lost = [f"{one.host} unreachable ({one.reach})" for one in result.unreachable]
-    broken = []
-    for host in result.failed:
-        last = [one for one in result.tasks if one.host == host and one.status is Status.FAILED]
-        broken.append(f"{host} failed at {last[-1].task!r}: {last[-1].message}" if last else f"{host} failed")
-    return "; ".join([*lost, *broken])
+def _unaccounted(change: Change, course: Course) -> Outcome:
+    """A unit that gave no outcome: it never began, or its end could not be written down."""
+    blank = not_started(change)
+    try:
+        begun = any(one.unit.key == change.key for one in course.scope.engines.journal.steps(course.run.id))
+    except EngineError:
+        begun = True  # whoever cannot be asked has not said no
+    return replace(blank, fate=Fate.UNKNOWN, summary="it began, and how it ended is not known") if begun else blank
 
 
-def _remember(changes: Sequence[Change], wave: Sequence[Change], ground: _Ground, scope: Scope, run: _Run) -> None:
-    """Record what is applied now: addresses of this wave all of whose parts have landed, on all of their hosts."""
-    landed = {one.key for one in run.outcomes if one.fate is Fate.LANDED}
-    for address, inputs in {one.address: one.inputs for one in wave}.items():
-        whole = all(one.key in landed for one in changes if one.address == address)
-        everybody = ground.fleet.membership.get(address.name, ()) if address.kind is Kind.GROUP else ()
-        if not whole or not all(map(scope.selection.takes_host, everybody)):
-            continue
-        try:
-            scope.engines.ledger.record(address, inputs, scope.tree.revision.commit)
-        except Exception as problem:  # noqa: BLE001  what landed must be told
-            run.stopped = run.stopped or f"what landed could not be recorded: {told(problem, scope)}"
+def _account(outcomes: Sequence[Outcome], course: Course) -> None:
+    """Add outcomes to the run, and stop it where they say so: at once, or when the failure budget is spent."""
+    progress = course.progress
+    progress.outcomes += outcomes
+    bad = [one for one in outcomes if one.fate in (Fate.FAILED, Fate.UNKNOWN) or one.stops]
+    changes = {one.key: one for one in course.changes}
+    for one in bad:
+        progress.spent |= spent(changes[one.key], landed=False, troubled=one.troubled)
+    if not bad or progress.stopped:
+        return
+    words = "; ".join(f"{one.key} {one.fate}: {one.summary}" for one in bad)
+    over = progress.budget.exceeded(progress.spent)
+    if over is not None and progress.budget.allowed:
+        course.scope.context.emit(BudgetSpent(failed=len(progress.spent), allowed=progress.budget.allowed))
+        words = f"{words}; {over}"
+    # nobody can tell what an unknown one did, and what was not planned may be anything
+    if over is not None or any(one.stops or one.fate is Fate.UNKNOWN for one in bad):
+        progress.stopped = words

@@ -13,7 +13,7 @@ from ismgr_automation.core.diagnostic import Diagnostic, did_you_mean
 from ismgr_automation.core.errors import EstateError, InputError
 from ismgr_automation.core.events import ObservationFinished, ObservationStarted
 from ismgr_automation.estate.documents import SshSettings
-from ismgr_automation.estate.resolve import duration
+from ismgr_automation.estate.resolve import as_user, duration
 from ismgr_automation.estate.selector import Selector
 from ismgr_automation.planning.fleet import Fleet, Sighting, members, sightings, telling, twice
 from ismgr_automation.planning.observation import StackSight
@@ -91,7 +91,7 @@ def probe(scope: Scope, hosts: Sequence[Host], fleet: Fleet) -> dict[str, Reacha
         return {}
     wanted = {one.name for one in hosts}
     bastions = {one.bastion for one in fleet.hosts} - wanted
-    everybody = [*hosts, *(one for one in fleet.hosts if one.name in bastions)]
+    everybody = as_user([*hosts, *(one for one in fleet.hosts if one.name in bastions)], scope.credentials)
     become = scope.estate.document.ssh.become
     found = scope.engines.prober.probe(everybody, scope.ssh, become, scope.context)
     return {one.host: one for one in found if one.host in wanted}

@@ -12,11 +12,13 @@ from ismgr_automation.converge.requests import (
     group_inputs,
     inventory_digest,
     playbook_request,
+    policies_content,
     stack_content,
     suites_content,
     variable_references,
 )
 from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.secrets import Versions, unprotected, used_by, versions
 from ismgr_automation.converge.stacks import known, look_at_stacks, problem, readable_states, watched
 from ismgr_automation.core.address import Address, Kind, stack
 from ismgr_automation.core.diagnostic import Diagnostic
@@ -24,10 +26,11 @@ from ismgr_automation.core.errors import EngineError, EngineMissing, EstateError
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.planning.change import Deferred, Finding, Level
 from ismgr_automation.planning.defer import Known, deferred_group, group_waits, missing_outputs, unknown_outputs
-from ismgr_automation.planning.fleet import Fleet, parts
+from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.planning.graph import Graph, circle, graph_of, selected, with_makers
 from ismgr_automation.planning.observation import GroupSight, Observation, StackSight
 from ismgr_automation.planning.plan import Inputs
+from ismgr_automation.planning.waves import Sick, guards
 from ismgr_automation.ports.hosts import PlaybookResult, Reach, Reachability, Status
 from ismgr_automation.ports.stacks import StackState
 
@@ -63,14 +66,22 @@ def observe(scope: Scope) -> Observation:
     groups = {
         one.address: one for one in each(sights, lambda sight: _check(scope, sight, ground), workers=scope.workers)
     }
+    names = [one.name for one in ground.stacks], [one.name for one in groups]
+    secrets = versions(used_by(scope.estate, *names, ground.fleet.hosts), scope.engines.secrets)
     return Observation(
         graph=ground.graph,
         stacks=ground.stacks,
         groups=groups,
         hosts=ground.fleet.sightings,
         reachability=reachability,
-        inputs=_inputs(scope, ground, groups),
-        findings=tuple(one for address, one in sorted(unreadable.items()) if address not in ground.stacks),
+        inputs=_inputs(scope, ground, groups, secrets),
+        findings=(
+            *(one for address, one in sorted(unreadable.items()) if address not in ground.stacks),
+            *secrets.findings,
+            *_open_doors(scope, ground),
+        ),
+        guards=guards(scope.estate.groups, ground.fleet.membership),
+        sick={name: Sick.UNREACHABLE for name, one in reachability.items() if one.reach is not Reach.OK},
     )
 
 
@@ -136,7 +147,8 @@ def _group(scope: Scope, address: Address, ground: _Ground, reachability: Mappin
         address=address,
         inputs=group_inputs(scope, address.name, fleet),
         content=content,
-        parts=parts(names, document.waves),
+        members=tuple(names),
+        sizes=document.waves,
         applied=scope.engines.ledger.applied(address),
     )
     outputs = variable_references(scope, address.name)
@@ -150,7 +162,10 @@ def _group(scope: Scope, address: Address, ground: _Ground, reachability: Mappin
     found = [reachability.get(one.host.name) or _pending(one.host.name, one.pending) for one in mine]
     sight = replace(sight, unreachable=tuple(one for one in found if one.reach is not Reach.OK))
     if waits:
-        waiting = deferred_group(address, document, mine, sorted(waits), content, unbounded=unbounded, outputs=unknown)
+        there = [one.host for one in found if one.reach is Reach.OK]
+        waiting = deferred_group(
+            address, document, mine, sorted(waits), content, unbounded=unbounded, outputs=unknown, there=there
+        )
         if isinstance(waiting, Deferred):
             return replace(sight, deferred=waiting)
         return replace(sight, problem=waiting)
@@ -170,7 +185,7 @@ def _check(scope: Scope, sight: GroupSight, ground: _Ground) -> GroupSight:
     if sight.problem is not None or (drift_only and not _settled(scope, sight, ground)):
         return sight
     lost = {one.host for one in sight.unreachable}
-    limit = [name for part in sight.parts for name in part if name not in lost]
+    limit = [name for name in sight.members if name not in lost]
     if not limit:
         return sight
     request = playbook_request(scope, sight.address.name, ground.fleet, limit, ground.states)
@@ -208,7 +223,14 @@ def _checked(result: PlaybookResult) -> str:
     )
 
 
-def _inputs(scope: Scope, ground: _Ground, groups: Mapping[Address, GroupSight]) -> Inputs:
+def _open_doors(scope: Scope, ground: _Ground) -> tuple[Finding, ...]:
+    """What everybody should know who plans here."""
+    stacks = sorted(ground.stacks)
+    warning = unprotected(scope.environment_name, scope.environment, stacks[0]) if stacks else None
+    return (warning,) if warning is not None else ()
+
+
+def _inputs(scope: Scope, ground: _Ground, groups: Mapping[Address, GroupSight], secrets: Versions) -> Inputs:
     stacks = ground.stacks
     engines = {str(one.address): one.preview.engine for one in stacks.values() if one.preview is not None}
     engines |= {str(one.address): one.checked.engine for one in groups.values() if one.checked is not None}
@@ -221,4 +243,6 @@ def _inputs(scope: Scope, ground: _Ground, groups: Mapping[Address, GroupSight])
         states={str(address): sight.state.state_digest for address, sight in stacks.items()},
         engines=engines,
         selection=scope.selection.texts(),
+        policies=policies_content(scope),
+        secrets=secrets.by_reference,
     )

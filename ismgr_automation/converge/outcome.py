@@ -11,59 +11,47 @@ from dataclasses import dataclass, replace
 from ismgr_automation.converge.report import Fate, Outcome
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address
-from ismgr_automation.core.errors import Cancelled, EngineError, EngineTimedOut, IsmgrError
+from ismgr_automation.core.errors import Cancelled, EngineError, EngineTimedOut, IsmgrError, Refused
 from ismgr_automation.core.events import ChangeFinished, ChangeStarted, OutputSeen
-from ismgr_automation.planning.change import Change
+from ismgr_automation.planning.change import Change, Step
 from ismgr_automation.ports.verification import CheckResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """What an engine did for one change. ``trouble`` says what is wrong, ``touched`` whether anything differs."""
+    """What an engine did for one change. ``trouble`` says what is wrong, ``touched`` whether anything differs,
+    ``unsure`` that nobody can tell; the rest is as in ``Outcome``."""
 
     changed: int = 0
     trouble: str = ""
     touched: bool = True
+    unsure: bool = False
+    stops: bool = False
+    applied: tuple[Step, ...] = ()
+    unplanned: tuple[str, ...] = ()
+    spared: tuple[str, ...] = ()
+    leftovers: tuple[str, ...] = ()
+    troubled: tuple[str, ...] = ()
+    post_state: str = ""
     checks: tuple[CheckResult, ...] = ()
 
 
 class Interrupted(Exception):
-    """An engine failed after it had begun: what had been counted until then, and why it failed (``__cause__``)."""
+    """An engine failed after another had done its part: what was done until then; why it failed is ``__cause__``."""
 
-    def __init__(self, changed: int) -> None:
+    def __init__(self, done: Done) -> None:
         super().__init__()
-        self.changed = changed
+        self.done = done
 
 
-def carry_out(
-    change: Change, scope: Scope, work: Callable[[], Done], touched: Callable[[Exception], bool]
-) -> tuple[Outcome, tuple[CheckResult, ...]]:
+def carry_out(change: Change, scope: Scope, work: Callable[[], Done], touched: Callable[[Exception], bool]) -> Outcome:
     """Do the work of one change between its events. ``touched`` judges a failure: may it have changed anything?"""
-    blank = Outcome(key=change.key, address=change.address, fate=Fate.NOT_STARTED)
-    if scope.context.cancelled.is_set():
-        return blank, ()
     scope.context.emit(ChangeStarted(subject=change.address, action=str(change.action), targets=change.targets))
     began = time.monotonic()
-    checks: tuple[CheckResult, ...] = ()
     try:
-        done = work()
-        checks = done.checks
-        fate = Fate.FAILED if done.trouble else Fate.LANDED
-        outcome = replace(
-            blank, fate=fate, changed=done.changed, summary=done.trouble, touched=done.touched or not done.trouble
-        )
+        outcome = _ended(change, work())
     except Exception as problem:  # noqa: BLE001  a run must tell what landed, whatever happens in one of its changes
-        cause, changed = problem, 0
-        if isinstance(problem, Interrupted) and isinstance(problem.__cause__, Exception):
-            cause, changed = problem.__cause__, problem.changed
-        unsure = not isinstance(cause, IsmgrError) or isinstance(cause, EngineTimedOut | Cancelled)
-        outcome = replace(
-            blank,
-            fate=Fate.UNKNOWN if unsure else Fate.FAILED,
-            changed=changed,
-            summary=told(cause, scope, change.address),
-            touched=unsure or isinstance(problem, Interrupted) or touched(cause),
-        )
+        outcome = _failed(change, problem, scope, touched)
     outcome = replace(outcome, seconds=time.monotonic() - began)
     scope.context.emit(
         ChangeFinished(
@@ -74,7 +62,51 @@ def carry_out(
             summary=outcome.summary,
         )
     )
-    return outcome, checks
+    return outcome
+
+
+def not_started(change: Change, summary: str = "") -> Outcome:
+    """The outcome of a change that nobody began."""
+    return Outcome(key=change.key, address=change.address, fate=Fate.NOT_STARTED, summary=summary)
+
+
+def _ended(change: Change, done: Done) -> Outcome:
+    fate = Fate.UNKNOWN if done.unsure else Fate.FAILED if done.trouble else Fate.LANDED
+    return Outcome(
+        key=change.key,
+        address=change.address,
+        fate=fate,
+        changed=done.changed,
+        summary=done.trouble,
+        touched=done.touched or fate is Fate.LANDED,
+        stops=done.stops,
+        applied=done.applied,
+        unplanned=done.unplanned,
+        spared=done.spared,
+        leftovers=done.leftovers,
+        troubled=done.troubled,
+        post_state=done.post_state,
+        checks=done.checks,
+    )
+
+
+def _failed(change: Change, problem: Exception, scope: Scope, touched: Callable[[Exception], bool]) -> Outcome:
+    cause, done = problem, Done(touched=False)
+    if isinstance(problem, Interrupted) and isinstance(problem.__cause__, Exception):
+        cause, done = problem.__cause__, problem.done
+    unsure = not isinstance(cause, IsmgrError) or isinstance(cause, EngineTimedOut | Cancelled)
+    return _ended(
+        change,
+        replace(
+            done,
+            trouble=told(cause, scope, change.address),
+            unsure=unsure,
+            # a lease that is lost is lost for the whole run
+            stops=isinstance(cause, Refused),
+            touched=unsure or done.touched or touched(cause),
+            leftovers=(*done.leftovers, *getattr(cause, "leftovers", ())),
+        ),
+    )
 
 
 def told(problem: Exception, scope: Scope, subject: Address | None = None) -> str:

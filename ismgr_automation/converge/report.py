@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import ExitCode
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.planning.change import Deferred
-from ismgr_automation.planning.plan import deferred_json
+from ismgr_automation.planning.change import Deferred, Step
+from ismgr_automation.planning.plan import deferred_json, step_json
+from ismgr_automation.planning.planfile import read_step
 from ismgr_automation.ports.verification import CheckResult, Verdict
+
+FORMAT = "ismgr.report/1"
 
 
 class Fate(StrEnum):
@@ -36,6 +40,21 @@ class Outcome:
     summary: str = ""
     touched: bool = False
     """Whether the engine may have changed anything at all."""
+    stops: bool = False
+    """Whether the run stops here whatever its failure budget: an unplanned change, a world that moved."""
+    applied: tuple[Step, ...] = ()
+    """What really changed, with its diff; secrets are taken out by the engine."""
+    unplanned: tuple[str, ...] = ()
+    """Changes that were made or asked for and were not in the plan, one sentence each."""
+    spared: tuple[str, ...] = ()
+    """Changes that the plan held and that turned out not to be needed, one sentence each."""
+    leftovers: tuple[str, ...] = ()
+    """What may still run on hosts, with host and pid."""
+    troubled: tuple[str, ...] = ()
+    """Hosts that failed, were unreachable or did not verify: each counts against the failure budget."""
+    post_state: str = ""
+    """Digest of a stack's state afterwards."""
+    checks: tuple[CheckResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +66,16 @@ class Report:
     checks: tuple[CheckResult, ...]
     rounds: int
     seconds: float
+    run: str = ""
     stopped: str = ""
-    """Why the run ended before its time; empty when it did everything."""
+    """Why the run ended before everything landed; empty when everything did."""
     cancelled: bool = False
     waiting: tuple[Deferred, ...] = ()
-    """What was still deferred when the run stopped."""
+    """Deferred changes that were never released."""
+    rest: str = ""
+    """The plan file for what is left, as text; empty when nothing is, or when it could not be made."""
+    warnings: tuple[str, ...] = ()
+    """What went wrong beside the run itself: a signature or an anchor of its evidence that is missing."""
 
     def of(self, fate: Fate) -> tuple[Outcome, ...]:
         """The outcomes with one fate."""
@@ -63,14 +87,20 @@ class Report:
         return not self.stopped and not self.cancelled and all(one.fate is Fate.LANDED for one in self.outcomes)
 
     @property
+    def effect(self) -> bool:
+        """Whether anything differs in the world, or may."""
+        return any(one.touched or one.fate in (Fate.LANDED, Fate.UNKNOWN) for one in self.outcomes)
+
+    @property
     def exit_code(self) -> ExitCode:
         """The code of PLAN section 8 that tells this."""
         if self.ok:
             return ExitCode.DONE
         if self.cancelled:
             return ExitCode.CANCELLED
-        effect = any(one.touched or one.fate in (Fate.LANDED, Fate.UNKNOWN) for one in self.outcomes)
-        return ExitCode.PARTLY_APPLIED if effect else ExitCode.ENGINE
+        if self.effect:
+            return ExitCode.PARTLY_APPLIED
+        return ExitCode.REFUSED if any(one.stops for one in self.outcomes) else ExitCode.ENGINE
 
 
 def failed_checks(checks: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
@@ -79,9 +109,11 @@ def failed_checks(checks: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
 
 
 def report_json(report: Report) -> JsonObject:
-    """The report as JSON."""
+    """The report as JSON, of format ``ismgr.report/1``."""
     return {
         "type": "report",
+        "format": FORMAT,
+        "run": report.run,
         "digest": report.digest,
         "ok": report.ok,
         "exit_code": int(report.exit_code),
@@ -89,20 +121,65 @@ def report_json(report: Report) -> JsonObject:
         "seconds": round(report.seconds, 3),
         "stopped": report.stopped,
         "cancelled": report.cancelled,
-        "outcomes": [
-            {
-                "key": one.key,
-                "address": str(one.address),
-                "fate": str(one.fate),
-                "changed": one.changed,
-                "seconds": round(one.seconds, 3),
-                "summary": one.summary,
-            }
-            for one in report.outcomes
-        ],
+        "outcomes": [outcome_json(one) for one in report.outcomes],
         "checks": [check_json(one) for one in report.checks],
         "waiting": [deferred_json(one) for one in report.waiting],
+        "rest": bool(report.rest),
+        "warnings": list(report.warnings),
     }
+
+
+def outcome_json(outcome: Outcome) -> JsonObject:
+    """One outcome as JSON: what a journal keeps of it and a report shows."""
+    return {
+        "key": outcome.key,
+        "address": str(outcome.address),
+        "fate": str(outcome.fate),
+        "changed": outcome.changed,
+        "seconds": round(outcome.seconds, 3),
+        "summary": outcome.summary,
+        "touched": outcome.touched,
+        "stops": outcome.stops,
+        "applied": [step_json(one) for one in outcome.applied],
+        "unplanned": list(outcome.unplanned),
+        "spared": list(outcome.spared),
+        "leftovers": list(outcome.leftovers),
+        "troubled": list(outcome.troubled),
+        "post_state": outcome.post_state,
+        "checks": [check_json(one) for one in outcome.checks],
+    }
+
+
+def read_outcome(body: Mapping[str, Any]) -> Outcome:
+    """An outcome from the JSON that ``outcome_json`` made."""
+    return Outcome(
+        key=body["key"],
+        address=Address.parse(body["address"]),
+        fate=Fate(body["fate"]),
+        changed=int(body["changed"]),
+        seconds=float(body["seconds"]),
+        summary=body["summary"],
+        touched=body["touched"],
+        stops=body["stops"],
+        applied=tuple(map(read_step, body["applied"])),
+        unplanned=tuple(body["unplanned"]),
+        spared=tuple(body["spared"]),
+        leftovers=tuple(body["leftovers"]),
+        troubled=tuple(body["troubled"]),
+        post_state=body["post_state"],
+        checks=tuple(map(_check, body["checks"])),
+    )
+
+
+def _check(body: Mapping[str, Any]) -> CheckResult:
+    return CheckResult(
+        host=body["host"],
+        suite=body["suite"],
+        check=body["check"],
+        verdict=Verdict(body["verdict"]),
+        seconds=float(body["seconds"]),
+        message=body["message"],
+    )
 
 
 def check_json(check: CheckResult) -> JsonObject:

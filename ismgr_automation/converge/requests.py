@@ -13,7 +13,7 @@ from ismgr_automation.core.errors import InputError
 from ismgr_automation.core.json import Json, JsonObject, digest
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.documents import HostGroup, OutputValue, SecretValue, SiteValue, Stack
-from ismgr_automation.estate.resolve import duration, reference
+from ismgr_automation.estate.resolve import as_user, become_password, duration, reference
 from ismgr_automation.planning.fleet import Fleet, ansible_groups
 from ismgr_automation.ports.hosts import Host, PlaybookRequest
 from ismgr_automation.ports.stacks import ConfigValue, OutputRef, StackRequest, StackState
@@ -61,17 +61,18 @@ def playbook_request(
         address=group(name),
         playbook=scope.engines.content.path(document.playbook),
         root=scope.tree.root,
-        inventory=fleet.hosts,
+        inventory=as_user(fleet.hosts, scope.credentials),
         groups=ansible_groups(fleet.hosts, fleet.membership),
         limit=tuple(limit),
         variables=group_variables(scope, name, states),
         ssh=scope.ssh,
         become=settings.become if document.become is None else document.become,
-        become_password=reference(settings.become_password),
+        become_password=become_password(settings, scope.credentials),
         roles_path=roles_path(scope),
         collections_path=(scope.galaxy,) if scope.galaxy is not None else (),
         deadline=duration(document.deadline),
         forks=scope.estate.document.ansible.forks,
+        fence=scope.lease,
     )
 
 
@@ -104,6 +105,11 @@ def suites_content(scope: Scope, name: str) -> str:
     return digest({path: scope.engines.content.digest(path) for path in scope.estate.groups[name].verify})
 
 
+def policies_content(scope: Scope) -> Mapping[str, str]:
+    """The blob ids of the files below ``policies/``: whatever judges a plan is an input of it."""
+    return {path: blob for path, blob in scope.tree.objects.items() if path.startswith("policies/")}
+
+
 def variable_references(scope: Scope, name: str) -> tuple[OutputRef, ...]:
     """The outputs of stacks that a host group's variables need."""
     values = map(_variable, scope.estate.groups[name].variables.values())
@@ -123,8 +129,8 @@ def suite_request(
     settings = scope.estate.document.ssh
     return SuiteRequest(
         suites=tuple(scope.engines.content.path(one) for one in document.verify),
-        hosts=tuple(one for one in fleet.hosts if one.name in limit),
-        inventory=fleet.hosts,
+        hosts=as_user((one for one in fleet.hosts if one.name in limit), scope.credentials),
+        inventory=as_user(fleet.hosts, scope.credentials),
         variables=group_variables(scope, name, states),
         ssh=scope.ssh,
         become=settings.become if document.become is None else document.become,

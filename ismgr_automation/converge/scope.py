@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
+from ismgr_automation.approval.safeguards import Safeguards
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.estate.documents import Environment
+from ismgr_automation.estate.documents import Environment, PlanCredentials
 from ismgr_automation.estate.model import Estate
+from ismgr_automation.evidence.recorder import Recorder
 from ismgr_automation.ports.content import Content
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import PlaybookEngine, Prober, Ssh
+from ismgr_automation.ports.leases import LeaseStore
 from ismgr_automation.ports.ledger import Ledger
+from ismgr_automation.ports.runs import RunLedger, StepJournal
+from ismgr_automation.ports.secrets import SecretStore
+from ismgr_automation.ports.sequencer import Sequencer, Work
 from ismgr_automation.ports.source import Tree
 from ismgr_automation.ports.stacks import StackEngine
 from ismgr_automation.ports.verification import Verifier
+
+
+class Mode(StrEnum):
+    """What a scope is wired for: it decides whose credentials are at hand."""
+
+    PLAN = "plan"
+    """Looking only, with the environment's plan credentials where it has some: planning runs proposed code."""
+    APPLY = "apply"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +45,16 @@ class Engines:
     verifier: Verifier
     ledger: Ledger
     content: Content
+    secrets: SecretStore
+    leases: LeaseStore
+    runs: RunLedger
+    journal: StepJournal
+    executor: str
+    """The name under which this process executes units."""
+    sequencing: Callable[[Work], AbstractContextManager[Sequencer]]
+    """Opens what carries units out, on this process and on workers, and closes it."""
+    evidence: Callable[[str], Recorder]
+    """The recorder of one run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +69,11 @@ class Selection:
         wanted = {one.name for one in self.targets if one.kind is Kind.HOST}
         unwanted = {one.name for one in self.excludes if one.kind is Kind.HOST}
         return name not in unwanted and (not wanted or name in wanted)
+
+    @property
+    def names_hosts(self) -> bool:
+        """Whether a host is among the targets or exclusions."""
+        return any(one.kind is Kind.HOST for one in (*self.targets, *self.excludes))
 
     def texts(self) -> tuple[str, ...]:
         """The selection as sorted texts, for the inputs of a plan."""
@@ -63,11 +94,19 @@ class Scope:
     secret_backends: JsonObject
     engines: Engines
     context: Context
+    safeguards: Safeguards
+    credentials: PlanCredentials | None = None
+    """Those of planning, where the environment has some and this scope only looks."""
     selection: Selection = Selection()
     galaxy: Path | None = None
     """Where the locked Galaxy content of the estate is installed: ``ansible_collections`` and ``roles``."""
     workers: int = 2
     """How many engines may work at once; one for each processor is a good number."""
+
+    @property
+    def lease(self) -> str:
+        """The name of the lease that an apply takes."""
+        return f"{self.estate.document.name}/{self.environment_name}"
 
     @property
     def documents(self) -> Mapping[str, str]:

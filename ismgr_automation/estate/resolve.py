@@ -77,6 +77,15 @@ def database_url(chosen: Environment, folder: Path) -> str:
     return _absolute(chosen.database, "sqlite:///", folder)
 
 
+def evidence_folder(chosen: Environment, folder: Path) -> Path:
+    """Where the evidence lies; a relative ``file://`` URL is below the estate's working folder.
+
+    >>> evidence_folder(Environment(), Path("/srv/estate"))
+    PosixPath('/srv/estate/.ismgr/evidence')
+    """
+    return Path(_absolute(chosen.evidence.log, "file://", folder).removeprefix("file://"))
+
+
 def secret_backends(
     estate: EstateDocument, folder: Path, credentials: PlanCredentials | None = None, *, tree: Path | None = None
 ) -> JsonObject:

@@ -107,6 +107,8 @@ class Deferred:
     expected: tuple[Address, ...]
     """Targets as far as they are known by name."""
     envelope: Envelope
+    there: tuple[Address, ...] = ()
+    """Those of ``expected`` that answered when it was planned: somebody may rely on them. All others are new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

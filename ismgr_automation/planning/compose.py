@@ -21,7 +21,9 @@ from ismgr_automation.planning.defer import group_behind, stack_behind
 from ismgr_automation.planning.graph import Graph, ancestors, levels
 from ismgr_automation.planning.observation import GroupSight, Observation, StackSight
 from ismgr_automation.planning.plan import Beside, Plan, Purpose
-from ismgr_automation.ports.hosts import Status, TaskResult
+from ismgr_automation.planning.unplanned import tasks_of
+from ismgr_automation.planning.waves import apart, obstacle, shards
+from ismgr_automation.ports.hosts import PlaybookResult, Status, TaskResult
 from ismgr_automation.ports.stacks import Operation, ResourceStep
 
 ACTIONS: Mapping[Operation, Action] = {
@@ -49,7 +51,7 @@ def compose(seen: Observation, *, estate: str, environment: str, beside: Beside)
         purpose=Purpose.APPLY,
         inputs=seen.inputs,
         changes=tuple(changes),
-        waves=waves(changes, graph),
+        waves=apart(waves(changes, graph), names_of(changes), seen.guards, seen.sick),
         deferred=tuple(deferred[key] for key in sorted(deferred)),
         drift=tuple(_drift(seen)),
         findings=findings,
@@ -57,6 +59,11 @@ def compose(seen: Observation, *, estate: str, environment: str, beside: Beside)
         errored=errored,
         beside=replace(beside, sidecars=_sidecars(changes, seen)),
     )
+
+
+def names_of(changes: Iterable[Change]) -> dict[str, tuple[str, ...]]:
+    """The hosts of each change by its key; stacks have none."""
+    return {one.key: tuple(target.name for target in one.targets) for one in changes}
 
 
 def waves(changes: Iterable[Change], graph: Graph) -> tuple[tuple[str, ...], ...]:
@@ -99,7 +106,7 @@ def stack_change(sight: StackSight) -> Change:
     # engines work in parallel: the order in which they speak is not part of what will be done
     ordered = sorted(preview.steps, key=lambda one: (one.name, one.type, one.operation))
     # outputs follow from resources; they are steps of their own only where nothing else tells of the change
-    steps = tuple(map(_resource, ordered)) or tuple(_output(name, sight) for name in sight.changed_outputs)
+    steps = tuple(map(resource_step, ordered)) or tuple(_output(name, sight) for name in sight.changed_outputs)
     fresh = sight.state.resources == 0 and not sight.state.outputs
     drifted = {one.name for one in preview.drift}
     only_drift = bool(drifted) and all(one.target in drifted for one in steps)
@@ -123,7 +130,8 @@ def _overall(steps: tuple[Step, ...], *, fresh: bool) -> Action:
     return actions.pop() if len(actions) == 1 else Action.UPDATE
 
 
-def _resource(step: ResourceStep) -> Step:
+def resource_step(step: ResourceStep) -> Step:
+    """A resource of a stack as a step."""
     return Step(
         target=step.name,
         what=step.type,
@@ -151,30 +159,33 @@ def _group_changes(seen: Observation) -> Iterable[Change]:
     for address in sorted(seen.groups):
         sight = seen.groups[address]
         if sight.checked is not None and sight.deferred is None:
-            yield from _parts(sight)
+            yield from _shards(sight, sight.checked, seen)
 
 
-def _parts(sight: GroupSight) -> Iterable[Change]:
-    assert sight.checked is not None  # noqa: S101  the caller looked
+def _shards(sight: GroupSight, checked: PlaybookResult, seen: Observation) -> Iterable[Change]:
+    """The hosts that have something to do, cut into shards: a canary must be a host that is worked on."""
     same_inputs = sight.applied == sight.inputs
-    for part, names in enumerate(sight.parts, start=1):
-        tasks = [one for name in names for one in sight.checked.tasks if one.host == name]
-        certain = any(one.status is Status.CHANGED and not one.unpredictable for one in tasks)
-        open_questions = any(one.unpredictable for one in tasks) and not same_inputs
-        if not certain and not open_questions:
-            continue
+    todo = {
+        task.host
+        for task in tasks_of(sight.members, checked)
+        if (task.unpredictable and not same_inputs) or (task.status is Status.CHANGED and not task.unpredictable)
+    }
+    for shard in shards([name for name in sight.members if name in todo], sight.sizes, seen.guards, seen.sick):
+        tasks = tasks_of(shard.names, checked)
         yield Change(
             address=sight.address,
-            part=part,
+            part=shard.part,
+            batch=shard.batch,
             action=Action.CONFIGURE,
             reason=Reason.NEW if sight.applied is None else Reason.DRIFT if same_inputs else Reason.INPUTS,
-            steps=tuple(_task(one) for one in tasks if one.status is Status.CHANGED or one.unpredictable),
-            targets=tuple(host(name) for name in names),
+            steps=tuple(task_step(one) for one in tasks if one.status is Status.CHANGED or one.unpredictable),
+            targets=tuple(map(host, shard.names)),
             inputs=sight.inputs,
         )
 
 
-def _task(task: TaskResult) -> Step:
+def task_step(task: TaskResult) -> Step:
+    """A task on a host as a step. Its place is its identity: later results are compared with it."""
     return Step(
         target=task.host,
         what=f"{task.role} : {task.task}" if task.role else task.task,
@@ -213,7 +224,7 @@ def _pushed(change: Change, waits: Collection[Address], seen: Observation) -> De
     if address in seen.stacks:
         return stack_behind(change, waits, seen.stacks[address].content)
     sight = seen.groups[address]
-    return group_behind(address, [name for part in sight.parts for name in part], waits, sight.content)
+    return group_behind(address, sight.members, waits, sight.content)
 
 
 def _drift(seen: Observation) -> Iterable[Drift]:
@@ -242,6 +253,8 @@ def _findings(seen: Observation) -> Iterable[Finding]:
         if problem is not None:
             yield problem
     for address in sorted(seen.groups):
+        yield from _promises(seen.groups[address], seen)
+    for address in sorted(seen.groups):
         sight = seen.groups[address]
         for one in sight.unreachable if sight.deferred is None and sight.problem is None else ():
             yield Finding(
@@ -257,6 +270,16 @@ def _findings(seen: Observation) -> Iterable[Finding]:
                 summary=f"check mode failed on {name}: {_failure(sight, name)}",
                 next_step=f"Run the playbook of {address} in check mode by hand, or mend the task.",
             )
+
+
+def _promises(sight: GroupSight, seen: Observation) -> Iterable[Finding]:
+    """Hosts that have something to do and can never be worked on without breaking what a host group promises."""
+    if sight.checked is None or sight.deferred is not None:
+        return
+    todo = [one.host for one in sight.checked.tasks if one.status is Status.CHANGED or one.unpredictable]
+    wrong = obstacle([name for name in sight.members if name in todo], seen.guards, seen.sick)
+    if wrong is not None:
+        yield Finding(level=Level.DENY, subject=sight.address, summary=wrong.summary, next_step=wrong.next_step)
 
 
 def _failure(sight: GroupSight, name: str) -> str:

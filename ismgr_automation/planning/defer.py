@@ -103,6 +103,7 @@ def group_behind(address: Address, names: Sequence[str], waits_for: Collection[A
         waits_for=tuple(sorted(waits_for)),
         why=_after(waits_for),
         expected=tuple(map(host, names)),
+        there=tuple(map(host, names)),
         envelope=Envelope(content=content, at_most=len(names), unknown=(), actions=CONFIGURING),
     )
 
@@ -138,9 +139,10 @@ def deferred_group(
     *,
     unbounded: bool,
     outputs: Sequence[OutputRef] = (),
+    there: Collection[str] = (),
 ) -> Deferred | Finding:
     """A group that waits for its hosts, or for ``outputs`` that its variables need. ``unbounded``: the hosts of a stack
-    cannot be counted, so the group must say ``at_most`` itself, or it cannot be planned."""
+    cannot be counted, so the group must say ``at_most`` itself, or it cannot be planned. ``there``: who answers now."""
     if unbounded and group.at_most is None:
         return Finding(
             level=Level.DENY,
@@ -163,6 +165,7 @@ def deferred_group(
         waits_for=tuple(waits_for),
         why=needs or f"its hosts come with {', '.join(map(str, waits_for))}",
         expected=tuple(host(one.host.name) for one in members),
+        there=tuple(host(one.host.name) for one in members if one.host.name in there),
         envelope=Envelope(content=content, at_most=bound, unknown=(*named, *_unknown(members)), actions=CONFIGURING),
     )
 

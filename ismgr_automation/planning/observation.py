@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ismgr_automation.core.address import Address
 from ismgr_automation.planning.change import Deferred, Finding
 from ismgr_automation.planning.fleet import Sighting
 from ismgr_automation.planning.graph import Graph
 from ismgr_automation.planning.plan import Inputs
+from ismgr_automation.planning.waves import Guard, Sick
 from ismgr_automation.ports.hosts import PlaybookResult, Reachability
 from ismgr_automation.ports.stacks import StackPreview, StackState
 
@@ -53,12 +54,15 @@ def changed_outputs(preview: StackPreview, state: StackState) -> tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSight:
-    """One host group: its members in their parts, what check mode said, or why it was not asked."""
+    """One host group: its members, what check mode said, or why it was not asked."""
 
     address: Address
     inputs: str
     content: str
-    parts: tuple[tuple[str, ...], ...]
+    members: tuple[str, ...]
+    """Those that the selection takes, in order."""
+    sizes: tuple[int | str, ...] = ("100%",)
+    """Of its waves, as the document says."""
     applied: str | None = None
     """Digest of the inputs that were applied last."""
     checked: PlaybookResult | None = None
@@ -79,3 +83,7 @@ class Observation:
     reachability: Mapping[str, Reachability]
     inputs: Inputs
     findings: tuple[Finding, ...] = ()
+    guards: tuple[Guard, ...] = ()
+    """How many members of each host group must always be up."""
+    sick: Mapping[str, Sick] = field(default_factory=dict)
+    """Hosts that are not, and why."""

@@ -176,8 +176,10 @@ def step_json(step: Step) -> JsonObject:
 
 
 def deferred_json(deferred: Deferred) -> JsonObject:
-    """A deferred change with its envelope as JSON."""
+    """A deferred change with its envelope as JSON; who was there already is left out where nobody was."""
+    there = {"there": [str(one) for one in deferred.there]} if deferred.there else {}
     return {
+        **there,
         "address": str(deferred.address),
         "waits_for": [str(one) for one in deferred.waits_for],
         "why": deferred.why,

@@ -208,6 +208,7 @@ def _deferred(body: Mapping[str, Any]) -> Deferred:
             unknown=tuple(envelope["unknown"]),
             actions=tuple(Action(one) for one in envelope["actions"]),
         ),
+        there=_addresses(body.get("there", ())),
     )
 
 

@@ -156,7 +156,7 @@ def test_a_value_that_somebody_changed_on_a_host_is_drift_and_a_change(running: 
     assert [(one.address, one.what, one.before, one.after) for one in plan.drift] == [
         (host("db1.dc2"), "tune", "slow", "fast")
     ]
-    assert [(one.key, one.reason) for one in plan.changes] == [("group/databases#2", Reason.DRIFT)]
+    assert [(one.key, one.reason) for one in plan.changes] == [("group/databases#1", Reason.DRIFT)]
     assert running.apply(plan).ok
     assert running.world.values["db1.dc2"]["tune"] == "fast"
     assert running.plan().empty

@@ -159,9 +159,7 @@ def test_cancelling_a_destruction_ends_it_between_levels(running: Rehearsal) -> 
     plan = running.plan_destroy()
     scope = running.scope()
     running.world.watch.append(lambda call: scope.context.cancelled.set() if call == "forget names" else None)
-    from ismgr_automation.converge.destroy import destroy
-
-    report = destroy(plan, scope)
+    report = running.apply(plan, scope=scope)
     assert running.world.effects() == ["destroy names"]
     assert report.cancelled
 

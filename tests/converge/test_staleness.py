@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.api import Estate
-from ismgr_automation.converge.plan import moved
 from ismgr_automation.core.errors import EngineFailed, InputError, PlanFileError, StalePlan
 from ismgr_automation.core.events import Event, ObservationStarted
+from ismgr_automation.planning.freshness import moved
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.planning.planfile import write
 from ismgr_automation.ports.hosts import Reach
@@ -164,9 +164,10 @@ def test_a_plan_with_errors_is_not_applied(pending: Rehearsal) -> None:
     pending.world.reach["db1.dc1"] = Reach.TIMEOUT
     with pending.open() as estate:
         plan = estate.plan()
-        for verb in (estate.apply, estate.apply_now):
-            with pytest.raises(EngineFailed, match="part of the world could not be looked at"):
-                verb(plan)
+        with pytest.raises(EngineFailed, match="part of the world could not be looked at"):
+            estate.apply(plan)
+        with estate.hold() as held, pytest.raises(EngineFailed, match="part of the world could not be looked at"):
+            held.apply(held.plan())
     assert pending.world.effects() == []
 
 
@@ -211,7 +212,7 @@ def test_a_watcher_that_raises_does_not_end_a_run(site: Rehearsal) -> None:
         pytest.warns(RuntimeWarning, match="a watcher failed"),
         Estate.open(site.folder, wiring=site, emit=watch) as estate,
     ):
-        assert estate.apply_now(estate.plan()).ok
+        assert estate.apply(estate.plan()).ok
     assert len([one for one in seen if isinstance(one, ObservationStarted)]) <= 2
 
 

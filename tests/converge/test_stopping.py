@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ismgr_automation.converge.report import Fate, Report
@@ -16,6 +18,7 @@ from ismgr_automation.core.errors import (
     Unreachable,
 )
 from ismgr_automation.core.events import OutputSeen
+from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Desired
 from tests.rehearsal import Rehearsal, host_entry, servers
@@ -61,7 +64,7 @@ def test_a_failed_verification_stops_the_run(site: Rehearsal) -> None:
 
 def test_a_verifier_that_falls_over_after_a_play_does_not_hide_that_hosts_were_changed(running: Rehearsal) -> None:
     running.world.values["web1.dc1"]["install"] = "0"
-    running.world.faults["verify web1.dc1,web1.dc2"] = FAILED
+    running.world.faults["verify web1.dc1"] = FAILED
     report = running.apply()
     (outcome,) = report.outcomes
     assert (outcome.fate, outcome.changed, outcome.touched) == (Fate.FAILED, 1, True)
@@ -77,7 +80,7 @@ def test_a_state_that_moved_since_the_plan_fails_before_any_effect(running: Rehe
     report = running.apply(plan)
     assert report.outcomes[0].summary == "somebody wrote to its state since it was planned"
     assert running.world.effects() == []
-    assert report.exit_code is ExitCode.ENGINE
+    assert report.exit_code is ExitCode.REFUSED
 
 
 def test_a_state_that_moves_between_waves_stops_before_the_next_change(running: Rehearsal) -> None:
@@ -98,9 +101,23 @@ def test_a_state_that_moves_between_waves_stops_before_the_next_change(running: 
     assert report.exit_code is ExitCode.PARTLY_APPLIED
 
 
-def test_a_fifth_machine_is_outside_the_envelope(site: Rehearsal) -> None:
+def test_a_program_that_asks_for_more_than_was_signed_is_stopped_by_its_update_plan(site: Rehearsal) -> None:
     plan = site.plan()
     site.world.programs["dc2-servers"] = lambda _config, _made: servers("db1.dc2", "web1.dc2", "web2.dc2")
+    report = site.apply(plan)
+    assert report.stopped == "stack/dc2-servers failed: web2.dc2: create is not in the plan"
+    assert report.exit_code is ExitCode.PARTLY_APPLIED
+    (late,) = report.of(Fate.FAILED)
+    assert late.unplanned == ("web2.dc2: create is not in the plan",)
+    rest = read(report.rest, "rest")
+    assert [one.key for one in rest.changes if one.address.name == "dc2-servers"] == ["stack/dc2-servers"]
+
+
+def test_a_fifth_machine_is_outside_the_envelope(site: Rehearsal) -> None:
+    plan = site.plan()
+    made = servers("db1.dc2", "web1.dc2")
+    hosts = [host_entry(name) for name in ("db1.dc2", "web1.dc2", "web2.dc2")]
+    site.world.programs["dc2-servers"] = lambda _config, _made: replace(made, outputs={**made.outputs, "hosts": hosts})
     report = site.apply(plan)
     assert report.stopped == "outside the envelope: group/webs has 3 targets; planned were 2 at most"
     assert site.world.effects() == ["up dc1-servers", "up dc2-servers"]
@@ -288,7 +305,7 @@ def test_a_host_that_left_its_group_since_the_plan_is_not_touched(running: Rehea
     report = running.apply(plan)
     assert report.outcomes[0].summary == "web1.dc2 no longer belongs to group/webs"
     assert running.world.effects() == []
-    assert report.exit_code is ExitCode.ENGINE
+    assert report.exit_code is ExitCode.REFUSED
 
 
 def test_hosts_that_reboot_with_their_stack_are_waited_for(running: Rehearsal) -> None:

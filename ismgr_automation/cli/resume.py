@@ -1,0 +1,43 @@
+"""`ismgr resume`: go on with a run whose process died."""
+
+from __future__ import annotations
+
+import typer
+
+from ismgr_automation.cli.apply import finish, waiting
+from ismgr_automation.cli.face import Face
+from ismgr_automation.cli.options import Junit, Wait
+from ismgr_automation.cli.plan import opened
+from ismgr_automation.cli.progress import progress
+
+EPILOG = """Examples:
+
+  ismgr runs                              which runs there are; unfinished ones say so
+
+  ismgr resume 20261122T081500-3f9a       go on with one
+
+What had landed is not done again. What had begun is looked at first: done, to do, or unknown, which stops the run and
+says what to look at. Inputs, lease and approvals must hold as they did.
+
+Exit codes are those of `ismgr apply`.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("resume", epilog=EPILOG)(resume)
+
+
+def resume(ctx: typer.Context, run: str, wait: Wait = None, junit: Junit = None) -> int:
+    """Go on with a run whose process died, from what the journal and the world say."""
+    from ismgr_automation.planning.planfile import read
+
+    face: Face = ctx.obj
+    # where runs are recorded is said at HEAD; what the run does, at its own commit
+    with opened(face, "HEAD", worktree=False) as estate:
+        known = estate.run(run)
+    plan = read(known.plan, f"run {run}")
+    face.environment = known.environment
+    with opened(face, plan.beside.commit, worktree=plan.beside.worktree) as estate, progress(face):
+        report = estate.resume(known.id, wait=waiting(wait))
+    return finish(face, report, junit)

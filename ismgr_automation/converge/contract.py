@@ -1,0 +1,135 @@
+"""The contract of apply: all is read and observed again under the lease, and found to be allowed, before anything is
+touched. A plan that passes is carried out exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from ismgr_automation.converge.destroy import plan_destroy
+from ismgr_automation.converge.gate import granted
+from ismgr_automation.converge.plan import plan as compose_now
+from ismgr_automation.converge.report import Report
+from ismgr_automation.converge.requests import group_content, stack_content, suites_content
+from ismgr_automation.converge.run import Tenure, perform, take_up
+from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.stacks import read_states
+from ismgr_automation.core.address import Address, Kind
+from ismgr_automation.core.errors import EngineFailed, InputError, StalePlan
+from ismgr_automation.planning.freshness import expired, moved
+from ismgr_automation.planning.plan import Plan, Purpose
+from ismgr_automation.planning.planfile import read
+from ismgr_automation.ports.approvals import Approval
+from ismgr_automation.ports.runs import Run, RunState
+
+
+def apply_exactly(
+    planned: Plan,
+    looking: Scope,
+    working: Scope,
+    tenure: Tenure,
+    *,
+    composed: bool = False,
+    approvals: Sequence[Approval] = (),
+) -> Report:
+    """Apply a plan or refuse it. ``looking`` is wired with the credentials of planning, ``working`` with those of
+    applying. ``composed``: it was composed under this very lease, so that another look would see the same.
+
+    Raises ``StalePlan``, ``EngineFailed`` for a plan with errors, ``NotApproved`` and ``NotSigned`` before any effect.
+    """
+    refuse_if_errored(planned)
+    now = datetime.now(UTC)
+    late = expired(planned, now)
+    if late:
+        raise StalePlan(moved=[late])
+    if not composed:
+        again = plan_destroy(looking, now) if planned.purpose is Purpose.DESTROY else compose_now(looking, now)
+        refuse_if_stale(planned, again)
+        refuse_if_errored(again)
+        planned = _with_sidecars(planned, again)
+    return perform(planned, working, tenure, granted(planned, looking, now, approvals))
+
+
+def resume_exactly(
+    run_id: str, looking: Scope, working: Scope, tenure: Tenure, *, approvals: Sequence[Approval] = ()
+) -> Report:
+    """Go on with a run that was begun and not closed, after its inputs and approvals were found to hold still.
+
+    Raises ``InputError`` for a run that has ended, ``StalePlan``, ``NotApproved`` and ``NotSigned``.
+    """
+    run = working.engines.runs.run(run_id)
+    if run.state is not RunState.RUNNING:
+        raise InputError(
+            f"The run {run.id} has ended: it is {run.state}.", next_step="Plan again to see what is left to do."
+        )
+    planned = read(run.plan, f"run {run.id}")
+    changed = tuple(inputs_moved(planned, run, looking))
+    if changed:
+        raise StalePlan(moved=changed)
+    granted(planned, looking, datetime.now(UTC), approvals, run=run)
+    return take_up(planned, run, working, tenure)
+
+
+def refuse_if_stale(planned: Plan, now: Plan) -> None:
+    """Raise ``StalePlan`` naming what moved, when the plan composed now is not the plan that was made."""
+    if planned.digest != now.digest:
+        raise StalePlan(moved=tuple(moved(planned, now)))
+
+
+def refuse_if_errored(plan: Plan) -> None:
+    """Raise ``EngineFailed`` for a plan that was made without seeing all of the world."""
+    if plan.errored:
+        raise EngineFailed(
+            "This plan has errors: part of the world could not be looked at.",
+            engine="plan",
+            untouched="Nothing was touched.",
+            next_step="Mend what its findings name, or leave it out with --exclude, and plan again.",
+        )
+
+
+def inputs_moved(planned: Plan, run: Run, scope: Scope) -> list[str]:
+    """What a run was begun with and is not so any more. Its own work is no change: a stack may be as it was planned on,
+    as the run left it, or in the middle of a step that is looked at before anything else is done to it."""
+    before = planned.inputs
+    found = [
+        f"document {path} changed"
+        for path in sorted({*before.documents, *scope.documents})
+        if before.documents.get(path) != scope.documents.get(path)
+    ]
+    found += [
+        f"content of {name} changed" for name, old in sorted(before.content.items()) if _content(name, scope) != old
+    ]
+    steps = scope.engines.journal.steps(run.id)
+    ours = {str(_address(one.unit.key)): one for one in steps}
+    states = read_states(scope)
+    for name, old in sorted(before.states.items()):
+        state = states.get(Address.parse(name))
+        step = ours.get(name)
+        expected = {old} if step is None else {old, step.post_state} if step.outcome is not None else set()
+        if state is None or (expected and state.state_digest not in expected):
+            found.append(f"state of {name} changed, and not by this run")
+    return found
+
+
+def _address(key: str) -> Address:
+    return Address.parse(key.partition("#")[0])
+
+
+def _content(name: str, scope: Scope) -> str:
+    """Digest of what a plan calls the content of ``name``; empty when there is no such thing any more."""
+    text, _, suites = name.partition(" ")
+    address = Address.parse(text)
+    known = scope.estate.stacks if address.kind is Kind.STACK else scope.estate.groups
+    if address.name not in known:
+        return ""
+    if suites:
+        return suites_content(scope, address.name)
+    return (stack_content if address.kind is Kind.STACK else group_content)(scope, address.name)
+
+
+def _with_sidecars(planned: Plan, again: Plan) -> Plan:
+    """The plan with an update plan for every stack: the signed one, or where the file had none that of the look just
+    made, which has the same digest."""
+    sidecars = {**again.beside.sidecars, **planned.beside.sidecars}
+    return replace(planned, beside=replace(planned.beside, sidecars=sidecars))

@@ -1,0 +1,174 @@
+"""Runs: begun under a lease, carried out, closed with a report, evidence and a plan of what is left; and taken up again
+after a crash. Before ``begin`` nothing is touched; after it nothing is raised that would lose what landed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from ismgr_automation.converge.apply import carry_on
+from ismgr_automation.converge.outcome import told
+from ismgr_automation.converge.plan import plan as compose_again
+from ismgr_automation.converge.report import Report, report_json
+from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.written import closed_run, state_of
+from ismgr_automation.core.errors import IsmgrError
+from ismgr_automation.core.events import RunClosed, RunResumed, RunStarted
+from ismgr_automation.evidence import entries
+from ismgr_automation.evidence.recorder import Recorder
+from ismgr_automation.planning.plan import Plan, Purpose
+from ismgr_automation.planning.planfile import write
+from ismgr_automation.ports.leases import Lease
+from ismgr_automation.ports.runs import Run, StepRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Granted:
+    """What allowed a run: the approvals that were used, and whether glass was broken."""
+
+    approvals: tuple[entries.UsedApproval, ...] = ()
+    break_glass: entries.BreakGlass | None = None
+
+    @property
+    def nonces(self) -> tuple[str, ...]:
+        """What the run uses up."""
+        return tuple(one.permission.nonce for one in self.approvals)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenure:
+    """A lease that is held now; ``lost`` says why it no longer is, and is empty while it is."""
+
+    lease: Lease
+    lost: Callable[[], str]
+
+
+def perform(plan: Plan, scope: Scope, tenure: Tenure, granted: Granted) -> Report:
+    """Begin a run of a plan that was found fresh and allowed under this lease, and carry it out.
+
+    Raises ``NotApproved`` when an approval was used before, and ``EngineError`` when the run cannot be written down;
+    then nothing was touched.
+    """
+    run = _new(plan, tenure.lease)
+    scope = _for(run, scope)
+    scope.engines.runs.begin(run, granted.nonces)
+    recorder = scope.engines.evidence(run.id)
+    try:
+        recorder.write(_started(plan, run, granted))
+    except IsmgrError as problem:
+        scope.engines.runs.close(_closed(run, _nothing(run, told(problem, scope))))
+        raise
+    scope.context.emit(RunStarted(run=run.id, digest=run.digest, token=run.token))
+    return _carry(plan, run, scope, recorder, tenure)
+
+
+def take_up(plan: Plan, run: Run, scope: Scope, tenure: Tenure) -> Report:
+    """Go on with a run whose process died. The caller has made sure that inputs and approvals still hold."""
+    steps = scope.engines.journal.steps(run.id)
+    run = replace(run, token=tenure.lease.token, holder=tenure.lease.holder)
+    scope = _for(run, scope)
+    scope.engines.runs.take_over(run.id, run.token, run.holder)
+    recorder = scope.engines.evidence(run.id)
+    begun = {one.unit.key: "begun, not ended" for one in _unfinished(steps)}
+    recorder.write(entries.Resumed(holder=run.holder, token=run.token, observed=begun))
+    scope.context.emit(RunResumed(run=run.id, begun=len(begun)))
+    return _carry(plan, run, scope, recorder, tenure)
+
+
+def _unfinished(steps: tuple[StepRecord, ...]) -> tuple[StepRecord, ...]:
+    ended = {(one.unit.round, one.unit.key) for one in steps if one.outcome is not None}
+    return tuple(one for one in steps if (one.unit.round, one.unit.key) not in ended)
+
+
+def _carry(plan: Plan, run: Run, scope: Scope, recorder: Recorder, tenure: Tenure) -> Report:
+    report = carry_on(plan, run, scope, recorder)
+    lost = tenure.lost()
+    if lost:
+        # somebody else may have the run by now: only they may close it
+        recorder.abandon()
+        return replace(report, cancelled=False, stopped=f"{lost}; the run is left for `ismgr resume {run.id}`")
+    report = _with_rest(plan, report, scope)
+    return _close(run, report, scope, recorder)
+
+
+def _close(run: Run, report: Report, scope: Scope, recorder: Recorder) -> Report:
+    """Write the end of a run, in the evidence first. What landed is told also when that fails."""
+    ended = _closed(run, report)
+    anchored = ""
+    try:
+        if report.cancelled:
+            left = tuple(one for outcome in report.outcomes for one in outcome.leftovers)
+            recorder.write(entries.RunCancelled(by=str(run.holder), left_running=left))
+        closing = recorder.close(closed_run(ended, report))
+        trouble, anchored = "; ".join(closing.trouble), closing.anchored
+        scope.engines.runs.close(ended)
+    except Exception as problem:  # noqa: BLE001  what landed must be told
+        trouble = told(problem, scope)
+    if trouble:
+        report = replace(report, warnings=(*report.warnings, trouble))
+    scope.context.emit(
+        RunClosed(run=run.id, state=str(ended.state), exit_code=int(report.exit_code), evidence=anchored)
+    )
+    return report
+
+
+def _with_rest(plan: Plan, report: Report, scope: Scope) -> Report:
+    """The report with the plan of what is left, after a run that stopped with part of it applied."""
+    if report.ok or report.cancelled or not report.effect or plan.purpose is Purpose.DESTROY:
+        return report
+    try:
+        left = compose_again(scope, datetime.now(UTC))
+    except Exception as problem:  # noqa: BLE001  what landed must be told
+        words = f"what is left to do could not be planned: {told(problem, scope)}"
+        return replace(report, warnings=(*report.warnings, words))
+    return report if left.empty else replace(report, rest=write(left))
+
+
+def _new(plan: Plan, lease: Lease) -> Run:
+    now = datetime.now(UTC)
+    return Run(
+        id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",
+        estate=plan.estate,
+        environment=plan.environment,
+        digest=plan.digest,
+        purpose=str(plan.purpose),
+        commit=plan.beside.commit,
+        plan=write(plan),
+        token=lease.token,
+        holder=lease.holder,
+        started_at=now,
+    )
+
+
+def _for(run: Run, scope: Scope) -> Scope:
+    return replace(scope, context=replace(scope.context, run=run.id, token=run.token))
+
+
+def _started(plan: Plan, run: Run, granted: Granted) -> entries.RunStarted:
+    from ismgr_automation import __version__
+
+    return entries.RunStarted(
+        estate=run.estate,
+        digest=run.digest,
+        purpose=run.purpose,
+        commit=run.commit,
+        holder=run.holder,
+        token=run.token,
+        changes=len(plan.changes),
+        deferred=len(plan.deferred),
+        approvals=granted.approvals,
+        break_glass=granted.break_glass,
+        version=__version__,
+    )
+
+
+def _closed(run: Run, report: Report) -> Run:
+    return replace(
+        run, state=state_of(report), finished_at=datetime.now(UTC), report=report_json(report), rest=report.rest
+    )
+
+
+def _nothing(run: Run, why: str) -> Report:
+    return Report(run=run.id, digest=run.digest, outcomes=(), checks=(), rounds=0, seconds=0.0, stopped=why)

@@ -1,0 +1,115 @@
+"""One unit of a run, done to its end by whichever process has it: the journal first, then the world, then an engine.
+What the journal calls ended is never done again; what it calls begun is looked at before anything is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ismgr_automation.converge.ground import Ground, ground_of
+from ismgr_automation.converge.host_unit import HostWork, apply_hosts
+from ismgr_automation.converge.outcome import Done, carry_out, not_started
+from ismgr_automation.converge.prepared import Prepared, prepared
+from ismgr_automation.converge.report import Outcome, outcome_json, read_outcome
+from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.stack_unit import StackWork, apply_stack, destroy_stack
+from ismgr_automation.converge.stacks import state_moved
+from ismgr_automation.core.address import Address, Kind
+from ismgr_automation.core.errors import EngineError, EngineMissing, IsmgrError, LeaseLost
+from ismgr_automation.core.json import JsonObject
+from ismgr_automation.planning.change import Change
+from ismgr_automation.planning.plan import Purpose
+from ismgr_automation.ports.runs import Round, StepRecord, Unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workbench:
+    """Everything that an executor needs for the units of one run. ``looked`` are keys of changes that were observed
+    under this lease a moment ago; the coordinator alone can know that."""
+
+    scope: Scope
+    run: str
+    purpose: Purpose
+    executor: str
+    looked: frozenset[str] = frozenset()
+    _grounds: dict[tuple[int, str], Ground] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def work(self, unit: Unit) -> JsonObject:
+        """Do one unit and journal it; returns the outcome's JSON. A failed target is an outcome."""
+        journal = self.scope.engines.journal
+        steps = journal.steps(self.run)
+        mine = [one for one in steps if (one.unit.round, one.unit.key) == (unit.round, unit.key)]
+        ended = next((one.outcome for one in mine if one.outcome is not None), None)
+        if ended is not None:
+            return ended
+        known = next(one for one in journal.rounds(self.run) if one.number == unit.round)
+        mission = next(one for one in map(prepared, known.changes) if one.change.key == unit.key)
+        if self.scope.context.cancelled.is_set():
+            return outcome_json(not_started(mission.change))
+        try:
+            journal.started(unit, self.executor, self.scope.context.token)
+        except LeaseLost as lost:
+            return outcome_json(not_started(mission.change, str(lost)))
+        again = bool(mine)
+        outcome = self._carry_out(mission, known, steps, again=again)
+        body = outcome_json(outcome)
+        journal.finished(unit, self.scope.context.token, body, outcome.post_state)
+        return body
+
+    def _carry_out(self, mission: Prepared, known: Round, steps: Sequence[StepRecord], *, again: bool) -> Outcome:
+        change, scope = mission.change, self.scope
+        before = ""
+
+        def work() -> Done:
+            nonlocal before
+            ground = self._ground(known, change)
+            looked = change.key in self.looked
+            if change.address.kind is Kind.STACK:
+                state = ground.states[change.address]
+                before = state.state_digest
+                request = StackWork(change=change, sealed=mission.sealed, before=state, again=again, looked=looked)
+                return (destroy_stack if self.purpose is Purpose.DESTROY else apply_stack)(request, scope)
+            return apply_hosts(
+                HostWork(
+                    change=change,
+                    ground=ground,
+                    again=again,
+                    looked=looked,
+                    rebooted=bool(ground.fleet.makers[change.address] & _touched(known, steps)),
+                ),
+                scope,
+            )
+
+        def touched(problem: Exception) -> bool:
+            if again:
+                return True
+            if change.address.kind is Kind.STACK:
+                return bool(before) and state_moved(change.address, before, scope)
+            return _may_have_touched(problem)
+
+        return carry_out(change, scope, work, touched)
+
+    def _ground(self, known: Round, change: Change) -> Ground:
+        """The changes of one wave stand on one ground."""
+        wave = next(one for one in known.waves if change.key in one)
+        with self._lock:
+            place = (known.number, wave[0])
+            if place not in self._grounds:
+                changes = [one.change for one in map(prepared, known.changes) if one.change.key in wave]
+                self._grounds[place] = ground_of(changes, self.scope)
+            return self._grounds[place]
+
+
+def _touched(known: Round, steps: Sequence[StepRecord]) -> frozenset[Address]:
+    """What has changed in this round; between rounds everybody was waited for."""
+    ended = [read_outcome(one.outcome) for one in steps if one.unit.round == known.number and one.outcome is not None]
+    return frozenset(one.address for one in ended if one.touched)
+
+
+def _may_have_touched(problem: Exception) -> bool:
+    """Whether a failed playbook run may have changed hosts: an engine that never began says so."""
+    if isinstance(problem, EngineError):
+        return not problem.untouched and not isinstance(problem, EngineMissing)
+    return not isinstance(problem, IsmgrError)

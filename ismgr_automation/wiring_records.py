@@ -1,0 +1,154 @@
+"""What is kept between runs, wired from the settings of one environment: database, steps, evidence. Part of ``wiring``:
+nobody else names engines. Nothing is opened before it is first used."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ismgr_automation.estate.model import Estate
+from ismgr_automation.estate.resolve import Chosen, database_url, duration, evidence_folder, reference, secret_backends
+from ismgr_automation.evidence.recorder import ChainRecorder, Recorder
+from ismgr_automation.ports.evidence import Anchor, EvidenceLog
+from ismgr_automation.ports.leases import LeaseStore
+from ismgr_automation.ports.ledger import Ledger
+from ismgr_automation.ports.runs import Executors, RunLedger, StepJournal
+from ismgr_automation.ports.sequencer import Sequencer, Work
+from ismgr_automation.ports.signing import Signer
+
+if TYPE_CHECKING:
+    from ismgr_automation.core.secret import Secret
+    from ismgr_automation.engines.database import Database
+    from ismgr_automation.engines.secrets import Backends
+
+
+@dataclass(frozen=True, kw_only=True)
+class Records:
+    """The records of one environment. ``directory`` is the estate's own folder, ``tree`` its files at one commit."""
+
+    estate: Estate
+    chosen: Chosen
+    directory: Path
+    tree: Path
+
+    @cached_property
+    def executor(self) -> str:
+        """A new name for each process that ever executes units."""
+        return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was applied last."""
+        return self.database.ledger(self.chosen.name)
+
+    @property
+    def leases(self) -> LeaseStore:
+        """Who may apply now."""
+        return self.database.leases
+
+    @property
+    def runs(self) -> RunLedger:
+        """What was begun, and how it ended."""
+        return self.database.runs
+
+    @property
+    def journal(self) -> StepJournal:
+        """The steps of runs."""
+        return self.database.journal
+
+    @property
+    def executors(self) -> Executors:
+        """Who executes units now."""
+        return self.database.executors
+
+    @contextmanager
+    def sequencing(self, work: Work) -> Iterator[Sequencer]:
+        """Units on this process and on every worker."""
+        from ismgr_automation.engines.steps.rows import steps_url
+        from ismgr_automation.engines.steps.sequencer import DbosSequencer
+        from ismgr_automation.runs.keeper import this_process
+
+        with DbosSequencer(
+            steps_url(self._url),
+            executor=self.executor,
+            holder=this_process("executor"),
+            executors=self.executors,
+            work=work,
+            password=self._password,
+            at_once=max(2, os.cpu_count() or 2),
+            ttl=duration(self.chosen.environment.lease_ttl),
+        ) as sequencer:
+            yield sequencer
+
+    @contextmanager
+    def inline(self, work: Work) -> Iterator[Sequencer]:
+        """Units in this process alone: nobody else can read a working tree."""
+        from ismgr_automation.ports.memory import InlineSequencer
+
+        yield InlineSequencer(work, workers=max(2, os.cpu_count() or 2))
+
+    @cached_property
+    def log(self) -> EvidenceLog:
+        """Where the evidence of this environment lies."""
+        from ismgr_automation.engines.evidence_files import FileEvidenceLog
+
+        return FileEvidenceLog(evidence_folder(self.chosen.environment, self.directory), self.chosen.name)
+
+    @cached_property
+    def anchor(self) -> Anchor | None:
+        """Where heads are remembered; None where the environment wants none."""
+        from ismgr_automation.engines.git.anchor import GitAnchor
+
+        if not self.chosen.environment.evidence.anchor:
+            return None
+        return GitAnchor(self.directory, self.estate.document.name)
+
+    @property
+    def signer(self) -> Signer | None:
+        """Who signs the end of each run; None where the environment has no runner key."""
+        from ismgr_automation.engines.signing import SecretSigner
+
+        ref = reference(self.chosen.environment.evidence.runner_key)
+        return SecretSigner(self._store.open(ref), ref) if ref is not None else None
+
+    def evidence(self, run: str) -> Recorder:
+        """The recorder of one run."""
+        return ChainRecorder(
+            log=self.log,
+            environment=self.chosen.name,
+            run=run,
+            clock=lambda: datetime.now(UTC),
+            signer=self.signer,
+            anchor=self.anchor,
+        )
+
+    @cached_property
+    def database(self) -> Database:
+        """The database of the environment; nothing is connected to before it is needed. Raises ``SettingsError``."""
+        from ismgr_automation.engines.database import open_database
+
+        return open_database(self._url, self._password, estate=self.estate.document.name)
+
+    @cached_property
+    def _url(self) -> str:
+        return database_url(self.chosen.environment, self.directory)
+
+    @cached_property
+    def _password(self) -> Secret | None:
+        named = reference(self.chosen.environment.database_password)
+        return self._store.open(named) if named is not None else None
+
+    @cached_property
+    def _store(self) -> Backends:
+        # the database and the runner key are ours, whatever a plan may read
+        from ismgr_automation.engines.secrets import Backends
+
+        return Backends.from_json(secret_backends(self.estate.document, self.directory, tree=self.tree))
