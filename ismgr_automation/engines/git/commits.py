@@ -78,7 +78,8 @@ def _range(repository: Repository, base: str, proposed: str) -> tuple[_Commit, .
     for one in (base, proposed):
         if not _is_there(repository, one):
             raise _incomplete(repository, f"there is no commit {one[:12]}")
-    listed = repository.run(["rev-list", "--topo-order", proposed, f"^{base}"]).decode("ascii").split()
+    # not sorted: a sorted walk says nothing at all about a commit that was tampered with to be its own parent
+    listed = repository.run(["rev-list", proposed, f"^{base}"]).decode("ascii").split()
     commits = tuple(_take_apart(name, raw) for name, raw in _read(repository, listed).items())
     _refuse_gaps(repository, base, commits)
     return commits

@@ -1,0 +1,1 @@
+"""Tests of approval rules: no process, no clock."""

@@ -1,0 +1,1 @@
+"""Tests of signatures, over the real ssh-keygen, ssh-agent and gpg."""
