@@ -173,13 +173,14 @@ def _pack(wave: Mapping[str, Collection[str]], guards: Sequence[Guard], sick: Ma
 
 def _spare(guard: Guard, sick: Mapping[str, Sick]) -> int:
     """How many members may go down now; negative when too few are up already."""
-    return sum(name not in sick for name in guard.members) - guard.floor
+    return len(guard.members) - len(guard.members.intersection(sick)) - guard.floor
 
 
 def _cut(
     names: Collection[str], sizes: Sequence[int | str], guards: Sequence[Guard], sick: Mapping[str, Sick]
 ) -> tuple[list[tuple[str, ...]], list[str]]:
     """Batches in order, and who is in none of them."""
+    guards = [guard for guard in guards if not guard.members.isdisjoint(names)]
     queue = _Queue(names, guards, sick)
     spare = [_spare(guard, sick) for guard in guards]
     batches: list[tuple[str, ...]] = []
@@ -205,7 +206,7 @@ class _Queue:
     def __init__(self, names: Collection[str], guards: Sequence[Guard], sick: Mapping[str, Sick]) -> None:
         costs: dict[str, list[int]] = defaultdict(list)
         for index, guard in enumerate(guards):
-            for name in guard.members:
+            for name in guard.members.intersection(names):
                 costs[name].append(index)
         self._rows: dict[tuple[bool, tuple[int, ...]], list[str]] = {}
         for name in sorted(set(names), reverse=True):
