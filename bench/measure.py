@@ -71,6 +71,11 @@ def row(name: str, samples: Sequence[Sample], note: str = "") -> Row:
     )
 
 
+def rate(name: str, count: int, seconds: float, what: str) -> Row:
+    """The line of something that was done many times inside this process."""
+    return Row(name=name, seconds=seconds, runs=count, note=f"{count / seconds:,.0f} {what} a second")
+
+
 def command(
     argv: Sequence[str | Path],
     *,

@@ -63,9 +63,11 @@ def _arguments() -> argparse.Namespace:
 def _cells(line: Row) -> tuple[str, ...]:
     if line.seconds is None:
         return (line.name, "-", "", "", "", line.note)
-    spread = f"{line.fastest:.2f}-{line.slowest:.2f} of {line.runs}" if line.runs > 1 else "1 run"
-    peak = f"{(line.peak_bytes or 0) / MEBIBYTE:.0f} MiB"
-    return (line.name, f"{line.seconds:.2f} s", spread, f"{line.cpu_seconds:.2f} s", peak, line.note)
+    ranged = line.fastest is not None and line.runs > 1
+    spread = f"{line.fastest:.2f}-{line.slowest:.2f} of {line.runs}" if ranged else f"{line.runs} of them"
+    cpu = f"{line.cpu_seconds:.2f} s" if line.cpu_seconds is not None else ""
+    peak = f"{line.peak_bytes / MEBIBYTE:.0f} MiB" if line.peak_bytes is not None else ""
+    return (line.name, f"{line.seconds:.2f} s", "1 run" if line.runs == 1 else spread, cpu, peak, line.note)
 
 
 def _table(found: list[Row]) -> Table:
@@ -74,7 +76,10 @@ def _table(found: list[Row]) -> Table:
     )
     for name in ("what", "time", "spread", "cpu", "peak", "note"):
         side: Literal["left", "right"] = "left" if name in {"what", "note"} else "right"
-        table.add_column(name, justify=side, no_wrap=True)
+        # numbers are what people came for: words give way
+        table.add_column(
+            name, justify=side, no_wrap=True, min_width={"time": 9, "spread": 14, "cpu": 8, "peak": 8}.get(name)
+        )
     for line in found:
         table.add_row(*_cells(line))
     return table

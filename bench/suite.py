@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import estates
-from bench.measure import Failed, Row, Sample, command, row, together
+from bench import estates, evidence
+from bench.measure import Failed, Row, Sample, command, rate, row, together
 
 ROOT = Path(__file__).parents[1]
 PYTHON = Path(sys.executable)
 ISMGR = PYTHON.with_name("ismgr")
 AT_ONCE = 4
 PLAN_CODES = (0, 2)
+STALE = (1,)
+"""What terraform ends with when a saved plan is stale."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,29 @@ def validate(settings: Settings) -> Iterator[Row]:
     estates.documents(folder, settings.documents)
     samples = [command([ISMGR, "-C", folder, "validate"]) for _ in range(settings.runs)]
     yield row(f"validate {settings.documents} documents", samples)
+
+
+def plans(settings: Settings) -> Iterator[Row]:
+    """What planning itself costs: doubles instead of engines, nothing to do (bench/still.py)."""
+    for items in (settings.resources, settings.resources * 10):
+        samples = [command([PYTHON, "-m", "bench.still", str(items)], cwd=ROOT) for _ in range(settings.runs)]
+        note = "no engines; cpu, memory: whole process"
+        yield row(f"{items} items: plan, nothing to do", [_part(one, "plan") for one in samples], note)
+        note = "read, observe again, compare"
+        yield row(f"{items} items: refusal of a stale plan", [_part(one, "refuse") for one in samples], note)
+
+
+def _part(sample: Sample, key: str) -> Sample:
+    """The same sample with the seconds of one part, as the process itself tells them."""
+    return replace(sample, seconds=float(json.loads(sample.stdout)[key]))
+
+
+def records(settings: Settings) -> Iterator[Row]:
+    """How many evidence records a second are durable."""
+    folder = settings.scratch / "evidence"
+    folder.mkdir()
+    for one in evidence.measure(folder):
+        yield rate(f"evidence: {one.name}", one.records, one.seconds, "records")
 
 
 def demo(_settings: Settings) -> Iterator[Row]:
@@ -116,7 +142,7 @@ def _configurations(settings: Settings, binary: str, count: int) -> Iterator[Row
         body = f'resource "terraform_data" "x" {{\n  count = {each}\n  input = "value ${{count.index}}"\n}}\n'
         (folder / "main.tf").write_text(body)
         command([binary, "init", "-input=false"], cwd=folder)
-    what = f"{settings.resources} terraform_data in {count} configuration{'s' * (count > 1)}"
+    what = f"{settings.resources} terraform_data in {count} root{'s' * (count > 1)}"
 
     def run(*words: str) -> Sample:
         calls = [lambda folder=folder: command([binary, *words], cwd=folder) for folder in folders]
@@ -125,12 +151,28 @@ def _configurations(settings: Settings, binary: str, count: int) -> Iterator[Row
     note = "local state" if count == 1 else f"local state, {AT_ONCE} at once"
     yield row(f"{what}: apply", [run("apply", "-auto-approve", "-input=false")], note=note)
     yield row(f"{what}: plan, nothing to do", [run("plan", "-input=false") for _ in range(settings.runs)])
+    yield _stale(what, binary, folders, settings)
     yield row(f"{what}: destroy", [run("destroy", "-auto-approve", "-input=false")])
+
+
+def _stale(what: str, binary: str, folders: list[Path], settings: Settings) -> Row:
+    """A saved plan whose state has moved since: every configuration refuses it."""
+    for folder in folders:
+        body = folder / "main.tf"
+        body.write_text(body.read_text().replace("value", "other"))
+        command([binary, "plan", "-input=false", "-out=saved.plan"], cwd=folder)
+        command([binary, "apply", "-auto-approve", "-input=false"], cwd=folder)
+    refusals = [
+        lambda folder=folder: command([binary, "apply", "saved.plan"], cwd=folder, codes=STALE) for folder in folders
+    ]
+    return row(f"{what}: refusal of a stale plan", [together(refusals, AT_ONCE) for _ in range(settings.runs)])
 
 
 SUITE: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "start": start,
     "validate": validate,
+    "plans": plans,
+    "evidence": records,
     "terraform": terraform,
     "resources": resources,
     "demo": demo,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import estates
-from bench.measure import MEBIBYTE, Failed, Sample, Watch, command, row, together
+from bench import estates, still
+from bench.measure import MEBIBYTE, Failed, Sample, Watch, command, rate, row, together
 from bench.suite import SUITE
 from ismgr_automation.cli.main import run
 
@@ -62,6 +62,16 @@ def test_the_estate_of_many_documents_is_sound(tmp_path: Path, count: int, capsy
 def test_the_estate_of_many_resources_is_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     estates.stacks(tmp_path / "estate", resources=30, count=3)
     assert run(["-C", str(tmp_path / "estate"), "validate"]) == 0, capsys.readouterr().err
+
+
+def test_a_world_in_which_nothing_is_to_be_done_is_planned_and_its_stale_plan_refused(tmp_path: Path) -> None:
+    told = still.measure(tmp_path, items=200)
+    assert told.keys() == {"load", "plan", "write", "refuse"}
+    assert all(seconds > 0 for seconds in told.values())
+
+
+def test_a_rate_says_how_many_a_second() -> None:
+    assert rate("x", 500, 0.25, "leases").note == "2,000 leases a second"
 
 
 def test_every_benchmark_is_listed_by_help() -> None:
