@@ -1,14 +1,15 @@
-"""Hosts as stacks and inventories tell of them: reading outputs, who belongs to a group, and the parts of a group."""
+"""Hosts as stacks and inventories tell of them: reading outputs, and who belongs to a group."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ismgr_automation.core.address import Address, group
 from ismgr_automation.core.diagnostic import Diagnostic, Position
-from ismgr_automation.core.json import Json
+from ismgr_automation.core.json import Json, JsonObject, digest
+from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.documents import SshSettings
 from ismgr_automation.ports.hosts import Host
 
@@ -27,25 +28,38 @@ class Sighting:
     pending: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """All hosts that are known, and who belongs to which group; ``unbounded`` are stacks whose hosts are unknown."""
+    """All hosts that are known, and who belongs to which group; ``unbounded`` are stacks whose hosts are unknown.
+
+    What every group asks of its fleet is found out once: with thousands of hosts that is most of a plan.
+    """
 
     sightings: tuple[Sighting, ...]
     membership: Mapping[str, tuple[str, ...]]
     unbounded: tuple[Address, ...]
 
-    @property
+    @cached_property
     def hosts(self) -> tuple[Host, ...]:
         """The hosts with the groups that they belong to."""
         return with_groups([one.host for one in self.sightings], self.membership)
 
-    @property
+    @cached_property
+    def digest(self) -> str:
+        """Digest of who the hosts are and where."""
+        return digest([_host_json(one) for one in sorted(self.hosts, key=lambda one: one.name)])
+
+    @cached_property
+    def ansible_groups(self) -> Mapping[str, tuple[str, ...]]:
+        """The groups of an Ansible inventory of these hosts."""
+        return ansible_groups(self.hosts, self.membership)
+
+    @cached_property
     def made_by(self) -> Mapping[str, Address]:
         """The stack of each host that a stack made, by the host's name."""
         return {one.host.name: one.stack for one in self.sightings if one.stack is not None}
 
-    @property
+    @cached_property
     def makers(self) -> Mapping[Address, frozenset[Address]]:
         """For each host group the stacks that made its members."""
         made = self.made_by
@@ -54,9 +68,12 @@ class Fleet:
         }
 
     def of(self, name: str) -> tuple[Sighting, ...]:
-        """The members of one group, in the order of its waves."""
-        taken = set(self.membership[name])
-        return tuple(sorted((one for one in self.sightings if one.host.name in taken), key=lambda one: one.host.name))
+        """The members of one group, in the order of their names."""
+        return tuple(self._by_name[one] for one in sorted(set(self.membership[name])) if one in self._by_name)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Sighting]:
+        return {one.host.name: one for one in self.sightings}
 
 
 def sightings(
@@ -87,7 +104,7 @@ def telling(value: Json) -> bool:
         return False
     return not any(
         entry == UNKNOWN
-        or (isinstance(entry, Mapping) and any(_holds_unknown([entry.get(key)]) for key in ("name", "labels", "site")))
+        or (isinstance(entry, Mapping) and any(_unknown(entry.get(key)) for key in ("name", "labels", "site")))
         for entry in value
     )
 
@@ -107,7 +124,7 @@ def _sighting(entry: Mapping[str, Json], stack: Address, ssh: SshSettings) -> Si
     if not isinstance(address, str) or not address:
         return f"has no address ({name})"
     keys = entry.get("host_keys", [])
-    unknown = sorted(key for key, item in entry.items() if _holds_unknown([item]))
+    unknown = sorted(key for key, item in entry.items() if _unknown(item))
     port = entry.get("port")
     host = Host(
         name=name,
@@ -135,12 +152,13 @@ def _variables(entry: Mapping[str, Json]) -> Mapping[str, Json]:
     return found
 
 
-def _holds_unknown(item: Json) -> bool:
+def _unknown(item: Json) -> bool:
+    """Whether something is unknown, or holds something that is."""
+    if isinstance(item, str):
+        return item == UNKNOWN
     if isinstance(item, Mapping):
-        return any(one == UNKNOWN or _holds_unknown(one) for one in item.values())
-    if isinstance(item, Sequence) and not isinstance(item, str):
-        return any(one == UNKNOWN or _holds_unknown(one) for one in item)
-    return False
+        return any(map(_unknown, item.values()))
+    return isinstance(item, Sequence) and any(map(_unknown, item))
 
 
 def _text(entry: Mapping[str, Json], key: str) -> str:
@@ -169,28 +187,13 @@ def members(found: Iterable[Sighting], match: Match) -> tuple[Sighting, ...]:
     return tuple(sorted((one for one in found if match(one.host)), key=lambda one: one.host.name))
 
 
-def parts(names: Sequence[str], sizes: Sequence[int | str]) -> tuple[tuple[str, ...], ...]:
-    """Cut a group into its waves: counts and percentages of the whole group, rounded up; what is left makes the last.
-
-    >>> parts(["a", "b", "c", "d", "e"], [1, "50%"])
-    (('a',), ('b', 'c', 'd'), ('e',))
-    """
-    left, found = list(names), []
-    for size in sizes:
-        if not left:
-            break
-        count = size if isinstance(size, int) else math.ceil(len(names) * float(size.rstrip("%")) / 100)
-        taken, left = left[: max(count, 1)], left[max(count, 1) :]
-        found.append(tuple(taken))
-    return (*found, tuple(left)) if left else tuple(found)
-
-
 def with_groups(hosts: Iterable[Host], groups: Mapping[str, Sequence[str]]) -> tuple[Host, ...]:
     """Hosts with the names of the host groups that they belong to."""
-    return tuple(
-        replace(host, groups=tuple(sorted({*host.groups, *(name for name, who in groups.items() if host.name in who)})))
-        for host in hosts
-    )
+    belongs: dict[str, list[str]] = {}
+    for name, who in groups.items():
+        for one in who:
+            belongs.setdefault(one, []).append(name)
+    return tuple(replace(host, groups=tuple(sorted({*host.groups, *belongs.get(host.name, ())}))) for host in hosts)
 
 
 def ansible_groups(hosts: Iterable[Host], groups: Mapping[str, Sequence[str]]) -> Mapping[str, tuple[str, ...]]:
@@ -206,6 +209,24 @@ def ansible_groups(hosts: Iterable[Host], groups: Mapping[str, Sequence[str]]) -
         for name in host.groups:
             found.setdefault(_word(name), set()).add(host.name)
     return {name: tuple(sorted(who)) for name, who in sorted(found.items())}
+
+
+def _host_json(host: Host) -> JsonObject:
+    return {
+        "name": host.name,
+        "address": host.address,
+        "port": host.port,
+        "user": host.user,
+        "labels": dict(host.labels),
+        "groups": list(host.groups),
+        "host_keys": list(host.host_keys),
+        "bastion": host.bastion,
+        "site": host.site,
+        "variables": {
+            key: {"secret": str(value)} if isinstance(value, SecretRef) else value
+            for key, value in host.variables.items()
+        },
+    }
 
 
 def _word(text: str) -> str:
