@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,11 +23,17 @@ from ismgr_automation.ports.ledger import Ledger
 from ismgr_automation.ports.runs import Executors, RunLedger, StepJournal
 from ismgr_automation.ports.sequencer import Sequencer, Work
 from ismgr_automation.ports.signing import Signer
+from ismgr_automation.runs.desk import MayBegin, Server
 
 if TYPE_CHECKING:
     from ismgr_automation.core.secret import Secret
     from ismgr_automation.engines.database import Database
     from ismgr_automation.engines.secrets import Backends
+
+
+def executor_name() -> str:
+    """A name that no executor ever had before."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +47,8 @@ class Records:
 
     @cached_property
     def executor(self) -> str:
-        """A new name for each process that ever executes units."""
-        return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        """The name under which this process executes units."""
+        return executor_name()
 
     @property
     def ledger(self) -> Ledger:
@@ -72,21 +78,38 @@ class Records:
     @contextmanager
     def sequencing(self, work: Work) -> Iterator[Sequencer]:
         """Units on this process and on every worker."""
-        from ismgr_automation.engines.steps.rows import steps_url
+        from ismgr_automation.engines.steps.rows import beside
         from ismgr_automation.engines.steps.sequencer import DbosSequencer
         from ismgr_automation.runs.keeper import this_process
 
+        place = beside(self._url, self._password, self.database.schema)
         with DbosSequencer(
-            steps_url(self._url),
+            place,
             executor=self.executor,
             holder=this_process("executor"),
             executors=self.executors,
             work=work,
-            password=self._password,
             at_once=max(2, os.cpu_count() or 2),
             ttl=duration(self.chosen.environment.lease_ttl),
         ) as sequencer:
             yield sequencer
+
+    def serving(self, work: Work, may_begin: MayBegin, at_once: int) -> AbstractContextManager[Server]:
+        """Units of runs that other processes coordinate, carried out in this one. Each call is a new executor."""
+        from ismgr_automation.engines.steps.rows import beside
+        from ismgr_automation.engines.steps.server import DbosServer
+        from ismgr_automation.runs.keeper import this_process
+
+        return DbosServer(
+            beside(self._url, self._password, self.database.schema),
+            executor=executor_name(),
+            holder=this_process("worker"),
+            executors=self.executors,
+            work=work,
+            may_begin=may_begin,
+            at_once=at_once,
+            ttl=duration(self.chosen.environment.lease_ttl),
+        )
 
     @contextmanager
     def inline(self, work: Work) -> Iterator[Sequencer]:
