@@ -17,6 +17,7 @@ from ismgr_automation.core.json import JsonObject
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from ismgr_automation.ports.leases import Lease
     from ismgr_automation.ports.runs import Run
@@ -198,32 +199,39 @@ def _json(name: str, lease: Lease | None, run: Run | None) -> JsonObject:
 
 
 def _table(found: list[tuple[str, Lease | None, Run | None]], console: Console) -> None:
-    from rich import box
-    from rich.markup import escape
     from rich.table import Table
+
+    for name, lease, run in found:
+        if lease is None:
+            console.print(f"[bold]{name}[/]  [green]free[/]")
+            continue
+        over = lease.expired
+        console.print(f"[bold]{name}[/]  {'[yellow]its time is over[/]' if over else '[yellow]held[/]'}")
+        table = Table.grid(padding=(0, 2))
+        for word, value in _rows(lease, run):
+            table.add_row(f"  {word}", value)
+        console.print(table)
+        if over:
+            console.print("  The next apply takes it; nothing needs to be broken.")
+
+
+def _rows(lease: Lease, run: Run | None) -> list[tuple[str, Text]]:
+    """What is shown of a lease, word by word."""
+    from rich.text import Text
 
     from ismgr_automation.runs.keeper import alive
 
-    table = Table("lease", "who", "where", "since (UTC)", "until (UTC)", "token", "what for", "run", box=box.SIMPLE)
-    for name, lease, run in found:
-        if lease is None:
-            table.add_row(name, "[green]free[/]")
-            continue
-        gone = " [red]gone[/]" if alive(lease.holder) is False else ""
-        until = f"[yellow]over since {_clock(lease.expires_at)}[/]" if lease.expired else _clock(lease.expires_at)
-        table.add_row(
-            name,
-            escape(lease.holder.user),
-            f"{escape(lease.holder.host)} pid {lease.holder.pid}{gone}",
-            f"{lease.acquired_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
-            until,
-            str(lease.token),
-            escape(lease.holder.purpose),
-            escape(run.id) if run is not None else "",
-        )
-    console.print(table)
-    if any(lease is not None and lease.expired for _, lease, _ in found):
-        console.print("A lease whose time is over is taken by the next apply; nothing needs to be broken.")
+    gone = " (no such process any more)" if alive(lease.holder) is False else ""
+    rows = [
+        ("who", lease.holder.user),
+        ("where", f"{lease.holder.host}, process {lease.holder.pid}{gone}"),
+        ("since", f"{lease.acquired_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"),
+        ("until", f"{_clock(lease.expires_at)} UTC{'' if lease.expired else ', unless renewed'}"),
+        ("token", str(lease.token)),
+        ("what for", lease.holder.purpose),
+        ("run", run.id if run is not None else ""),
+    ]
+    return [(word, Text(value)) for word, value in rows if value]
 
 
 def _broken(name: str, run: Run | None, console: Console) -> None:

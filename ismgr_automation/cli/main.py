@@ -25,21 +25,8 @@ if TYPE_CHECKING:
     from ismgr_automation.api import Wiring
 
 TOPICS = (
-    "demo",
-    "estate",
-    "plan",
-    "approve",
-    "apply",
-    "drift",
-    "verify",
-    "audit",
-    "inventory",
-    "galaxy",
-    "secrets",
-    "destroy",
-    "trust",
-    "engine",
-    "lab",
+    *("demo", "estate", "plan", "approve", "apply", "resume", "runs", "drift", "verify", "destroy"),
+    *("audit", "trust", "lease", "worker", "secrets", "inventory", "galaxy", "engine", "lab"),
 )
 """Modules below ``cli``; each has ``register(app)``."""
 

@@ -33,6 +33,8 @@ EPILOG = """Examples:
 Working = Mapping[str, int]
 """Tokens of leases that are held now, by environment."""
 
+TITLES = ("run", "state", "environment", "started (UTC)", "by", "changes", "plan")
+
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run, as `ismgr runs` lists it.")]
 
 
@@ -180,30 +182,38 @@ def _text(body: JsonObject | None, key: str) -> str:
 
 
 def _list(found: Sequence[Run], now: Working, console: Console) -> None:
-    from rich import box
     from rich.markup import escape
-    from rich.table import Table
 
     if not found:
         console.print("No runs yet: nothing was applied here.")
         return
-    table = Table("run", "state", "environment", "started (UTC)", "by", "changes", "plan", box=box.SIMPLE)
-    for run in found:
-        color = {"done": "green", "running": "yellow"}.get(str(run.state), "red")
-        state = "unfinished" if _unfinished(run, now) else str(run.state)
-        table.add_row(
-            escape(run.id),
-            f"[{color}]{state}[/]",
-            run.environment,
-            f"{run.started_at:%Y-%m-%d %H:%M:%S}",
-            escape(f"{run.holder.user}@{run.holder.host}"),
-            ", ".join(f"{count} {fate}" for fate, count in sorted(_fates(run).items())) or "-",
-            run.digest.removeprefix("sha256:")[:12],
-        )
-    console.print(table)
+    rows = [_row(run, now) for run in found]
+    # not a table of the library: it would fold words where no terminal says how wide it is
+    widths = [max(map(len, column)) for column in zip(TITLES, *rows, strict=True)]
+    console.print(_line(TITLES, widths), style="bold")
+    for row in rows:
+        line, state, at = _line(row, widths), row[1], widths[0] + 2
+        color = {"done": "green", "running": "yellow"}.get(state, "red")
+        console.print(f"{escape(line[:at])}[{color}]{state}[/]{escape(line[at + len(state) :])}")
     for run in found:
         if _unfinished(run, now):
             console.print(f"{run.id} is unfinished: `ismgr resume {run.id}`", markup=False)
+
+
+def _row(run: Run, now: Working) -> tuple[str, ...]:
+    return (
+        run.id,
+        "unfinished" if _unfinished(run, now) else str(run.state),
+        run.environment,
+        f"{run.started_at:%Y-%m-%d %H:%M:%S}",
+        f"{run.holder.user}@{run.holder.host}",
+        ", ".join(f"{count} {fate}" for fate, count in sorted(_fates(run).items())) or "-",
+        run.digest.removeprefix("sha256:")[:12],
+    )
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def _one(run: Run, rounds: Sequence[Round], steps: Sequence[StepRecord], now: Working, console: Console) -> None:
