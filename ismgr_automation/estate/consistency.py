@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ismgr_automation.core.diagnostic import Diagnostic
-from ismgr_automation.estate.checks import groups, names, needs, paths, secrets, sites
+from ismgr_automation.estate.checks import approvals, groups, names, needs, paths, secrets, sites
 from ismgr_automation.estate.draft import Draft
 
 CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
@@ -32,6 +32,9 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     groups.waves,
     groups.availability,
     groups.endpoints,
+    approvals.approval_names,
+    approvals.approval_counts,
+    approvals.approval_people,
     paths.programs,
     paths.playbooks,
     paths.suites,
