@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -86,10 +86,11 @@ class StackRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdatePlan:
     """An engine's own saved plan. ``digest`` is over its normalised content (no times, no seeds, no generated parts of
-    names) and is what a signature binds; ``sealed`` is the plan itself, encrypted with the estate's key, as text."""
+    names) and is what a signature binds; ``sealed`` is the plan itself, encrypted with the estate's key, as text. It is
+    another text each time, so plans are equal when their digests are."""
 
     digest: str
-    sealed: str
+    sealed: str = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,7 @@ class StackPreview:
     engine: str
     """Name and version of the engine and of each provider used, for example ``pulumi 3.230.0; ismgr 0.1.0``."""
     update_plan: UpdatePlan | None = None
-    """What binds ``up`` to this preview; None when there is nothing to do."""
+    """What binds ``up`` to this preview, also when there is nothing to do; None from an engine that has no plans."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,5 @@
 """Where state is kept. Files are read straight from disk, which costs no process; any other backend is asked through
-the engine. The only thing ever removed here is the lock of an engine that we have killed ourselves."""
+the engine. The only thing ever removed here is the lock of an engine that is dead."""
 
 from __future__ import annotations
 
@@ -121,9 +121,13 @@ class Files:
         """Remove the lock of an engine process of ours that is dead because we killed it."""
         for lock in self.locks(stack):
             if lock.pid == pid and lock.host == socket.gethostname():
-                lock.path.unlink(missing_ok=True)
-                attributes = lock.path.with_name(lock.path.name + ".attrs")
-                attributes.unlink(missing_ok=True)
+                self.remove(lock)
+
+    @staticmethod
+    def remove(lock: Lock) -> None:
+        """Remove a lock whose owner is dead."""
+        lock.path.unlink(missing_ok=True)
+        lock.path.with_name(lock.path.name + ".attrs").unlink(missing_ok=True)
 
     def snapshot(self, stack: StackId, checkpoint: Checkpoint, into: Path) -> None:
         """Make a backend of its own below ``into``: this stack as it was just read, the others as links for programs
@@ -184,17 +188,20 @@ def _lock(path: Path) -> Lock:
 
 
 def _is_dead(pid: int, since: str) -> bool | None:
-    """Gone, or the id belongs by now to a process that started after the lock was taken."""
+    """Gone, or the id belongs by now to another process, which started after the lock was taken. A clock that was set
+    meanwhile moves that start, so an engine is never taken for another process."""
     import psutil
 
     try:
-        started = psutil.Process(pid).create_time()
+        owner = psutil.Process(pid)
+        started, name = owner.create_time(), owner.name()
         taken = datetime.fromisoformat(since).astimezone(UTC).timestamp()
     except psutil.NoSuchProcess:
         return True
     except (psutil.Error, ValueError):
         return None
-    return started > taken + 1
+    later = started > taken + 1
+    return None if later and "pulumi" in name else later
 
 
 def _unreadable(path: Path, why: str) -> EngineFailed:

@@ -16,24 +16,27 @@ from ismgr_automation.core.diagnostic import did_you_mean
 from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut, InputError
 from ismgr_automation.core.json import Json
 from ismgr_automation.core.secret import Redactor, Secret, SecretRef
-from ismgr_automation.engines.pulumi import environment, errors
+from ismgr_automation.engines.pulumi import environment, errors, fence, recovery
 from ismgr_automation.engines.pulumi.backend import Asked, Backend, Files, StackId, ensure_folder
 from ismgr_automation.engines.pulumi.locate import Engine
 from ismgr_automation.engines.pulumi.project import read_project
 from ismgr_automation.engines.pulumi.run import Run, Told, files_of, private_folder
 from ismgr_automation.engines.pulumi.state import NEVER, UNKNOWN, Checkpoint, Pending
 from ismgr_automation.engines.pulumi.table import explain
+from ismgr_automation.engines.pulumi.update_plan import keys, opened
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.secrets import SecretStore
 from ismgr_automation.ports.stacks import (
     Operation,
     Output,
     OutputRef,
+    Recovery,
     ResourceStep,
     StackPreview,
     StackRequest,
     StackResult,
     StackState,
+    UpdatePlan,
 )
 
 
@@ -83,19 +86,27 @@ class PulumiEngine:
             state_digest=checkpoint.digest,
             unchanged=story.unchanged,
             engine="; ".join([f"pulumi {run.engine.version}", *sorted(story.providers)]),
+            update_plan=told.plan,
         )
 
-    def up(self, request: StackRequest, context: Context) -> StackResult:
-        """Refresh, then make the world as the program says. Failed resources are in the result."""
+    def up(self, request: StackRequest, context: Context, update_plan: UpdatePlan | None = None) -> StackResult:
+        """Refresh, then make the world as the program says, and nothing that the update plan does not hold. Failed and
+        refused resources are in the result. Raises ``PlanFileError`` when the update plan cannot be opened."""
         with self._run(request, context) as run:
+            plan = (
+                None
+                if update_plan is None
+                else opened(update_plan, str(run.stack), keys(run.passphrase, str(run.stack)))
+            )
             backend = self._backend(run)
             values = self._config(run, backend)
+            self._enter(run, backend)
             checkpoint = backend.read(run.stack)
             if checkpoint is NEVER:
                 self._begin(run, backend)
                 checkpoint = backend.read(run.stack)
             self._set_config(run, values, checkpoint)
-            told = self._act(run, "up", "--refresh", "--yes", "--skip-preview", program=True)
+            told = self._act(run, "up", "--refresh", "--yes", "--skip-preview", program=True, plan=plan)
             after = backend.read(run.stack)
             if told.code == 0 and after.pending:
                 # the engine remembers operations that died until it is told to forget them; the plan has shown them
@@ -103,10 +114,29 @@ class PulumiEngine:
                 after = backend.read(run.stack)
             return self._result(run, told, after)
 
+    def recover(self, request: StackRequest, context: Context) -> Recovery:
+        """Mend what a dead run left behind. Locks are seen where state is kept in files; with any other backend the
+        engine itself says who holds the stack when it is used."""
+        with self._run(request, context) as run:
+            backend = self._backend(run)
+            if isinstance(backend, Files):
+                fence.check(backend, run.stack, context)
+                cleared, left = recovery.locks(backend, run.stack)
+                if left:
+                    return Recovery(cleared=cleared, open=left)
+                self._enter(run, backend)
+            else:
+                cleared = ()
+            checkpoint = backend.read(run.stack)
+            run.write_config({}, checkpoint)
+            resolved, unknown = recovery.pending(run, checkpoint)
+            return Recovery(cleared=cleared, resolved=resolved, open=unknown)
+
     def destroy(self, request: StackRequest, context: Context) -> StackResult:
         """Delete every resource, then the stack's record; the program does not run."""
         with self._run(request, context) as run:
             backend = self._backend(run)
+            self._enter(run, backend)
             checkpoint = backend.read(run.stack)
             if checkpoint is NEVER:
                 return StackResult(steps=(), failed=(), outputs={}, state_digest=NEVER.digest)
@@ -144,6 +174,13 @@ class PulumiEngine:
     @staticmethod
     def _backend(run: Run) -> Backend:
         return files_of(run.request.state) or Asked(run.cli)
+
+    @staticmethod
+    def _enter(run: Run, backend: Backend) -> None:
+        """Nobody who holds a later lease may have been here; other backends than files cannot be asked."""
+        if isinstance(backend, Files):
+            ensure_folder(backend.root)
+            fence.enter(backend, run.stack, run.context)
 
     def _config(self, run: Run, backend: Backend) -> Mapping[str, Any]:
         """Plain values by full key; secret ones are opened and kept in ``run.secrets``."""
@@ -203,11 +240,11 @@ class PulumiEngine:
         return told
 
     @staticmethod
-    def _act(run: Run, verb: str, *flags: str, program: bool) -> Told:
+    def _act(run: Run, verb: str, *flags: str, program: bool, plan: str | None = None) -> Told:
         """An operation that changes the world: when it is stopped, say how far it had come."""
         heard: list[Told] = []
         try:
-            return run.operate(verb, *flags, program=program, heard=heard.append)
+            return run.operate(verb, *flags, program=program, plan=plan, heard=heard.append)
         except (EngineTimedOut, EngineFailed) as problem:
             raise type(problem)(
                 f"{problem.summary} {_how_far(heard)}",
@@ -226,14 +263,19 @@ class PulumiEngine:
     def _result(self, run: Run, told: Told, checkpoint: Checkpoint) -> StackResult:
         story = told.story
         failed = story.failures
-        if told.code != 0 and not failed:
+        unplanned = story.unplanned(checkpoint.urns)
+        if told.code != 0 and not failed and not unplanned:
             problem = self._explained(run, told)
             if not story.landed:
                 raise problem
             # part of it landed: the caller needs what, more than an exception
             failed = (f"{run.project.name}: {problem}",)
         return StackResult(
-            steps=story.landed, failed=failed, outputs=checkpoint.outputs, state_digest=checkpoint.digest
+            steps=story.landed,
+            failed=failed,
+            outputs=checkpoint.outputs,
+            state_digest=checkpoint.digest,
+            unplanned=unplanned,
         )
 
     def _explained(self, run: Run, told: Told) -> Exception:

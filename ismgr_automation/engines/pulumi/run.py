@@ -30,7 +30,7 @@ from ismgr_automation.engines.pulumi.state import Checkpoint
 from ismgr_automation.engines.pulumi.story import Story
 from ismgr_automation.engines.pulumi.table import explain
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.stacks import StackRequest
+from ismgr_automation.ports.stacks import StackRequest, UpdatePlan
 
 NO_SUCH_STACK = 6
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -107,10 +107,16 @@ class Run:
         )
 
     def operate(
-        self, verb: str, *flags: str, program: bool, heard: Callable[[Told], None] = lambda _told: None
+        self,
+        verb: str,
+        *flags: str,
+        program: bool,
+        plan: str | None = None,
+        heard: Callable[[Told], None] = lambda _told: None,
     ) -> Told:
         """Run one operation of the engine in a worker process, with the program if it takes one, and listen.
 
+        A preview saves its plan; ``plan`` is the text of one that the engine must not go beyond.
         ``heard`` gets what is being told as soon as there is a worker, for a caller who must know how far it came.
         """
         acting = verb != "preview"
@@ -118,6 +124,10 @@ class Run:
         told = Told(story=story, clean=self.redactor.clean)
         heard(told)
         body = self._order(verb, flags, program=program)
+        if not acting:
+            body["plan"] = {"save": {"stack": str(self.stack), "passphrase": self.passphrase}}
+        elif plan is not None:
+            body["plan"] = {"use": plan}
         try:
             done = process.run(
                 [sys.executable, "-m", "ismgr_automation.engines.pulumi.worker"],
@@ -142,7 +152,7 @@ class Run:
             raise errors.died(self.subject, "engine", told.code, "\n".join(told.stderr))
         return told
 
-    def _order(self, verb: str, flags: tuple[str, ...], *, program: bool) -> Mapping[str, Any]:
+    def _order(self, verb: str, flags: tuple[str, ...], *, program: bool) -> dict[str, Any]:
         """What the worker is told to do; it has secrets in it and goes through a pipe."""
         scratch = Path(tempfile.mkdtemp(dir=self.folder))
         argv = [str(self.engine.path), verb, *flags, "--stack", str(self.stack), "--non-interactive", "--color=never"]
@@ -154,6 +164,7 @@ class Run:
             "program": str(self.project.folder),
             "main": str(self.project.main) if program else "",
             "secrets": self.secrets,
+            "plan": {},
         }
 
     def own_environment(self) -> dict[str, str]:
@@ -209,6 +220,7 @@ class Told:
     engine: int = 0
     code: int | None = None
     problem: errors.Problem | None = None
+    plan: UpdatePlan | None = None
     stderr: list[str] = field(default_factory=list)
 
     def hear(self, line: str) -> None:
@@ -221,6 +233,10 @@ class Told:
                 self.stderr.append(self.clean(text))
             case {"problem": problem}:
                 self.problem = errors.read_problem(problem, self.clean)
+            case {"refused": {"resource": resource, "why": why}}:
+                self.story.refuse(resource, self.clean(why))
+            case {"plan": {"digest": bound, "sealed": text}}:
+                self.plan = UpdatePlan(digest=bound, sealed=text)
             case {"engine": pid}:
                 self.engine = pid
             case {"exit": code}:

@@ -44,9 +44,18 @@ class Pending:
     """An operation that was running when an engine died: nobody knows whether it happened. ``operation`` is the
     engine's word: creating, updating, deleting, reading, importing."""
 
-    resource: str
-    type: str
+    urn: str
     operation: str
+
+    @property
+    def resource(self) -> str:
+        """The program's own name for it."""
+        return name_of(self.urn)
+
+    @property
+    def type(self) -> str:
+        """Its type token."""
+        return type_of(self.urn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +85,15 @@ class Checkpoint:
         return digest({"resources": [_record(one) for one in self._resources], "pending": sorted(pending)})
 
     @property
+    def urns(self) -> tuple[str, ...]:
+        """Every resource on record."""
+        return tuple(str(one["urn"]) for one in self._resources)
+
+    @property
     def pending(self) -> tuple[Pending, ...]:
         """Operations whose end the engine did not live to see."""
         found = (self.deployment or {}).get("pending_operations") or []
-        return tuple(
-            Pending(resource=name_of(urn), type=type_of(urn), operation=str(one["type"]))
-            for one in found
-            for urn in [str(one["resource"]["urn"])]
-        )
+        return tuple(Pending(urn=str(one["resource"]["urn"]), operation=str(one["type"])) for one in found)
 
     @property
     def encryption(self) -> Mapping[str, str]:
@@ -144,7 +154,7 @@ def normal(value: Any) -> Json:
         return [normal(item) for item in value]
     if isinstance(value, str) and value in UNKNOWNS:
         return UNKNOWN
-    return _exact(value)
+    return exact(value)
 
 
 def _special(mark: str, value: Mapping[str, Any]) -> Json:
@@ -163,20 +173,20 @@ def _special(mark: str, value: Mapping[str, Any]) -> Json:
 
 def _record(resource: Mapping[str, Any]) -> Json:
     """A resource's record without noise and without ciphertext."""
-    kept = _exact({key: item for key, item in resource.items() if key not in _NOISE})
+    kept = exact({key: item for key, item in resource.items() if key not in _NOISE})
     return {"record": kept, "secrets": resource.get("modified")} if holds(kept, SECRET) else kept
 
 
-def _exact(value: Any) -> Json:
+def exact(value: Any) -> Json:
     """The value as canonical JSON can hold it, without ciphertext: integers past 2**53 become the float that the engine
     means."""
     match value:
         case dict() if value.get(SIGNATURE) == SECRET_SIGNATURE:
             return SECRET
         case dict():
-            return {key: _exact(item) for key, item in value.items()}
+            return {key: exact(item) for key, item in value.items()}
         case list():
-            return [_exact(item) for item in value]
+            return [exact(item) for item in value]
         case int() if abs(value) >= 2**53:
             return float(value)
         case _:

@@ -4,18 +4,20 @@ that it passes on to whoever watches."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.core.events import Emit, OutputSeen, ResourceStepped
 from ismgr_automation.core.json import Json, JsonObject
+from ismgr_automation.engines.pulumi.generated import Generated
 from ismgr_automation.engines.pulumi.state import (
     PROVIDER_PREFIX,
     SECRET,
     STACK_TYPE,
+    UNKNOWN,
     is_counted,
     name_of,
     normal,
@@ -48,6 +50,7 @@ OPERATIONS: Mapping[str, Operation | None] = {
 
 _NOISE = re.compile(r"^using pulumi-resource-\S+ from \$PATH")
 _UNIMPORTANT = frozenset({Operation.SAME})
+_MAKING = frozenset({Operation.CREATE, Operation.REPLACE})
 
 
 @dataclass(slots=True)
@@ -77,6 +80,7 @@ class Story:
     _refreshed: set[str] = field(default_factory=set)
     _failures: dict[str, list[str]] = field(default_factory=dict)
     _broken: set[str] = field(default_factory=set)
+    _refused: dict[str, list[str]] = field(default_factory=dict)
     _outputs: Mapping[str, Any] = field(default_factory=dict)
 
     def hear(self, event: Mapping[str, Any]) -> None:
@@ -91,6 +95,21 @@ class Story:
             self._said(event["diagnosticEvent"])
         elif "summaryEvent" in event:
             self.finished = True
+
+    def refuse(self, resource: str, why: str) -> None:
+        """A step that the plan does not hold; the engine does not always say whose."""
+        self._refused.setdefault(resource, []).append(why)
+
+    def unplanned(self, known: Iterable[str]) -> tuple[str, ...]:
+        """One sentence per refused step. ``known`` are the URNs on record: what the program did not ask for any more is
+        what a refused delete without a name is about."""
+        dropped = sorted(name_of(urn) for urn in known if is_counted(type_of(urn)) and urn not in self._steps)
+        nameless = ", ".join(dropped) or "a resource that the program does not ask for any more"
+        return tuple(
+            f"{name or nameless}: {why}"
+            for name, reasons in sorted(self._refused.items())
+            for why in dict.fromkeys(reasons)
+        )
 
     @property
     def planned(self) -> tuple[ResourceStep, ...]:
@@ -134,11 +153,14 @@ class Story:
 
     @property
     def outputs(self) -> Mapping[str, Output]:
-        """The stack's outputs, as far as they are known."""
-        return {
-            name: Output(value=self._cleaned(one.value), secret=one.secret, known=one.known)
-            for name, one in outputs_of(self._outputs).items()
-        }
+        """The stack's outputs, as far as they are known. A name that the next run makes up anew is not known."""
+        generated = self._generated
+        found = {}
+        for name, one in outputs_of(self._outputs).items():
+            invented = not self.acting and generated.within(one.value)
+            value = UNKNOWN if invented else self._cleaned(one.value)
+            found[name] = Output(value=value, secret=one.secret, known=one.known and not invented)
+        return found
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -233,7 +255,20 @@ class Story:
             for urn, seen in self._steps.items()
             if self._shown(urn, seen) and not (done_only and (not seen.done or urn in self._broken))
         ]
+        generated = self._generated
+        if generated.names:
+            found = [
+                replace(one, before=generated.masked(one.before), after=generated.masked(one.after)) for one in found
+            ]
         return tuple(sorted(found, key=_order))
+
+    @property
+    def _generated(self) -> Generated:
+        return Generated.among(
+            (name_of(urn), (seen.metadata.get("new") or {}).get("inputs"))
+            for urn, seen in self._steps.items()
+            if seen.operation in _MAKING
+        )
 
     def _step(
         self, urn: str, operation: Operation, metadata: Mapping[str, Any], *, world: bool = False

@@ -2,8 +2,10 @@
 writes JSON lines on standard output. It decides nothing and keeps nothing on disk.
 
 ``python -m ismgr_automation.engines.pulumi.worker``; the request is ``{"argv", "cwd", "environment", "events",
-"program", "main", "secrets"}``. Lines out: ``{"engine": PID}``, ``{"event": {...}}`` (an engine event, debugging
-left out), ``{"problem": {...}}`` (what the program raised), ``{"said": LINE}`` (the engine's standard error) and last
+"program", "main", "secrets", "plan"}``, where ``plan`` is empty, ``{"save": {"stack", "passphrase"}}`` or
+``{"use": TEXT}``. Lines out: ``{"engine": PID}``, ``{"event": {...}}`` (an engine event, debugging left out),
+``{"problem": {...}}`` (what the program raised), ``{"said": LINE}`` (the engine's standard error),
+``{"refused": {"resource", "why"}}`` (a step that the plan does not hold), ``{"plan": {"digest", "sealed"}}`` and last
 ``{"exit": CODE}``. What the program prints goes to our standard error.
 """
 
@@ -20,7 +22,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+from ismgr_automation.engines.pulumi.update_plan import keys, refusal, sealed
 
 if TYPE_CHECKING:
     from grpc import Server  # type: ignore[import-untyped]
@@ -52,7 +56,10 @@ def main() -> None:
     request = json.loads(sys.stdin.buffer.read())
     server, port = _serve(request, lines) if request["main"] else (None, 0)
     argv = [*request["argv"], *([f"--client=127.0.0.1:{port}", "--exec-kind=auto.inline"] if server else [])]
-    code = _engine(argv, request, lines)
+    with _PlanFile(request["plan"]) as plan:
+        code = _engine([*argv, *plan.flags], request, lines)
+        if code == 0:
+            plan.tell(lines)
     lines.send(exit=code)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     os._exit(0)
@@ -86,13 +93,58 @@ def _engine(argv: list[str], request: Mapping[str, Any], lines: _Lines) -> int:
     return code
 
 
+class _PlanFile:
+    """The engine's plan as a file in memory: it holds secrets in clear, which never come onto a disk."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        self._asked = asked
+        self._file = os.memfd_create("plan") if asked else -1
+        if "use" in asked:
+            with os.fdopen(os.dup(self._file), "w") as file:
+                file.write(asked["use"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._asked:
+            os.close(self._file)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What the engine is told."""
+        path = f"/proc/{os.getpid()}/fd/{self._file}"
+        match self._asked:
+            case {"use": _}:
+                return (f"--plan={path}",)
+            case {"save": _}:
+                return (f"--save-plan={path}", "--show-secrets")
+            case _:
+                return ()
+
+    def tell(self, lines: _Lines) -> None:
+        """Seal what the engine has saved and hand it over."""
+        if "save" not in self._asked:
+            return
+        with os.fdopen(os.dup(self._file)) as file:
+            file.seek(0)
+            text = file.read()
+        stack, passphrase = self._asked["save"]["stack"], self._asked["save"]["passphrase"]
+        plan = sealed(text, stack, keys(passphrase, stack))
+        lines.send(plan={"digest": plan.digest, "sealed": plan.sealed})
+
+
 def _forward_events(path: Path, lines: _Lines) -> None:
     with path.open("rb") as pipe:
         for line in pipe:
             if line == END:
                 return
             event = json.loads(line)
-            if event.get("diagnosticEvent", {}).get("severity") != "debug":
+            said = event.get("diagnosticEvent", {})
+            # the engine prints what it refuses with both values in clear, secret or not
+            if said.get("severity") == "error" and (why := refusal(said.get("urn", ""), said["message"])) is not None:
+                lines.send(refused={"resource": why[0], "why": why[1]})
+            elif said.get("severity") != "debug":
                 lines.send(event=event)
 
 

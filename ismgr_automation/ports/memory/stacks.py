@@ -62,7 +62,7 @@ class MemoryStackEngine:
             state_digest=_digest(known, pending),
             unchanged=len(wanted.resources) - len(steps),
             engine=ENGINE,
-            update_plan=_plan(name, steps) if steps else None,
+            update_plan=_plan(name, steps),
         )
 
     def up(self, request: StackRequest, context: Context, update_plan: UpdatePlan | None = None) -> StackResult:
