@@ -18,8 +18,9 @@ from ismgr_automation.planning.envelope import breach
 from ismgr_automation.planning.graph import Graph, ancestors
 from ismgr_automation.planning.observation import GroupSight, Observation, StackSight
 from ismgr_automation.planning.plan import Beside, Inputs, Plan
+from ismgr_automation.planning.waves import Guard, Sick
 from ismgr_automation.ports.hosts import PlaybookResult, Reach, Reachability, Status, TaskResult
-from ismgr_automation.ports.stacks import Operation, Output, ResourceStep, StackPreview, StackState
+from ismgr_automation.ports.stacks import Operation, Output, ResourceStep, StackPreview, StackState, UpdatePlan
 from tests.planning.test_graph import dags
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -53,13 +54,21 @@ def task(name: str, what: str = "install", status: Status = Status.CHANGED, why:
 def group_sight(
     address: Address,
     *tasks: TaskResult,
-    parts: tuple[tuple[str, ...], ...] = (("h1",), ("h2", "h3")),
+    members: tuple[str, ...] = ("h1", "h2", "h3"),
     applied: str | None = "in",
     **more: object,
 ) -> GroupSight:
     checked = PlaybookResult(tasks=tasks, counts={}, unreachable=(), failed=(), engine="e 1")
     return replace(
-        GroupSight(address=address, inputs="in", content="c", parts=parts, applied=applied, checked=checked),
+        GroupSight(
+            address=address,
+            inputs="in",
+            content="c",
+            members=members,
+            sizes=(1, "100%"),
+            applied=applied,
+            checked=checked,
+        ),
         **more,  # type: ignore[arg-type]
     )
 
@@ -108,7 +117,7 @@ def test_no_wave_runs_a_change_before_what_it_needs(observation: Observation) ->
         for other in plan.changes:
             if other.address in ancestors(observation.graph, [one.address]):
                 assert at[other.key] < at[one.key]
-            if other.address == one.address and other.part < one.part:
+            if other.address == one.address and other.batch < one.batch:
                 assert at[other.key] < at[one.key]
 
 
@@ -199,7 +208,7 @@ def test_a_stack_says_what_will_happen_to_it_and_why(sight: StackSight, action: 
     [
         ("in", [task("h1")], ["group/g#1"], Reason.DRIFT),
         ("old", [task("h1"), task("h3")], ["group/g#1", "group/g#2"], Reason.INPUTS),
-        (None, [task("h2")], ["group/g#2"], Reason.NEW),
+        (None, [task("h2")], ["group/g#1"], Reason.NEW),
         ("in", [], [], None),
         ("in", [task("h1", status=Status.SKIPPED, why="command")], [], None),
         ("in", [task("h1", status=Status.CHANGED, why="command")], [], None),
@@ -209,12 +218,61 @@ def test_a_stack_says_what_will_happen_to_it_and_why(sight: StackSight, action: 
         ("in", [task("h1"), task("h1", "x", Status.SKIPPED, "command")], ["group/g#1"], Reason.DRIFT),
     ],
 )
-def test_a_part_is_a_change_when_a_task_changes_or_nobody_can_tell_with_new_inputs(
+def test_a_shard_is_a_change_when_a_task_changes_or_nobody_can_tell_with_new_inputs(
     applied: str | None, tasks: list[TaskResult], keys: list[str], reason: Reason | None
 ) -> None:
     plan = composed(seen(group_sight(group("g"), *tasks, applied=applied)))
     assert [one.key for one in plan.changes] == keys
     assert {one.reason for one in plan.changes} == ({reason} if reason else set())
+
+
+def test_the_canary_is_a_host_that_is_worked_on() -> None:
+    plan = composed(seen(group_sight(group("g"), task("h2"), task("h3"))))
+    assert [(one.key, one.batch, one.targets) for one in plan.changes] == [
+        ("group/g#1", 1, (host("h2"),)),
+        ("group/g#2", 2, (host("h3"),)),
+    ]
+
+
+def guarded(floor: int, *sights: GroupSight, sick: tuple[str, ...] = ()) -> Observation:
+    promise = Guard(group=group("g"), members=frozenset({"h1", "h2", "h3"}), floor=floor)
+    return replace(seen(*sights), guards=(promise,), sick=dict.fromkeys(sick, Sick.UNREACHABLE))
+
+
+def test_waves_keep_what_groups_promise_whoever_works_on_their_members() -> None:
+    other = group_sight(group("other"), task("h1"), task("h2"), sizes=("100%",), members=("h1", "h2"))
+    assert composed(guarded(1, other)).waves == (("group/other#1",),)
+    assert composed(guarded(2, other)).waves == (("group/other#1",), ("group/other#2",))
+    own = group_sight(group("g"), task("h3"))
+    assert composed(guarded(1, other, own)).waves == (("group/g#1",), ("group/other#1",))
+    assert composed(guarded(0, other, own)).waves == (("group/g#1", "group/other#1"),)
+
+
+def test_a_promise_that_cannot_be_kept_denies_the_plan() -> None:
+    plan = composed(guarded(2, group_sight(group("g"), task("h1"), task("h2")), sick=("h3",)))
+    assert [(one.level, one.subject, one.summary) for one in plan.findings] == [
+        (
+            Level.DENY,
+            group("g"),
+            "h1 cannot be worked on: 2 of the 3 members of group/g must always be up and h3 (unreachable) is down",
+        )
+    ]
+    assert plan.errored
+    assert composed(guarded(2, group_sight(group("g")), sick=("h3",))).findings == ()
+
+
+def test_the_engines_own_plan_is_bound_by_the_digest_and_travels_beside_it() -> None:
+    sight = stack_sight(stack("s"), step("a"))
+    assert sight.preview is not None
+    bound = [
+        replace(sight, preview=replace(sight.preview, update_plan=UpdatePlan(digest=digest, sealed=sealed)))
+        for digest, sealed in (("sha256:1", "one"), ("sha256:1", "two"), ("sha256:2", "one"))
+    ]
+    one, again, other = (composed(seen(each)) for each in bound)
+    assert (one.changes[0].constraint, one.beside.sidecars) == ("sha256:1", {"stack/s": "one"})
+    assert one.digest == again.digest != other.digest
+    resting = replace(bound[0], preview=replace(bound[0].preview, steps=()))  # type: ignore[type-var]
+    assert composed(seen(resting)).beside.sidecars == {}
 
 
 def test_steps_say_how_sure_they_are() -> None:
@@ -299,9 +357,7 @@ def test_a_host_that_does_not_answer_is_a_finding_unless_its_group_waits() -> No
     assert composed(seen(waiting)).findings == ()
 
 
-CHANGE = composed(
-    seen(group_sight(group("g"), task("h1"), task("h2"), task("h3"), parts=(("h1", "h2", "h3"),)))
-).changes[0]
+CHANGE = composed(seen(group_sight(group("g"), task("h1"), task("h2"), task("h3"), sizes=("100%",)))).changes[0]
 STACK = composed(seen(stack_sight(stack("s"), step("a"), step("b", Operation.UPDATE)))).changes[0]
 
 

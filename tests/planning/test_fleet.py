@@ -1,4 +1,4 @@
-"""Hosts as outputs tell of them: sightings, parts, groups."""
+"""Hosts as outputs tell of them: sightings and groups."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from ismgr_automation.planning.fleet import (
     Fleet,
     Sighting,
     ansible_groups,
-    parts,
     sightings,
     telling,
     twice,
@@ -25,8 +24,6 @@ from ismgr_automation.ports.hosts import Host
 
 OWNER = stack("dc1")
 SSH = SshSettings(user="debian", port=2222, bastion="gate")
-SIZES = st.lists(st.integers(1, 9) | st.integers(1, 100).map(lambda n: f"{n}%"), min_size=1, max_size=5)
-NAMES = st.lists(st.text("abc123", min_size=1), unique=True, max_size=30).map(sorted)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(UNKNOWN) | st.text(max_size=4),
     lambda inner: (
@@ -42,39 +39,6 @@ JSON = st.recursive(
 def seen(value: Json) -> tuple[tuple[Sighting, ...], tuple[str, ...]]:
     found, wrong = sightings(value, OWNER, SSH, Position("a.yaml", 1, 1))
     return found, tuple(one.summary for one in wrong)
-
-
-@given(NAMES, SIZES)
-def test_parts_are_a_partition_in_order_and_none_is_empty(names: list[str], sizes: list[int | str]) -> None:
-    found = parts(names, sizes)
-    assert [name for part in found for name in part] == names
-    assert all(found)
-    assert len(found) <= len(sizes) + 1
-
-
-@given(NAMES, SIZES)
-def test_no_part_but_the_last_is_larger_than_its_size(names: list[str], sizes: list[int | str]) -> None:
-    for part, size in zip(parts(names, sizes), sizes, strict=False):
-        most = size if isinstance(size, int) else -(-len(names) * int(size[:-1]) // 100)
-        assert len(part) <= max(most, 1)
-
-
-@pytest.mark.parametrize(
-    ("count", "sizes", "lengths"),
-    [
-        (5, [1, "50%"], [1, 3, 1]),
-        (5, ["100%"], [5]),
-        (5, [9], [5]),
-        (0, [1], []),
-        (3, [1], [1, 2]),
-        (10, ["10%", "30%", "100%"], [1, 3, 6]),
-        (2, ["1%"], [1, 1]),
-    ],
-)
-def test_sizes_are_counts_or_shares_of_the_whole_rounded_up(
-    count: int, sizes: list[int | str], lengths: list[int]
-) -> None:
-    assert [len(part) for part in parts([f"h{n}" for n in range(count)], sizes)] == lengths
 
 
 @given(JSON)

@@ -16,7 +16,7 @@ from ismgr_automation.core.json import digest
 from ismgr_automation.planning.change import Reason
 from ismgr_automation.planning.plan import FORMAT, change_json
 from ismgr_automation.planning.planfile import read, read_change, write
-from ismgr_automation.ports.memory import Desired
+from ismgr_automation.ports.memory import Desired, MemorySecretStore
 from tests.planning.test_compose import (
     composed,
     group,
@@ -265,6 +265,11 @@ def test_no_secret_gets_into_a_plan_file(tmp_path: Path) -> None:
         resources={"www": {"to": config["to"], "key": config["key"]}}
     )
     site.edit("stacks.yaml", "config: {", 'config: {key: {secret: "env:CANARY"}, ')
-    text = write(site.plan())
-    assert "env:CANARY" not in text  # the reference is inside the digests only
+    site.secrets = MemorySecretStore({"env:APP": "app-password", "env:CANARY": "a-canary-sings"})
+    plan = site.plan()
+    text = write(plan)
     assert "<secret>" in text
+    for value in ("a-canary-sings", "app-password"):
+        assert value not in text
+    # what stands for it is its version, under a key
+    assert plan.inputs.secrets["env:CANARY"].startswith("hmac-sha256:")
