@@ -56,8 +56,8 @@ def keygen(path: Path, comment: str = "test", passphrase: str = "") -> str:
 
 
 @contextlib.contextmanager
-def serve(folder: Path, extra: str = "") -> Iterator[Loopback]:
-    """An sshd of our own; gone afterwards."""
+def serve(folder: Path, extra: str = "", accept: str = "LC_*") -> Iterator[Loopback]:
+    """An sshd of our own; gone afterwards. ``accept`` is what it takes over of a client's environment."""
     sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     if sshd is None:
         pytest.skip("no sshd on this machine: apt-get install openssh-server")
@@ -72,7 +72,8 @@ def serve(folder: Path, extra: str = "") -> Iterator[Loopback]:
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\n"
         f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nPasswordAuthentication no\n"
-        f"PermitRootLogin prohibit-password\nUseDNS no\nMaxStartups 100\nMaxSessions 100\n{extra}"
+        f"PermitRootLogin prohibit-password\nUseDNS no\nMaxStartups 100\nMaxSessions 100\n"
+        f"AcceptEnv LANG {accept}\n{extra}"
     )
     with (folder / "sshd.log").open("wb") as log:
         server = subprocess.Popen([sshd, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log)

@@ -10,13 +10,13 @@ import shutil
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from ismgr_automation.core.address import Kind
-from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineMissing, EngineTimedOut, InputError
+from ismgr_automation.core.errors import EngineFailed, EngineMissing, InputError, IsmgrError
 from ismgr_automation.core.events import OutputSeen, TaskFinished
 from ismgr_automation.core.json import Json
 from ismgr_automation.core.secret import SecretRef
@@ -25,17 +25,21 @@ from ismgr_automation.engines.ansible import inventory as rendering
 from ismgr_automation.engines.ansible import settings
 from ismgr_automation.engines.ansible.desk import Desk, Message
 from ismgr_automation.engines.ansible.failures import ENGINE, failure
+from ismgr_automation.engines.ansible.fencing import Fence, Fenced, fence
 from ismgr_automation.engines.ansible.leftovers import end_marked
 from ismgr_automation.engines.ansible.reading import read_inventory
 from ismgr_automation.engines.ansible.redaction import Cleaner
 from ismgr_automation.engines.ansible.results import Collector, TaskEvent
+from ismgr_automation.engines.ansible.sweeping import environment, mark_of, sweep
 from ismgr_automation.engines.ssh import Session, session
+from ismgr_automation.engines.ssh.remote import Rights, Targets
 from ismgr_automation.engines.ssh.scratch import scratch
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.hosts import Host, PlaybookRequest, PlaybookResult, Reachability, Status
+from ismgr_automation.ports.hosts import Host, PlaybookRequest, PlaybookResult, Reachability, Status, TaskResult
 from ismgr_automation.ports.secrets import SecretStore
 
-GRACE = timedelta(seconds=5)
+GRACE = timedelta(seconds=2)
+"""How long a stopped Ansible may take to end by itself."""
 _LINES_KEPT = 200
 
 
@@ -50,8 +54,25 @@ class AnsibleEngine:
         return self._play(request, context, looking=True)
 
     def run(self, request: PlaybookRequest, context: Context) -> PlaybookResult:
-        """Make it so. Raises ``InputError`` for a wrong playbook, ``EngineError``, and ``Cancelled``."""
+        """Make it so. Raises ``LeaseLost`` when a host has seen a larger fencing token, ``InputError`` for a wrong
+        playbook, ``EngineError``, and ``Cancelled``."""
         return self._play(request, context, looking=False)
+
+    def sweep(self, request: PlaybookRequest, context: Context) -> tuple[str, ...]:
+        """End what the run ``context.run`` left running on the hosts of ``limit`` for this address."""
+        cleaner = Cleaner()
+        targets = _targets(request, request.limit)
+        if not context.run or not targets.names:
+            return ()
+        try:
+            for ref in _secrets(request):
+                cleaner.learn(self._store.open(ref))
+        except IsmgrError:
+            # command lines may hold what we cannot open: then only the names of programs are told
+            mark = mark_of(context.run, request.address)
+            return sweep(mark, targets, request.become_password, self._store, _program).left
+        mark = mark_of(context.run, request.address)
+        return sweep(mark, targets, request.become_password, self._store, cleaner.clean).left
 
     def read_inventory(self, path: Path, root: Path) -> tuple[Host, ...]:
         """Hosts of an existing Ansible inventory (file, folder or script), with their groups and variables."""
@@ -61,14 +82,38 @@ class AnsibleEngine:
         if not request.playbook.is_file():
             raise InputError(f"{request.address}: there is no playbook {request.playbook}.")
         hosts = tuple(host for host in request.inventory if _uses_ssh(host))
+        mark = mark_of(context.run, request.address)
         with _folders(context.work) as places, contextlib.ExitStack() as stack:
-            here = stack.enter_context(session(hosts, request.ssh, self._store, places.private))
+            marks = environment(mark)
+            here = stack.enter_context(session(hosts, request.ssh, self._store, places.private, environment=marks))
             excluded = {one.host: one for one in here.excluded if one.host in request.limit}
             limit = [name for name in request.limit if name not in excluded]
-            run = _Run(request=request, context=context, looking=looking, places=places, limit=limit)
-            if limit:
+            fenced = Fenced() if looking else self._fence(request, context, limit)
+            excluded |= {one.host: one for one in fenced.unreachable}
+            broken = dict(fenced.broken)
+            run = _Run(
+                request=request,
+                context=context,
+                looking=looking,
+                places=places,
+                limit=[name for name in limit if name not in excluded and name not in broken],
+                mark=mark,
+            )
+            if run.limit:
                 run.play(here, self._store)
-        return run.result(excluded)
+        return run.result(excluded, broken)
+
+    def _fence(self, request: PlaybookRequest, context: Context, limit: Sequence[str]) -> Fenced:
+        if not request.fence or not context.token:
+            return Fenced()
+        ours = Fence(
+            name=request.fence,
+            token=context.token,
+            run=context.run,
+            rights=Rights.ROOT if request.become else Rights.USER,
+            become_password=request.become_password,
+        )
+        return fence(ours, _targets(request, limit), self._store, context.cancelled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +160,8 @@ class _Run:
     looking: bool
     places: _Places
     limit: list[str]
+    mark: str
+    leftovers: tuple[str, ...] = ()
     cleaner: Cleaner = field(default_factory=Cleaner)
     collector: Collector = field(init=False)
     said: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_KEPT))
@@ -124,38 +171,63 @@ class _Run:
 
     def play(self, here: Session, store: SecretStore) -> None:
         """Run it; the collector knows the rest afterwards."""
-        desk = Desk(here.sockets, store, self._secrets(), self.cleaner, self._heard)
+        desk = Desk(here.sockets, store, _secrets(self.request), self.cleaner, self._heard)
         try:
             body = self._prepare(here, desk)
             with desk:
                 code = self._execute(body)
-        except BaseException:
+        except BaseException as error:
             # Ansible's workers lead sessions of their own, so stopping it may leave some
             end_marked("ISMGR_TOKEN", desk.token)
+            told = self._sweep(store)
+            if isinstance(error, IsmgrError):
+                error.next_step = " ".join(filter(None, (error.next_step, *told)))
             raise
         if self.collector.failures is None:
             raise failure(code, "\n".join(self.said), subject=str(self.request.address), root=self.request.root)
+        self.leftovers = self._sweep(store, self._gone())
 
-    def result(self, excluded: Mapping[str, Reachability]) -> PlaybookResult:
-        """What was found, the hosts that nobody could connect to included."""
+    def _sweep(self, store: SecretStore, names: Collection[str] | None = None) -> tuple[str, ...]:
+        """End what still runs on hosts after we were stopped; what became of it, in sentences."""
+        targets = _targets(self.request, sorted(self.collector.stories if names is None else names))
+        if not targets.names:
+            return ()
+        swept = sweep(self.mark, targets, self.request.become_password, store, self.cleaner.clean)
+        running = self.collector.running()
+        ended = [f"{host} ({running[host]})" if host in running else host for host in swept.ended]
+        return (*([f"What still ran was ended on {', '.join(ended)}."] if ended else []), *swept.left)
+
+    def _gone(self) -> list[str]:
+        """Hosts that went away when something had been done there already: a task may go on without us."""
+        stories = self.collector.stories
+        return [] if self.looking else [name for name in self.collector.unreachable if stories[name].counts.total() > 1]
+
+    def result(self, excluded: Mapping[str, Reachability], broken: Mapping[str, str]) -> PlaybookResult:
+        """What was found, the hosts that nobody could connect to included, and those that took no fence."""
         unreachable = {**excluded, **self.collector.unreachable}
         failed = self._failed(set(unreachable))
         recovered = {host for host in self.collector.stories if host not in failed}
         counts: dict[str, Mapping[Status, int]] = {
             host: dict(story.counts) for host, story in sorted(self.collector.stories.items())
         }
-        counts |= {host: {Status.UNREACHABLE: 1} for host in excluded}
+        counts |= {host: {Status.UNREACHABLE: 1} for host in excluded} | {host: {Status.FAILED: 1} for host in broken}
+        refused = tuple(
+            TaskResult(host=host, task="Fence", role="", status=Status.FAILED, message=why, path="fence")
+            for host, why in sorted(broken.items())
+        )
         return PlaybookResult(
             # a failed task on a host that did not fail was rescued by its block
-            tasks=tuple(
+            tasks=refused
+            + tuple(
                 one
                 for one in self.collector.tasks
                 if one.status is not Status.FAILED or one.unpredictable or one.host not in recovered
             ),
             counts=counts,
             unreachable=tuple(unreachable[name] for name in sorted(unreachable)),
-            failed=tuple(sorted(failed)),
+            failed=tuple(sorted(failed | set(broken))),
             engine=f"ansible-core {importlib.metadata.version('ansible-core')}",
+            leftovers=self.leftovers,
         )
 
     def _failed(self, unreachable: Collection[str]) -> set[str]:
@@ -167,11 +239,6 @@ class _Run:
             failed |= self.collector.cut_short | (set(self.limit) - set(self.collector.stories))
             failed -= doubtful if self.looking else set()
         return failed - set(unreachable)
-
-    def _secrets(self) -> frozenset[SecretRef]:
-        named = [self.request.variables, *(host.variables for host in self.request.inventory)]
-        found = frozenset[SecretRef]().union(*map(rendering.references, named))
-        return found | ({self.request.become_password} if self.request.become_password else set())
 
     def _prepare(self, here: Session, desk: Desk) -> bytes:
         request, private = self.request, self.places.private
@@ -243,33 +310,22 @@ class _Run:
 
     def _execute(self, body: bytes) -> int:
         request = self.request
-        try:
-            done = process.run(
-                [sys.executable, "-m", "ismgr_automation.engines.ansible.worker"],
-                engine=ENGINE,
-                subject=str(request.address),
-                deadline=request.deadline,
-                cwd=request.root,
-                env=settings.kept_environment(os.environ),
-                stdin=body,
-                on_stdout=self._say,
-                on_stderr=self._say,
-                cancelled=self.context.cancelled,
-                grace=GRACE,
-                clean=self.cleaner.clean,
-            )
-        except EngineTimedOut as error:
-            error.next_step = " ".join(filter(None, (error.next_step, self._left_running())))
-            raise
-        except Cancelled as error:
-            error.next_step = self._left_running()
-            raise
+        done = process.run(
+            [sys.executable, "-m", "ismgr_automation.engines.ansible.worker"],
+            engine=ENGINE,
+            subject=str(request.address),
+            deadline=request.deadline,
+            cwd=request.root,
+            env=settings.kept_environment(os.environ),
+            stdin=body,
+            on_stdout=self._say,
+            on_stderr=self._say,
+            cancelled=self.context.cancelled,
+            grace=GRACE,
+            clean=self.cleaner.clean,
+            leash=self.context.leash,
+        )
         return done.code
-
-    def _left_running(self) -> str:
-        """What may go on at the other side of a closed connection."""
-        running = [f"{host} ({task})" for host, task in sorted(self.collector.running().items())]
-        return f"A task may still be running on: {', '.join(running)}." if running else ""
 
     def _say(self, line: str) -> None:
         cleaned = self.cleaner.clean(line)
@@ -303,6 +359,24 @@ class _Run:
                     engine=ENGINE,
                     next_step="Is another ismgr_automation on the path? Install one only.",
                 )
+
+
+def _targets(request: PlaybookRequest, names: Sequence[str]) -> Targets:
+    """Those of the hosts that are worked on over SSH."""
+    hosts = tuple(host for host in request.inventory if _uses_ssh(host))
+    known = {host.name for host in hosts}
+    return Targets(hosts=hosts, names=tuple(name for name in names if name in known), ssh=request.ssh)
+
+
+def _secrets(request: PlaybookRequest) -> frozenset[SecretRef]:
+    """What a run of this request may open."""
+    named = [request.variables, *(host.variables for host in request.inventory)]
+    found = frozenset[SecretRef]().union(*map(rendering.references, named))
+    return found | ({request.become_password} if request.become_password else set())
+
+
+def _program(command: str) -> str:
+    return command.split(" ", 1)[0]
 
 
 def _uses_ssh(host: Host) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,6 +33,8 @@ class Places:
     key_file: Path | None = None
     sockets: Path | None = None
     """Folder for the sockets of warm connections; None: no warm connections."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What every command on a host finds in its environment, where the host's sshd takes it over (``AcceptEnv``)."""
 
 
 def validate(hosts: Sequence[Host]) -> None:
@@ -135,6 +137,8 @@ def _common(ssh: Ssh, places: Places) -> str:
         lines += [f"IdentityFile {_path(places.key_file)}", "IdentitiesOnly yes", "PreferredAuthentications publickey"]
     if places.sockets is not None:
         lines += ["ControlMaster auto", f"ControlPath {_path(places.sockets)}/%C", "ControlPersist 600"]
+    if places.environment:
+        lines.append("SetEnv " + " ".join(f"{name}={value}" for name, value in sorted(places.environment.items())))
     return "\n    ".join(lines) + "\n"
 
 

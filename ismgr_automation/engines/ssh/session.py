@@ -45,9 +45,12 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(hosts: Sequence[Host], ssh: Ssh, store: SecretStore, work: Path) -> Iterator[Session]:
+def session(
+    hosts: Sequence[Host], ssh: Ssh, store: SecretStore, work: Path, *, environment: Mapping[str, str] | None = None
+) -> Iterator[Session]:
     """Files below ``work``, an agent and sockets for these hosts; nothing of it is left after the ``with``.
 
+    ``environment`` (words without blanks) is found by every command on a host whose sshd takes it over.
     ``hosts`` must hold the bastions as well. Raises ``InputError`` for hosts that cannot be rendered or a key that
     cannot be used, ``EngineFailed`` when the folder cannot be written, ``EngineMissing`` without an OpenSSH client.
     """
@@ -68,6 +71,7 @@ def session(hosts: Sequence[Host], ssh: Ssh, store: SecretStore, work: Path) -> 
             agent=agent_socket,
             key_file=ssh.key_file,
             sockets=sockets,
+            environment=environment or {},
         )
         here = Session(config=folder / "config", sockets=sockets, excluded=untrusted(hosts, trusts), redactor=redactor)
         _write(hosts, ssh, places, here.config, trusts)

@@ -13,14 +13,16 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from ismgr_automation.core.address import group
 from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut
 from ismgr_automation.ports.context import Context
-from tests.engines.loopback import USER
+from tests.engines.loopback import USER, free_port, serve
 
 NUMBER = itertools.count(1)
 
@@ -83,20 +85,14 @@ def commands() -> Iterator[bytes]:
             yield (entry / "cmdline").read_bytes()
 
 
-def test_a_cancelled_run_ends_and_names_what_may_go_on(desk, nap):
-    context = desk.context()
-    desk.play(slow(nap))
-    canceller = once_it_sleeps(nap, context.cancelled.set)
-    with pytest.raises(Cancelled) as caught:
-        desk.engine.run(desk.request(), context)
-    canceller.join()
-    assert "web1 (Take long)" in caught.value.next_step
-    assert list(desk.work.iterdir()) == []
+def sleeping(nap: str) -> list[bytes]:
+    """Processes of hosts (which are this machine) that still do the long task."""
+    return [line for line in commands() if f"sleep\0{nap}".encode() in line]
 
 
-def test_ctrl_c_ends_a_run_and_all_that_it_started(desk, nap):
-    desk.play(slow(nap))
-    code = f"""
+def program(desk, run: str = "") -> str:
+    """A program that runs the playbook once."""
+    return f"""
         from datetime import timedelta
         from pathlib import Path
         from ismgr_automation.core.address import group
@@ -112,9 +108,75 @@ def test_ctrl_c_ends_a_run_and_all_that_it_started(desk, nap):
             address=group("webs"), playbook=Path({str(desk.root / "play.yml")!r}), root=Path({str(desk.root)!r}),
             inventory=(host,), groups={{"webs": ("web1",)}}, limit=("web1",), variables={{}},
             ssh=Ssh(key=SecretRef("file", "operator")), become=False, become_password=None, roles_path=(),
-            deadline=timedelta(minutes=5)), Context(work=Path({str(desk.work)!r})))
+            deadline=timedelta(minutes=5)), Context(work=Path({str(desk.work)!r}), run={run!r}))
     """
-    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stderr=subprocess.PIPE, text=True)
+
+
+def test_a_cancelled_run_begins_nothing_more_and_ends_what_ran_on_hosts(desk, nap):
+    context = desk.context()
+    before = signal.getsignal(signal.SIGINT)
+    desk.play(slow(nap) + "    - ansible.builtin.copy: {content: x, dest: '{{ target }}/late', mode: '0600'}\n")
+    canceller = once_it_sleeps(nap, context.cancelled.set)
+    with pytest.raises(Cancelled) as caught:
+        desk.engine.run(desk.request(), context)
+    canceller.join()
+    assert "What still ran was ended on web1 (Take long)." in caught.value.next_step
+    assert sleeping(nap) == []
+    assert list(desk.work.iterdir()) == []
+    assert not (desk.target / "late").exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+STUBBORN = """
+    - name: Ignore the first signal
+      ansible.builtin.shell: "trap '' TERM; setsid sleep {nap} & sleep {nap}; sleep {nap}"
+      async: 600
+      poll: 0
+    - name: Take long
+      ansible.builtin.command: sleep {nap}
+"""
+
+
+def test_what_runs_beside_the_task_in_sessions_of_its_own_or_refuses_to_end_is_ended_too(desk, nap):
+    context = desk.context()
+    desk.play(STUBBORN.format(nap=nap))
+    canceller = once_it_sleeps(nap, lambda: (time.sleep(1), context.cancelled.set()))
+    with pytest.raises(Cancelled) as caught:
+        desk.engine.run(desk.request(), context)
+    canceller.join()
+    assert "What still ran was ended on web1" in caught.value.next_step
+    assert sleeping(nap) == []
+
+
+def test_a_run_whose_process_was_killed_is_swept_later_by_its_id_and_no_other_run_is_touched(desk, nap):
+    """What ``resume`` does: the killed run's own processes are found on the hosts by its id and its address."""
+    desk.play(slow(nap))
+    mine = replace(desk.context(), run="run-1")
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program(desk, run="run-1"))])
+    once_it_sleeps(nap, child.kill).join()
+    child.wait(30)
+    assert sleeping(nap)
+    assert desk.engine.sweep(desk.request(), replace(mine, run="run-2")) == ()
+    assert desk.engine.sweep(desk.request(address=group("others")), mine) == ()
+    assert sleeping(nap)
+    assert desk.engine.sweep(desk.request(), mine) == ()
+    assert sleeping(nap) == []
+
+
+def test_a_sweep_says_where_it_could_not_look(desk, tmp_path):
+    context = replace(desk.context(), run="run-1")
+    with serve(tmp_path / "deaf", accept="") as deaf:
+        (deaf.folder / "authorized_keys").write_text((desk.loopback.folder / "authorized_keys").read_text())
+        hosts = [deaf.host("deaf"), desk.loopback.host("gone", port=free_port())]
+        told = desk.engine.sweep(desk.request(hosts), context)
+    assert [one.partition(":")[0] for one in told] == ["deaf", "gone"]
+    assert "AcceptEnv" in told[0]
+    assert "(refused: " in told[1]
+
+
+def test_ctrl_c_ends_a_run_and_all_that_it_started(desk, nap):
+    desk.play(slow(nap))
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program(desk))], stderr=subprocess.PIPE, text=True)
     once_it_sleeps(nap, lambda: child.send_signal(signal.SIGINT)).join()
     _, said = child.communicate(timeout=60)
     assert said.strip().endswith("KeyboardInterrupt")

@@ -1,0 +1,132 @@
+"""Runs one short shell script on many hosts at once, over connections of its own. What the script does is the caller's
+affair."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.engines.ssh.links import Links, in_thread
+from ismgr_automation.engines.ssh.words import one_line, reach_of
+from ismgr_automation.ports.hosts import Host, Reach, Ssh
+from ismgr_automation.ports.secrets import SecretStore
+
+if TYPE_CHECKING:
+    import asyncssh
+
+
+class Rights(StrEnum):
+    """As whom a script runs."""
+
+    USER = "user"
+    ROOT = "root"
+    """A host where that is refused answers with ``Reach.SUDO``."""
+    ROOT_IF_POSSIBLE = "root-if-possible"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A POSIX shell script with its arguments. ``environment`` reaches it only where the host's sshd takes it over (on
+    most hosts: names that begin with ``LC_``)."""
+
+    script: str
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    rights: Rights = Rights.USER
+    become_password: SecretRef | None = None
+    deadline: timedelta = timedelta(seconds=10)
+    """For the script alone; connecting has ``Ssh.connect_timeout``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """The hosts to work on, by name, and how to get there; ``hosts`` holds the bastions as well."""
+
+    hosts: Sequence[Host]
+    names: Sequence[str]
+    ssh: Ssh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of it on one host. ``code`` is the script's; it means something only when ``reach`` is OK."""
+
+    host: str
+    reach: Reach
+    code: int = 0
+    output: str = ""
+    detail: str = ""
+    """Words for people: why it could not be reached, or what the script said on standard error."""
+    seconds: float = 0.0
+
+
+def run_on(targets: Targets, job: Job, store: SecretStore, cancelled: threading.Event) -> tuple[Answer, ...]:
+    """One answer for each name of the targets, in that order.
+
+    Raises ``InputError`` for hosts that cannot be rendered or a key that cannot be used, ``Cancelled``; never for what
+    a host does.
+    """
+    if not targets.names:
+        return ()
+    links = Links.to(targets.hosts, targets.ssh, store)
+    command = _command(job, store)
+
+    async def work(connection: asyncssh.SSHClientConnection, host: Host) -> Answer:
+        try:
+            done = await asyncio.wait_for(
+                connection.run(
+                    command.line, input=command.words or None, env=job.environment, check=False, errors="replace"
+                ),
+                job.deadline.total_seconds(),
+            )
+        except TimeoutError:
+            return failed(host.name, Reach.TIMEOUT, f"no end after {job.deadline.total_seconds():g} s")
+        said = str(done.stderr)
+        if done.exit_status == 1 and reach_of(said) is Reach.SUDO:
+            return failed(host.name, Reach.SUDO, one_line(said) or "sudo is refused")
+        if done.exit_status is None:
+            return failed(host.name, Reach.TIMEOUT, "the connection was lost")
+        return Answer(
+            host=host.name,
+            reach=Reach.OK,
+            code=done.exit_status,
+            output=str(done.stdout),
+            detail=one_line(said),
+            seconds=links.seconds(host.name),
+        )
+
+    def failed(name: str, reach: Reach, detail: str) -> Answer:
+        return Answer(host=name, reach=reach, detail=detail, seconds=links.seconds(name))
+
+    return in_thread(lambda: links.each(targets.names, work, failed), cancelled, "Work on hosts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Command:
+    line: str
+    words: str = field(repr=False)
+
+
+def _command(job: Job, store: SecretStore) -> _Command:
+    plain = shlex.join(["sh", "-c", job.script, "sh", *job.arguments])
+    words = ""
+    sudo = f"sudo -n {plain}"
+    if job.become_password is not None and job.rights is not Rights.USER:
+        words = store.open(job.become_password).reveal() + "\n"
+        sudo = f"sudo -S -k -p '' {plain}"
+    match job.rights:
+        case Rights.USER:
+            line = f"exec {plain}"
+        case Rights.ROOT:
+            line = f'if [ "$(id -u)" = 0 ]; then exec {plain}; fi; exec {sudo}'
+        case Rights.ROOT_IF_POSSIBLE:
+            test = "sudo -n true 2>/dev/null" if not words else "command -v sudo >/dev/null"
+            line = f'if [ "$(id -u)" != 0 ] && {test}; then exec {sudo}; fi; exec {plain}'
+    return _Command(line=line, words=words)
