@@ -11,18 +11,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from ismgr_automation.approval.judge import Verdict
-from ismgr_automation.converge.contract import apply_exactly, resume_exactly
 from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.fleet import meet
-from ismgr_automation.converge.gate import proposal, weigh
+from ismgr_automation.converge.gate import proposal, refuse_unsigned, weigh
+from ismgr_automation.converge.held import Held, Names, Pair
 from ismgr_automation.converge.plan import plan
 from ismgr_automation.converge.report import Report
-from ismgr_automation.converge.run import Tenure
 from ismgr_automation.converge.scope import Mode, Scope, Selection
 from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.converge.unit import Workbench
@@ -40,7 +40,6 @@ from ismgr_automation.planning.plan import Plan
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.approvals import Approval
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.leases import Lease
 from ismgr_automation.ports.runs import Run
 from ismgr_automation.ports.sequencer import Work
 from ismgr_automation.ports.source import Source, Tree
@@ -48,9 +47,6 @@ from ismgr_automation.ports.verification import CheckResult
 
 if TYPE_CHECKING:
     from ismgr_automation.runs.keeper import Kept
-
-Names = Sequence[str | Address]
-"""Addresses, or their texts: ``stack/NAME``, ``group/NAME``, ``host/NAME``."""
 
 
 class Wiring(Protocol):
@@ -198,7 +194,7 @@ class Estate:
         with hold(
             store, name, this_process(purpose), ttl, wait=wait, leash=leash, emit=self._emit, cancelled=self.cancelled
         ) as kept:
-            yield Held(self, kept, leash)
+            yield Held(self, kept, partial(self._scopes, kept, leash))
 
     def resume(self, run: str, *, wait: timedelta | None = None, approvals: Sequence[Approval] = ()) -> Report:
         """Go on with a run whose process died, from what the journal and the world say. The estate must be open at the
@@ -223,15 +219,18 @@ class Estate:
         with self._scope_of(plan) as scope:
             return weigh(proposal(scope, plan), plan, datetime.now(UTC), approvals)
 
-    def work_for(self, run: str) -> Work:
+    def work_for(self, run: str, *, executor: str = "", leash: Path | None = None) -> Work:
         """What does the units of one run in this process, on behalf of whoever holds its lease. The estate must be open
-        at the run's commit, and stay open while it works."""
+        at the run's commit, and stay open while it works. ``executor`` is the name for the journal, ``leash`` the file
+        with the moment until which engines may run."""
         with self._scope((), ()) as scope:
             known = scope.engines.runs.run(run)
         planned = read(known.plan, f"run {run}")
-        context = Context(work=self._work, emit=self._emit, cancelled=self.cancelled, token=known.token, run=run)
+        context = Context(
+            work=self._work, emit=self._emit, cancelled=self.cancelled, leash=leash, token=known.token, run=run
+        )
         scope = self._wired(self._selection(*_selected(planned)), context, Mode.APPLY)
-        bench = Workbench(scope=scope, run=run, purpose=planned.purpose, executor=scope.engines.executor)
+        bench = Workbench(scope=scope, run=run, purpose=planned.purpose, executor=executor or scope.engines.executor)
         return bench.work
 
     def drift(self, targets: Names = (), excludes: Names = ()) -> Drifted:
@@ -279,6 +278,13 @@ class Estate:
             yield scope
 
     @contextmanager
+    def _scopes(self, kept: Kept, leash: Path, plan: Plan) -> Iterator[Pair]:
+        """To look with and to work with, for one plan under a lease."""
+        with self._scope_of(plan, Mode.PLAN) as looking, self._scope_of(plan, Mode.APPLY) as working:
+            context = replace(working.context, leash=leash, token=kept.lease.token)
+            yield looking, replace(working, context=context)
+
+    @contextmanager
     def _scope(self, targets: Names, excludes: Names, mode: Mode = Mode.PLAN) -> Iterator[Scope]:
         if not self._remove.alive:
             raise InputError("This estate was closed.", next_step="Open it again.")
@@ -287,7 +293,9 @@ class Estate:
             _this_machine(),
             tempfile.TemporaryDirectory(prefix="run-", dir=self._work, ignore_cleanup_errors=True) as work,
         ):
-            yield self._wired(selection, Context(work=Path(work), emit=self._emit, cancelled=self.cancelled), mode)
+            scope = self._wired(selection, Context(work=Path(work), emit=self._emit, cancelled=self.cancelled), mode)
+            _refuse_unsigned(scope)
+            yield scope
 
     def _wired(self, selection: Selection, context: Context, mode: Mode) -> Scope:
         return self._wiring.wire(
@@ -339,56 +347,11 @@ def read_plan(path: Path) -> Plan:
     return read(text, str(path))
 
 
-class Held:
-    """An environment whose lease is ours, for as long as the ``with`` of ``Estate.hold`` lasts."""
-
-    def __init__(self, estate: Estate, kept: Kept, leash: Path) -> None:
-        self._estate = estate
-        self._kept = kept
-        self._leash = leash
-        self._composed: set[str] = set()
-
-    @property
-    def lease(self) -> Lease:
-        """The lease, with its fencing token."""
-        return self._kept.lease
-
-    def plan(self, targets: Names = (), excludes: Names = ()) -> Plan:
-        """Plan under the lease."""
-        return self._known(self._estate.plan(targets, excludes))
-
-    def plan_destroy(self, targets: Names = (), excludes: Names = ()) -> Plan:
-        """Plan to delete stacks under the lease."""
-        return self._known(self._estate.plan_destroy(targets, excludes))
-
-    def apply(self, plan: Plan, *, approvals: Sequence[Approval] = ()) -> Report:
-        """Apply a plan; one that was made under this lease is not looked at a second time."""
-        with self._scopes(plan) as (looking, working):
-            composed = plan.digest in self._composed
-            return apply_exactly(plan, looking, working, self._tenure, composed=composed, approvals=approvals)
-
-    def resume(self, run: str, *, approvals: Sequence[Approval] = ()) -> Report:
-        """Go on with a run whose process died."""
-        with self._estate._scope((), ()) as scope:
-            planned = read(scope.engines.runs.run(run).plan, f"run {run}")
-        with self._scopes(planned) as (looking, working):
-            return resume_exactly(run, looking, working, self._tenure, approvals=approvals)
-
-    def _known(self, plan: Plan) -> Plan:
-        self._composed = {plan.digest}
-        return plan
-
-    @property
-    def _tenure(self) -> Tenure:
-        kept = self._kept
-        return Tenure(lease=kept.lease, lost=lambda: f"the lease was lost: {kept.why}" if kept.lost.is_set() else "")
-
-    @contextmanager
-    def _scopes(self, plan: Plan) -> Iterator[tuple[Scope, Scope]]:
-        estate = self._estate
-        with estate._scope_of(plan, Mode.PLAN) as looking, estate._scope_of(plan, Mode.APPLY) as working:
-            context = replace(working.context, leash=self._leash, token=self._kept.lease.token)
-            yield looking, replace(working, context=context)
+def _refuse_unsigned(scope: Scope) -> None:
+    """Raise ``NotSigned`` before any program or playbook of unsigned code runs, where the environment says so, or said
+    so at the revision that is trusted."""
+    if scope.environment.signed_commits or scope.safeguards.pins.all():
+        refuse_unsigned(proposal(scope))
 
 
 def _selected(plan: Plan) -> tuple[list[str], list[str]]:

@@ -17,7 +17,8 @@ from ismgr_automation.cli.progress import progress
 from ismgr_automation.core.errors import ExitCode, SettingsError
 
 if TYPE_CHECKING:
-    from ismgr_automation.api import Estate, Held
+    from ismgr_automation.api import Estate
+    from ismgr_automation.converge.held import Held
     from ismgr_automation.converge.report import Report
     from ismgr_automation.planning.plan import Plan
     from ismgr_automation.ports.approvals import Approval

@@ -73,7 +73,7 @@ class Face:
     def result(self, body: JsonObject, human: Callable[[Console], None]) -> None:
         """Print the result: one JSON object of format ``ismgr.result/1``, or the human view."""
         if self.json:
-            self._line({"format": RESULT_FORMAT, **body})
+            self._line({**body, "format": RESULT_FORMAT})
         else:
             human(self.console)
 

@@ -174,17 +174,21 @@ def show_report(report: Report, console: Console, *, rest: Path | None = None) -
     )
     for waiting in report.waiting:
         console.print(f"  [dim]not begun: {waiting.address} {escape(waiting.why)}[/]")
-    for one in report.outcomes:
-        for line in one.leftovers:
-            console.print(f"  [red]still running[/] {escape(line)}")
-    for line in report.warnings:
-        console.print(f"  [yellow]warning[/] {escape(line)}")
+    _show_besides(report, console)
     if rest is not None:
         console.print(f"  What landed stays. What is left to do is planned in {rest}.", markup=False)
     elif not report.ok:
         console.print("  What landed stays. `ismgr plan` shows what is left to do.")
     if report.run:
         console.print(f"  [dim]run {report.run}[/]")
+
+
+def _show_besides(report: Report, console: Console) -> None:
+    """What may still run on hosts, and what went wrong beside the run."""
+    for line in (line for one in report.outcomes for line in one.leftovers):
+        console.print(f"  [red]still running[/] {escape(line)}")
+    for line in report.warnings:
+        console.print(f"  [yellow]warning[/] {escape(line)}")
 
 
 def show_checks(checks: Sequence[CheckResult], console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Who is up just now, and which changes of a wave may start so that every host group keeps its promise. Looks only."""
+"""Who is up just now, and which changes of a wave may start so that every group keeps its promise. Looks only."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ismgr_automation.ports.hosts import Reach
 def may_start(
     wave: Sequence[Change], scope: Scope, troubled: Collection[str], new: Mapping[str, Sick]
 ) -> tuple[frozenset[str], Obstacle | None]:
-    """Keys of the changes of a wave that may start together, judged with the health that is seen now. When none may, why
-    not. ``troubled`` are hosts that failed earlier in this run, ``new`` those that nobody can rely on yet."""
+    """Keys of the changes of a wave that may start together, judged with the health that is seen now. When none may,
+    why not. ``troubled`` are hosts that failed earlier in this run, ``new`` those that nobody can rely on yet."""
     names = names_of(wave)
     worked_on = {name for who in names.values() for name in who}
     fleet = ground_of(wave, scope).fleet

@@ -201,11 +201,9 @@ def test_being_asked_to_stop_is_130_at_every_stage(say: Say, site: Rehearsal, nu
     said = say("apply", "--yes")
     assert said.code == 130
     assert "Traceback" not in said.err
-    assert (
-        site.world.effects() == site.world.effects()[: 1 + site.world.effects().index(at)]
-        if at in site.world.effects()
-        else True
-    )
+    after = site.world.effects()[1 + site.world.effects().index(at) :] if at in site.world.effects() else []
+    # its neighbour in the wave may have been asked at the same moment
+    assert set(after) <= {"up dc2-servers"}
     assert "up names" not in site.world.effects()
     assert signal.getsignal(number) is before
 

@@ -1,0 +1,86 @@
+"""Working under a lease that is held: planning, applying, resuming. The lease itself is kept by ``runs.keeper``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from ismgr_automation.converge.contract import apply_exactly, resume_exactly
+from ismgr_automation.converge.report import Report
+from ismgr_automation.converge.run import Tenure
+from ismgr_automation.converge.scope import Scope
+from ismgr_automation.core.address import Address
+from ismgr_automation.planning.plan import Plan
+from ismgr_automation.planning.planfile import read
+from ismgr_automation.ports.approvals import Approval
+from ismgr_automation.ports.leases import Lease
+from ismgr_automation.ports.runs import Run
+from ismgr_automation.runs.keeper import Kept
+
+Names = Sequence[str | Address]
+"""Addresses, or their texts: ``stack/NAME``, ``group/NAME``, ``host/NAME``."""
+
+Pair = tuple[Scope, Scope]
+"""One wired to look, one wired to work."""
+
+
+class Planner(Protocol):
+    """An estate at one revision."""
+
+    def plan(self, targets: Names = (), excludes: Names = ()) -> Plan:
+        """What would have to change."""
+        ...
+
+    def plan_destroy(self, targets: Names = (), excludes: Names = ()) -> Plan:
+        """What deletes the selected stacks."""
+        ...
+
+    def run(self, run: str) -> Run:
+        """What is recorded of a run."""
+        ...
+
+
+class Held:
+    """An environment whose lease is ours, while the ``with`` of ``Estate.hold`` lasts. What is planned under it may
+    be applied without another look: nobody else applies meanwhile."""
+
+    def __init__(self, estate: Planner, kept: Kept, scopes: Callable[[Plan], AbstractContextManager[Pair]]) -> None:
+        self._estate = estate
+        self._kept = kept
+        self._scopes = scopes
+        self._composed: set[str] = set()
+
+    @property
+    def lease(self) -> Lease:
+        """The lease, with its fencing token."""
+        return self._kept.lease
+
+    def plan(self, targets: Names = (), excludes: Names = ()) -> Plan:
+        """Plan under the lease."""
+        return self._known(self._estate.plan(targets, excludes))
+
+    def plan_destroy(self, targets: Names = (), excludes: Names = ()) -> Plan:
+        """Plan to delete stacks under the lease."""
+        return self._known(self._estate.plan_destroy(targets, excludes))
+
+    def apply(self, plan: Plan, *, approvals: Sequence[Approval] = ()) -> Report:
+        """Apply a plan; one that was made under this lease is not looked at a second time."""
+        with self._scopes(plan) as (looking, working):
+            composed = plan.digest in self._composed
+            return apply_exactly(plan, looking, working, self._tenure, composed=composed, approvals=approvals)
+
+    def resume(self, run: str, *, approvals: Sequence[Approval] = ()) -> Report:
+        """Go on with a run whose process died."""
+        planned = read(self._estate.run(run).plan, f"run {run}")
+        with self._scopes(planned) as (looking, working):
+            return resume_exactly(run, looking, working, self._tenure, approvals=approvals)
+
+    def _known(self, plan: Plan) -> Plan:
+        self._composed = {plan.digest}
+        return plan
+
+    @property
+    def _tenure(self) -> Tenure:
+        kept = self._kept
+        return Tenure(lease=kept.lease, lost=lambda: f"the lease was lost: {kept.why}" if kept.lost.is_set() else "")
