@@ -8,12 +8,13 @@ from datetime import datetime
 from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.observe import graph_with
 from ismgr_automation.converge.plan import announce, beside
-from ismgr_automation.converge.requests import inventory_digest, stack_content
+from ismgr_automation.converge.requests import stack_content
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.diagnostic import Diagnostic
 from ismgr_automation.core.errors import InputError
+from ismgr_automation.core.json import digest
 from ismgr_automation.planning.change import Action, Change, Reason, Step
 from ismgr_automation.planning.graph import Graph, ancestors, doomed, levels
 from ismgr_automation.planning.plan import Inputs, Plan, Purpose
@@ -36,7 +37,7 @@ def plan_destroy(scope: Scope, now: datetime) -> Plan:
         inputs=Inputs(
             documents=scope.documents,
             content={str(one): stack_content(scope, one.name) for one in chosen},
-            inventory=inventory_digest(()),
+            inventory=digest([]),
             states={str(one): states[one].state_digest for one in chosen},
             engines={},
             selection=scope.selection.texts(),

@@ -10,7 +10,6 @@ from ismgr_automation.converge.parallel import each
 from ismgr_automation.converge.requests import (
     group_content,
     group_inputs,
-    inventory_digest,
     playbook_request,
     policies_content,
     stack_content,
@@ -126,6 +125,8 @@ def _unreadable(scope: Scope, one: Address, states: Mapping[Address, StackState]
 
 
 def _reachability(scope: Scope, ground: _Ground) -> dict[str, Reachability]:
+    """Who answers of those that are worked on, and of those with whom they keep a promise: whoever a selection leaves
+    out may be down, and then the others must stay up."""
     wanted = {
         name
         for address in ground.covered
@@ -133,6 +134,9 @@ def _reachability(scope: Scope, ground: _Ground) -> dict[str, Reachability]:
         for name in ground.fleet.membership[address.name]
         if scope.selection.takes_host(name)
     }
+    for promise in guards(scope.estate.groups, ground.fleet.membership):
+        if not promise.members.isdisjoint(wanted):
+            wanted |= promise.members
     hosts = [one.host for one in ground.fleet.sightings if one.host.name in wanted and not one.pending]
     return probe(scope, hosts, ground.fleet)
 
@@ -239,7 +243,7 @@ def _inputs(scope: Scope, ground: _Ground, groups: Mapping[Address, GroupSight],
     return Inputs(
         documents=scope.documents,
         content={**content, **{f"{one} suites": suites_content(scope, one.name) for one in groups}},
-        inventory=inventory_digest(ground.fleet.hosts),
+        inventory=ground.fleet.digest,
         states={str(address): sight.state.state_digest for address, sight in stacks.items()},
         engines=engines,
         selection=scope.selection.texts(),

@@ -10,12 +10,12 @@ from pydantic import JsonValue
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address, group, stack
 from ismgr_automation.core.errors import InputError
-from ismgr_automation.core.json import Json, JsonObject, digest
+from ismgr_automation.core.json import Json, digest
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.documents import HostGroup, OutputValue, SecretValue, SiteValue, Stack
 from ismgr_automation.estate.resolve import as_user, become_password, duration, reference
-from ismgr_automation.planning.fleet import Fleet, ansible_groups
-from ismgr_automation.ports.hosts import Host, PlaybookRequest
+from ismgr_automation.planning.fleet import Fleet
+from ismgr_automation.ports.hosts import PlaybookRequest
 from ismgr_automation.ports.stacks import ConfigValue, OutputRef, StackRequest, StackState
 from ismgr_automation.ports.verification import SuiteRequest
 
@@ -62,7 +62,7 @@ def playbook_request(
         playbook=scope.engines.content.path(document.playbook),
         root=scope.tree.root,
         inventory=as_user(fleet.hosts, scope.credentials),
-        groups=ansible_groups(fleet.hosts, fleet.membership),
+        groups=fleet.ansible_groups,
         limit=tuple(limit),
         variables=group_variables(scope, name, states),
         ssh=scope.ssh,
@@ -97,7 +97,7 @@ def group_content(scope: Scope, name: str) -> str:
 
 def group_inputs(scope: Scope, name: str, fleet: Fleet) -> str:
     """Digest of all that a host group is made from: its content and, since roles look at other hosts, all hosts."""
-    return digest({"content": group_content(scope, name), "inventory": inventory_digest(fleet.hosts)})
+    return digest({"content": group_content(scope, name), "inventory": fleet.digest})
 
 
 def suites_content(scope: Scope, name: str) -> str:
@@ -114,11 +114,6 @@ def variable_references(scope: Scope, name: str) -> tuple[OutputRef, ...]:
     """The outputs of stacks that a host group's variables need."""
     values = map(_variable, scope.estate.groups[name].variables.values())
     return tuple(one for one in values if isinstance(one, OutputRef))
-
-
-def inventory_digest(hosts: Sequence[Host]) -> str:
-    """Digest of who the hosts are and where."""
-    return digest([_host_json(one) for one in sorted(hosts, key=lambda one: one.name)])
 
 
 def suite_request(
@@ -197,18 +192,3 @@ def _described(value: ConfigValue) -> Json:
             return {"output": f"{value.stack}.{value.output}"}
         case _:
             return value
-
-
-def _host_json(host: Host) -> JsonObject:
-    return {
-        "name": host.name,
-        "address": host.address,
-        "port": host.port,
-        "user": host.user,
-        "labels": dict(host.labels),
-        "groups": list(host.groups),
-        "host_keys": list(host.host_keys),
-        "bastion": host.bastion,
-        "site": host.site,
-        "variables": {key: _described(value) for key, value in host.variables.items()},
-    }
