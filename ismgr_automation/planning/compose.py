@@ -165,12 +165,7 @@ def _group_changes(seen: Observation) -> Iterable[Change]:
 def _shards(sight: GroupSight, checked: PlaybookResult, seen: Observation) -> Iterable[Change]:
     """The hosts that have something to do, cut into shards: a canary must be a host that is worked on."""
     same_inputs = sight.applied == sight.inputs
-    todo = {
-        task.host
-        for task in tasks_of(sight.members, checked)
-        if (task.unpredictable and not same_inputs) or (task.status is Status.CHANGED and not task.unpredictable)
-    }
-    for shard in shards([name for name in sight.members if name in todo], sight.sizes, seen.guards, seen.sick):
+    for shard in shards(_todo(sight, checked), sight.sizes, seen.guards, seen.sick):
         tasks = tasks_of(shard.names, checked)
         yield Change(
             address=sight.address,
@@ -182,6 +177,17 @@ def _shards(sight: GroupSight, checked: PlaybookResult, seen: Observation) -> It
             targets=tuple(map(host, shard.names)),
             inputs=sight.inputs,
         )
+
+
+def _todo(sight: GroupSight, checked: PlaybookResult) -> tuple[str, ...]:
+    """The members that have something to do. What nobody can tell counts only when Git asks for something new."""
+    same_inputs = sight.applied == sight.inputs
+    todo = {
+        task.host
+        for task in tasks_of(sight.members, checked)
+        if (task.unpredictable and not same_inputs) or (task.status is Status.CHANGED and not task.unpredictable)
+    }
+    return tuple(name for name in sight.members if name in todo)
 
 
 def task_step(task: TaskResult) -> Step:
@@ -276,8 +282,7 @@ def _promises(sight: GroupSight, seen: Observation) -> Iterable[Finding]:
     """Hosts that have something to do and can never be worked on without breaking what a host group promises."""
     if sight.checked is None or sight.deferred is not None:
         return
-    todo = [one.host for one in sight.checked.tasks if one.status is Status.CHANGED or one.unpredictable]
-    wrong = obstacle([name for name in sight.members if name in todo], seen.guards, seen.sick)
+    wrong = obstacle(_todo(sight, sight.checked), seen.guards, seen.sick)
     if wrong is not None:
         yield Finding(level=Level.DENY, subject=sight.address, summary=wrong.summary, next_step=wrong.next_step)
 
