@@ -142,9 +142,10 @@ def show_verdict(verdict: Verdict, console: Console) -> None:
     from rich.markup import escape
 
     for one in verdict.answers:
-        mark = "[green]met[/]    " if one.met else "[red]missing[/]"
-        signed = f": {', '.join(one.people)}" if one.people else ""
-        console.print(f"{mark} {escape(str(one.requirement))}{escape(signed)}")
+        if one.met:
+            console.print(f"[green]met[/] {escape(str(one.requirement))}: {escape(', '.join(one.people))}")
+        elif verdict.break_glass:
+            console.print(f"[red]passed over[/] {escape(str(one.requirement))}")
     for line in verdict.refused:
         console.print(f"[yellow]does not count[/] {escape(line)}")
     if verdict.break_glass:
@@ -302,18 +303,31 @@ def _tell(console: Console, permission: Permission, where: str, key: str, to: Ke
         f"Signed with {fingerprint(key)}, good until {permission.not_after:%Y-%m-%d %H:%M} UTC.", markup=False
     )
     console.print(f"Kept at {where}", markup=False)
-    for line in _by_hand(where, to):
+    for line in _by_hand(permission.estate, where, fingerprint(key), to):
         console.print(f"  {line}", markup=False)
 
 
-def _by_hand(where: str, to: Keep) -> Iterator[str]:
+def _by_hand(estate: str, where: str, key: str, to: Keep) -> Iterator[str]:
     """How to check the signature without us."""
     from ismgr_automation.ports.approvals import NAMESPACE
 
+    who, signers = _pinned(estate, key)
     stem = where.removesuffix(".json")
     signature, said = f"{stem}.sig", f"{stem}.json"
     if to is Keep.GIT:
         yield "Push it: git push origin refs/ismgr/approvals"
         yield f"git show {signature} > approval.sig && git show {said} > approval.json"
         signature, said = "approval.sig", "approval.json"
-    yield f"Check it: ssh-keygen -Y verify -n {NAMESPACE} -I WHO -f allowed_signers -s {signature} < {said}"
+    yield f"Check it: ssh-keygen -Y verify -n {NAMESPACE} -I {who} -f {signers} -s {signature} < {said}"
+
+
+def _pinned(estate: str, key: str) -> tuple[str, str]:
+    """What the pin calls the owner of a key, and its allowed-signers file; words in their place without a pin."""
+    from ismgr_automation.engines.signing.pins import FilePins
+    from ismgr_automation.ports.signing import fingerprint
+
+    pin = next((one for one in FilePins().all() if one.estate == estate), None)
+    if pin is None:
+        return "WHO", "allowed_signers"
+    who = next((one.principal for one in pin.signers if fingerprint(one.key) == key), "WHO")
+    return who, f"{pin.place}/allowed_signers"

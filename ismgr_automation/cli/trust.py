@@ -204,7 +204,8 @@ def _show_people(console: Console, chosen: Pin, people: Register) -> None:
     from rich.table import Table
 
     console.print(f"Estate {chosen.estate} at commit {chosen.commit}", markup=False)
-    table = Table("person", "team", "roles", "keys", box=None, pad_edge=False)
+    table = Table("person", "team", "roles", box=None, pad_edge=False)
+    table.add_column("keys", overflow="fold", no_wrap=False)
     for one in people.entries:
         table.add_row(one.name, one.team, ", ".join(sorted(one.roles)), "\n".join(sorted(one.keys)))
     console.print(table)

@@ -3,7 +3,7 @@ comes from the base revision and the proposed one, who counts from the base alon
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,13 +11,17 @@ from ismgr_automation.approval.judge import Authors, Question, Signed, Verdict, 
 from ismgr_automation.approval.people import Register, register
 from ismgr_automation.approval.requirements import Guard, guard, requirements, strictest
 from ismgr_automation.approval.safeguards import Safeguards
-from ismgr_automation.approval.touched import Whereabouts, touched
+from ismgr_automation.approval.touched import Touched, Whereabouts, touched
+from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.run import Granted
 from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.core.errors import InputError, NotApproved, NotSigned
 from ismgr_automation.estate.documents import Role
 from ismgr_automation.estate.model import Estate
+from ismgr_automation.estate.selector import Selector
 from ismgr_automation.evidence.entries import BreakGlass, UsedApproval
+from ismgr_automation.planning.fleet import Fleet, members
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.approvals import NAMESPACE, Approval
 from ismgr_automation.ports.history import COMMIT_NAMESPACE, CommitSignature, Signers
@@ -33,7 +37,8 @@ _MOST_RUNS = 1000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """What is proposed for an environment. ``last`` is the commit of its last finished run, empty before the first;
-    ``used`` are the nonces that earlier runs of this plan used up."""
+    ``used`` are the nonces that earlier runs of this plan used up; ``fleet`` finds out who the hosts are, and is asked
+    only where a rule depends on it."""
 
     safeguards: Safeguards
     revision: Revision
@@ -41,6 +46,7 @@ class Proposal:
     environment: str
     last: str = ""
     used: frozenset[str] = frozenset()
+    fleet: Callable[[], Fleet] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +59,6 @@ class Ground:
     documents: Estate
     """Those of the base; the proposed ones where there is no base."""
     people: Register
-    commits: tuple[CommitSignature, ...] = ()
-    """The proposed commits, where anything is asked: what the base has not yet, and what each signature is worth."""
 
 
 def granted(
@@ -101,6 +105,7 @@ def proposal(scope: Scope, plan: Plan | None = None, run: Run | None = None) -> 
         environment=scope.environment_name,
         last=finished[0] if finished else "",
         used=frozenset(_nonces(ledger, same)),
+        fleet=lambda: meet(scope, {}, read_states(scope)),
     )
 
 
@@ -125,7 +130,7 @@ def refuse_unsigned(found: Proposal) -> Ground:
             commits=[found.revision.commit],
             next_step="`ismgr trust show` shows what is pinned; propose a commit that was made on top of it.",
         )
-    wrong = [line for one in ground.commits if (line := unfit(one, ground.people))]
+    wrong = [line for one in commits(found, ground) if (line := unfit(one, ground.people))]
     if wrong:
         raise NotSigned(
             f"{len(wrong)} of the commits since {ground.base[:12]} must not be run: {'; '.join(wrong)}.",
@@ -141,8 +146,9 @@ def weigh(
     """Which approvals a plan needs, which are there, and what is missing. Raises ``NotApproved`` only where no answer
     is possible: nothing is pinned, or the plan is of a working tree."""
     ground = ground or stand(found)
-    known = Whereabouts()
-    reach = touched(plan, ground.documents, known) | touched(plan, found.documents, known)
+    if plan.empty or not (ground.guard.base or ground.guard.proposed):
+        return Verdict()
+    reach = _reach(plan, found, ground)
     needed = strictest(requirements(ground.guard.base, reach), requirements(ground.guard.proposed, reach))
     if not needed:
         return Verdict()
@@ -162,7 +168,28 @@ def weigh(
     )
     everything = [*approvals, *(one for store in found.safeguards.stores for one in store.find(plan.digest))]
     signed = [_signed(one, found, ground) for one in everything]
-    return judge(question, needed, signed, ground.people, Authors.of(ground.commits))
+    return judge(question, needed, signed, ground.people, Authors.of(commits(found, ground)))
+
+
+def _reach(plan: Plan, found: Proposal, ground: Ground) -> Touched:
+    """What a plan touches by the documents of either revision: a commit that takes a label off its rule, or hosts out
+    of a group, is judged by what was there before as well."""
+    rules = (*ground.guard.base, *ground.guard.proposed)
+    fleet = found.fleet() if found.fleet is not None and any(one.groups or one.data_classes for one in rules) else None
+    before, after = (touched(plan, one, _known(one, fleet)) for one in (ground.documents, found.documents))
+    return before | after
+
+
+def _known(estate: Estate, fleet: Fleet | None) -> Whereabouts:
+    if fleet is None:
+        return Whereabouts()
+    matches = {name: Selector.compile(one.selector).matches for name, one in estate.groups.items()}
+    return Whereabouts(
+        members={
+            name: frozenset(one.host.name for one in members(fleet.sightings, match)) for name, match in matches.items()
+        },
+        makers={host: made.name for host, made in fleet.made_by.items()},
+    )
 
 
 def stand(found: Proposal) -> Ground:
@@ -177,10 +204,7 @@ def stand(found: Proposal) -> Ground:
             missing=["a pinned root of trust"],
             next_step=f"Look at a commit that you trust, then run `ismgr trust pin --ref {base[:12] or 'COMMIT'}`.",
         )
-    ground = Ground(guard=asked, pin=pin, base=base, documents=documents, people=register(documents.teams))
-    if not asked.wanted or found.revision.worktree:
-        return ground
-    return replace(ground, commits=commits(found, ground))
+    return Ground(guard=asked, pin=pin, base=base, documents=documents, people=register(documents.teams))
 
 
 def commits(found: Proposal, ground: Ground) -> tuple[CommitSignature, ...]:

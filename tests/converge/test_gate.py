@@ -13,14 +13,17 @@ from ismgr_automation import wiring
 from ismgr_automation.approval.judge import Verdict
 from ismgr_automation.approval.people import register
 from ismgr_automation.converge.gate import Proposal, commits, refuse_unsigned, stand, unfit, weigh
+from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import InputError, NotApproved, NotSigned
 from ismgr_automation.engines.git.approvals import GitApprovals
 from ismgr_automation.engines.signing import FileSigner
 from ismgr_automation.estate.load import load
 from ismgr_automation.planning.change import Action
+from ismgr_automation.planning.fleet import Fleet, Sighting
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.approvals import NAMESPACE, Approval, Permission
 from ismgr_automation.ports.history import COMMIT_NAMESPACE
+from ismgr_automation.ports.hosts import Host
 from ismgr_automation.ports.signing import AllowedSigner
 from ismgr_automation.ports.trust import Pin
 from tests.approval import cast
@@ -501,6 +504,68 @@ def test_what_holds_patients_data_or_is_deleted_asks_for_more(clinic):
     clinic.sign("ben", plan=gone)
     assert clinic.look(plan=gone).met
     assert len(clinic.look().answers) == 1
+
+
+HOSPITAL = {
+    "estate.yaml": ESTATE.replace("[{count: 2}]", "[{count: 1, data_classes: [phi]}]"),
+    "site.yaml": """\
+kind: Stack
+name: servers
+program: stacks/servers
+hosts: hosts
+outputs: {hosts: {type: hosts}}
+---
+kind: HostGroup
+name: databases
+selector: host.labels.role == "db"
+playbook: p.yml
+needs: [servers]
+---
+kind: HostGroup
+name: everybody
+selector: "true"
+playbook: p.yml
+needs: [servers]
+---
+kind: Service
+name: records
+owner: platform
+groups: [databases]
+data_classes: [phi]
+---
+kind: Service
+name: site
+owner: platform
+groups: [everybody]
+data_classes: [phi, public]
+""",
+    "p.yml": "[]\n",
+    "stacks/servers/Pulumi.yaml": "name: servers\nruntime: python\n",
+    "stacks/servers/__main__.py": "",
+}
+PATIENTS = HOSPITAL["site.yaml"].replace("[phi, public]", "[public]")
+DB1 = Host(name="db1", address="192.0.2.1", origin="stack/servers", labels={"role": "db"})
+FLEET = Fleet(sightings=(Sighting(host=DB1, stack=Address.parse("stack/servers")),), membership={}, unbounded=())
+
+
+@pytest.mark.parametrize(
+    ("site", "planned", "fleet", "asked"),
+    [
+        # taken off its rule by the very commit that is judged
+        (PATIENTS.replace("groups: [databases]", "groups: []"), "group/databases", None, True),
+        # hosts taken out of the group by it
+        (PATIENTS.replace('"db"', '"none"'), "stack/servers", FLEET, True),
+        # a playbook of another group on a host with patients' data, which only the fleet can tell
+        (PATIENTS, "group/everybody", FLEET, True),
+        (PATIENTS, "group/everybody", None, False),
+    ],
+)
+def test_what_held_patients_data_before_the_commit_is_judged_so(clinic, site, planned, fleet, asked):
+    clinic.pin(clinic.repo.commit("hospital", {**HOSPITAL, "site.yaml": PATIENTS}, by="ada"))
+    clinic.repo.commit("less", {"site.yaml": site}, by="ada")
+    proposal = replace(clinic.proposal(), fleet=lambda: fleet)
+    plan = clinic.plan(cast.change(planned, Action.CONFIGURE, targets=("db1",) if "group" in planned else ()))
+    assert weigh(proposal, plan, NOW).met is not asked
 
 
 def test_the_gate_runs_no_code_of_the_estate(clinic, tmp_path):

@@ -47,6 +47,7 @@ class GitHistory:
     def __init__(self, directory: Path, deadline: timedelta = DEADLINE) -> None:
         self._directory = directory
         self._deadline = deadline
+        self._seen: dict[tuple[str, str, Signers], tuple[CommitSignature, ...]] = {}
 
     def folder(self) -> str:
         """The estate's folder inside its repository; empty at the top."""
@@ -63,15 +64,18 @@ class GitHistory:
             return False  # a commit between them is missing
 
     def signatures(self, base: str, proposed: str, signers: Signers) -> tuple[CommitSignature, ...]:
-        """Every commit that ``proposed`` has and ``base`` has not, newest first, each with what its signature is worth.
+        """Every commit that ``proposed`` has and ``base`` has not, each with what its signature is worth. What was
+        looked at once is remembered: the same question comes more than once in a run.
 
         Raises ``InputError`` when the repository lacks part of that history, ``EngineError`` when git fails.
         """
-        repository = Repository.around(self._directory, self._deadline)
-        commits = _range(repository, base, proposed)
-        verifier = SshVerifier(signers.revoked)
-        with keyring(signers.keyring) as ring:
-            return tuple(_judge(one, signers, verifier, ring) for one in commits)
+        asked = (base, proposed, signers)
+        if asked not in self._seen:
+            commits = _range(Repository.around(self._directory, self._deadline), base, proposed)
+            verifier = SshVerifier(signers.revoked)
+            with keyring(signers.keyring) as ring:
+                self._seen[asked] = tuple(_judge(one, signers, verifier, ring) for one in commits)
+        return self._seen[asked]
 
 
 def _range(repository: Repository, base: str, proposed: str) -> tuple[_Commit, ...]:
