@@ -70,8 +70,8 @@ def _programs() -> Path:
     return found[-1].parent
 
 
-def _account() -> dict[str, object]:
-    """The server refuses to run as root."""
+def account() -> dict[str, object]:
+    """Who the server runs as: it refuses root."""
     if os.geteuid() != 0:
         return {}
     try:
@@ -87,13 +87,13 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _initialise(programs: Path, folder: Path, account: dict[str, object], password: Secret) -> Path:
-    data, given = folder / "data", folder / "password"
+def _initialise(programs: Path, folder: Path, password: Secret) -> Path:
+    data, given, owner = folder / "data", folder / "password", account()
     given.write_text(password.reveal())
     given.chmod(0o600)
-    if account:
-        os.chown(folder, account["user"], account["group"])  # type: ignore[arg-type]
-        os.chown(given, account["user"], account["group"])  # type: ignore[arg-type]
+    if owner:
+        os.chown(folder, owner["user"], owner["group"])  # type: ignore[arg-type]
+        os.chown(given, owner["user"], owner["group"])  # type: ignore[arg-type]
     options = ["-A", "scram-sha-256", f"--pwfile={given}", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
     made = subprocess.run(
         [programs / "initdb", "-D", data, "-U", USER, *options],
@@ -101,19 +101,19 @@ def _initialise(programs: Path, folder: Path, account: dict[str, object], passwo
         capture_output=True,
         text=True,
         check=False,
-        **account,  # type: ignore[call-overload]
+        **owner,  # type: ignore[call-overload]
     )
     given.unlink()
     assert made.returncode == 0, made.stderr
     return data
 
 
-def start_postgres(folder: Path) -> PostgresServer:
-    """Start a server in an empty folder. Whoever starts it calls ``stop``."""
-    programs, account = _programs(), _account()
+def start_postgres(folder: Path, **settings: object) -> PostgresServer:
+    """Start a server in an empty folder, with ``settings`` of postgresql.conf. Whoever starts it calls ``stop``."""
+    programs = _programs()
     password = Secret(secrets.token_urlsafe(18))
-    data = _initialise(programs, folder, account, password)
-    return _launch(programs, data, port=_free_port(), password=password)
+    data = _initialise(programs, folder, password)
+    return _launch(programs, data, port=_free_port(), password=password, **settings)
 
 
 def restart_postgres(server: PostgresServer) -> PostgresServer:
@@ -121,7 +121,7 @@ def restart_postgres(server: PostgresServer) -> PostgresServer:
     return _launch(server.programs, server.data, port=server.port, password=server.password)
 
 
-def _launch(programs: Path, data: Path, *, port: int, password: Secret) -> PostgresServer:
+def _launch(programs: Path, data: Path, *, port: int, password: Secret, **more: object) -> PostgresServer:
     folder = data.parent
     # nothing here must outlive the session, so nothing waits for the disk
     settings = {
@@ -134,6 +134,7 @@ def _launch(programs: Path, data: Path, *, port: int, password: Secret) -> Postg
         "shared_buffers": "16MB",
         "max_connections": 60,
         "autovacuum": "off",
+        **more,
     }
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     log = (folder / "log").open("ab")
@@ -144,7 +145,7 @@ def _launch(programs: Path, data: Path, *, port: int, password: Secret) -> Postg
         stdout=log,
         stderr=log,
         start_new_session=True,
-        **_account(),  # type: ignore[call-overload]
+        **account(),  # type: ignore[call-overload]
     )
     log.close()
     server = PostgresServer(programs=programs, data=data, sockets=folder, port=port, password=password, process=process)

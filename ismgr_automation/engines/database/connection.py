@@ -48,7 +48,14 @@ POSTGRESQL_DEFAULTS: Mapping[str, str] = {
 }
 """Options of libpq where the URL says nothing else."""
 
-SESSION = "SET statement_timeout = '20s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'"
+SESSION = """\
+SET statement_timeout = '20s';
+SET lock_timeout = '10s';
+SET idle_in_transaction_session_timeout = '60s';
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
+"""Nothing hangs for ever; and what was committed outlives a crash of the server, whatever its settings say: a lease
+that was forgotten would be given out again, under the same token."""
 
 
 class Database:

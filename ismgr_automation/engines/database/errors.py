@@ -81,6 +81,8 @@ RIGHTS = Row(
 )
 LATER = "Try again in a moment."
 OURS = Row("it did not understand us", REPORT)
+WRONG = "00 01 02 03 09 0A 0B 0F 0L 0P 0Z 10 20 21 22 23 24 25 26 27 2B 2D 2F 34 38 39 3B 42 44 HV P0"
+"""Classes of SQLSTATE that mean that we asked wrongly."""
 
 POSTGRESQL: Mapping[str, Row] = {
     "08": Row("the connection broke", "See whether the server is up, then run the command again.", Reach.TIMEOUT),
@@ -101,10 +103,9 @@ POSTGRESQL: Mapping[str, Row] = {
     "XX": Row("it failed inside", "Look at the server's log."),
     "F0": Row("its configuration is wrong", "Look at the server's log."),
     "72": Row("its snapshot is too old", LATER),
-    "P0": OURS,
-    "0Z": OURS,
+    **dict.fromkeys(WRONG.split(), OURS),
 }
-"""By SQLSTATE, the longest match counts; classes that are not here (21, 22, 23, 42 ...) mean that we asked wrongly."""
+"""By SQLSTATE or its class, the longest match counts."""
 
 CONNECTING: Mapping[str, Row] = {
     "failed to resolve host": Row("its name does not resolve", "Correct the URL, or the name service.", Reach.DNS),
@@ -129,7 +130,7 @@ CONNECTING: Mapping[str, Row] = {
     "certificate": Row("its certificate is not trusted", "Name the authority with sslrootcert=FILE in the URL."),
     "SSL": Row("TLS could not be agreed on", "Set up TLS at the server, or correct sslmode in the URL."),
     "database": POSTGRESQL["3D"],
-    "invalid URI query parameter": Row("the URL has an unknown option", "Correct `database` in estate.yaml."),
+    "invalid connection option": Row("the URL has an unknown option", "Correct `database` in estate.yaml."),
     "invalid": Row("the URL is not understood", "Correct `database` in estate.yaml."),
 }
 """By words, in this order: before a connection is there, the library gives no code."""
@@ -180,4 +181,4 @@ def sqlite_row(name: str) -> Row:
 
 def sqlstate_row(state: str) -> Row:
     """The row of an SQLSTATE."""
-    return POSTGRESQL.get(state) or POSTGRESQL.get(state[:2]) or OURS
+    return POSTGRESQL.get(state) or POSTGRESQL.get(state[:2]) or UNKNOWN
