@@ -16,7 +16,7 @@ from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.core.events import Emit, UnitTakenOver, ignore
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.engines.steps.hands import Hands, Pulse
+from ismgr_automation.engines.steps.hands import MOMENT_S, Hands, Pulse
 from ismgr_automation.engines.steps.letters import Kind, Letter, as_error
 from ismgr_automation.engines.steps.rows import POLL_S, Place, Row, Rows
 from ismgr_automation.ports.leases import Holder
@@ -27,6 +27,8 @@ LIVING_S = 1.0
 """How often it is asked which executors live."""
 MOST_TAKEOVERS = 3
 """A unit that ended this many executors is not given to another one."""
+SOON = 5
+"""So many quick looks follow the end of a unit here."""
 AT_ONCE = 4
 TTL = timedelta(seconds=15)
 
@@ -152,6 +154,7 @@ class _Batch:
         self._living: frozenset[str] = frozenset()
         self._asked_at = float("-inf")
         self._offered_at = time.monotonic()
+        self._soon = 0
 
     def outcomes(self) -> Iterator[tuple[Unit, JsonObject]]:
         """Every outcome; raises in the end what a unit raised."""
@@ -161,10 +164,18 @@ class _Batch:
                 self._own.stop(cancelled=self._cancelled.is_set())
             yield from self._look()
             if self._waiting:
-                self._own.hands.moved.wait(POLL_S)
-                self._own.hands.moved.clear()
+                self._pause()
         if self._problem is not None:
             raise self._problem
+
+    def _pause(self) -> None:
+        """Until the next look: short after a unit ended here, because its row is about to follow."""
+        hands = self._own.hands
+        if hands.moved.wait(MOMENT_S if self._soon else POLL_S):
+            hands.moved.clear()
+            self._soon = SOON
+        else:
+            self._soon = max(0, self._soon - 1)
 
     def leave(self) -> None:
         """When whoever asked wants no more: call off what is queued, and wait for what is in hand here."""
