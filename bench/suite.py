@@ -77,6 +77,17 @@ def records(settings: Settings) -> Iterator[Row]:
         yield rate(f"evidence: {one.name}", one.records, one.seconds, "records")
 
 
+def steps(_settings: Settings) -> Iterator[Row]:
+    """What a durable step costs, and how soon a run that another process left goes on (bench/steps.py)."""
+    for one in json.loads(command([PYTHON, "-m", "bench.steps"], cwd=ROOT).stdout):
+        name = f"durable steps: {one['name']}"
+        yield (
+            rate(name, one["units"], one["seconds"], "steps")
+            if one["units"]
+            else Row(name=name, seconds=one["seconds"], runs=1)
+        )
+
+
 def demo(_settings: Settings) -> Iterator[Row]:
     """The demo on this machine: from nothing, and again when there is nothing to do. Removes a demo that is there."""
     estate = ROOT / "build/demo"
@@ -173,6 +184,7 @@ SUITE: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "validate": validate,
     "plans": plans,
     "evidence": records,
+    "steps": steps,
     "terraform": terraform,
     "resources": resources,
     "demo": demo,
