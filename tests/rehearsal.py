@@ -308,13 +308,21 @@ class Rehearsal:
         with self.tenure(scope) as tenure:
             return perform(planned, scope, tenure, Granted())
 
-    def resume(self, run: str | None = None) -> Report:
+    def resume(self, run: str | None = None, *, death: Death | None = None) -> Report:
         """Go on with the newest run, as another process would."""
-        self.death = Death()
+        self.death = death or Death()
         scope = self.scope()
         known: Run = self.runs.run(run) if run else self.runs.runs()[0]
         with self.tenure(scope) as tenure:
             return take_up(read(known.plan, "run"), known, scope, tenure)
+
+    def let_go(self) -> Run:
+        """The time of a dead process's lease is over; what is left is the newest run."""
+        held = self.leases.look(self.scope().lease)
+        if held is not None:
+            self.leases.break_(held.name, held.token)
+        self.death = Death()
+        return self.runs.runs()[0]
 
     def settle(self) -> None:
         """Bring everything up, and forget how."""

@@ -167,11 +167,12 @@ def _round(known: Round, course: Course) -> None:
         ended = {key: read_outcome(step.outcome) for key, step in before.items() if step.outcome is not None}
         _account([ended[key] for key in keys if key in ended], course)
         left = [changes[key] for key in keys if key not in ended]
-        if not left:
-            continue
-        attempts = {key: step.unit.attempt + 1 for key, step in before.items()}
-        _wave(known, number, left, attempts, course)
-        trouble = remember(list(changes.values()), left, progress.landed, course.plan.purpose, scope)
+        if left:
+            attempts = {key: step.unit.attempt + 1 for key, step in before.items()}
+            _wave(known, number, left, attempts, course)
+        # also what landed just before a crash
+        whole = [changes[key] for key in keys]
+        trouble = remember(list(changes.values()), whole, progress.landed, course.plan.purpose, scope)
         progress.stopped = progress.stopped or trouble
 
 

@@ -106,7 +106,7 @@ def inputs_moved(planned: Plan, run: Run, scope: Scope) -> list[str]:
     for name, old in sorted(before.states.items()):
         state = states.get(Address.parse(name))
         step = ours.get(name)
-        expected = {old} if step is None else {old, step.post_state} if step.outcome is not None else set()
+        expected = {old} if step is None else {step.post_state or old} if step.outcome is not None else set()
         if state is None or (expected and state.state_digest not in expected):
             found.append(f"state of {name} changed, and not by this run")
     return found
