@@ -68,6 +68,10 @@ class Worker:
         self._stop = stop
         if self._orders.only:
             self._desk.runs.run(self._orders.only)
+        runs = self._orders.only or "runs"
+        self._desk.emit(
+            StepReported(step="waiting", detail=f"for {runs} of {self._orders.environment or 'every environment'}")
+        )
         while True:
             with self._desk.serving(self._work, self._may_begin) as server:
                 self._server = server

@@ -18,7 +18,8 @@ from ismgr_automation.ports.sequencer import Work
 
 class DbosServer:
     """``runs.worker.Server``. ``work`` carries a unit of any run out; ``may_begin`` is asked right before, in the same
-    thread. ``at_once``: at most so many units at once here, and never more than their run says. Use it as a context.
+    thread. ``at_once``: at most so many units at once here, and never more than their run says. Use it as a context;
+    nothing is loaded and nobody hears of it before it is asked about a run.
 
     Raises ``EngineFailed`` when the database fails.
     """
@@ -41,8 +42,6 @@ class DbosServer:
 
     def __enter__(self) -> Self:
         self._hands.open()
-        self._rows.open()
-        self._pulse.start()
         return self
 
     def __exit__(
@@ -56,6 +55,7 @@ class DbosServer:
 
     def listen(self, runs: Sequence[str]) -> None:
         """Take units of these runs, and of no others. No unit may be in hand when they change; none: take nothing."""
+        self._ready()
         self._hands.listen(runs)
 
     def in_hand(self) -> tuple[Unit, ...]:
@@ -68,15 +68,20 @@ class DbosServer:
 
     def takes_work(self, run: str) -> bool:
         """Whether the run's coordinator still wants units begun."""
-        return self._rows.queue_is_open(run)
+        return self._ready().queue_is_open(run)
 
     def is_cancelled(self, run: str) -> bool:
         """Whether the run's coordinator wants the units in hand stopped."""
-        return self._rows.is_cancelled(run)
+        return self._ready().is_cancelled(run)
 
     def waiting(self, run: str) -> int:
         """How many units of a run nobody has ended yet."""
-        return self._rows.waiting(run)
+        return self._ready().waiting(run)
+
+    def _ready(self) -> Rows:
+        self._rows.open()
+        self._pulse.start()
+        return self._rows
 
     @property
     def name(self) -> str:
