@@ -123,6 +123,8 @@ def wire(
     content = TreeContent(tree=tree)
     store = Backends.from_json(backends, key=reference(chosen.environment.passphrase))
     kept = Records(estate=estate, chosen=chosen, directory=directory, tree=tree.root)
+    if mode is Mode.APPLY and not tree.revision.worktree:
+        kept.check_steps()
     engines = Engines(
         stacks=PulumiEngine(find, store, tree.root),
         playbooks=AnsibleEngine(store),

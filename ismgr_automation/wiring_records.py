@@ -75,6 +75,12 @@ class Records:
         """Who executes units now."""
         return self.database.executors
 
+    def check_steps(self) -> None:
+        """Raise ``EngineMissing`` when this Python and SQLite cannot keep the steps of runs."""
+        from ismgr_automation.engines.steps import fitness
+
+        fitness.check(self._url)
+
     @contextmanager
     def sequencing(self, work: Work) -> Iterator[Sequencer]:
         """Units on this process and on every worker."""
