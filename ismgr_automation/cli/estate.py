@@ -45,6 +45,8 @@ SCHEMA_EPILOG = """Examples:
   ismgr schema HostGroup           print the JSON Schema of one kind
 
   ismgr schema --write .schemas    write them all, and say how to point an editor at them
+
+  ismgr schema --format evidence   what ismgr itself writes: plan, event, result, report, evidence, approval
 """
 
 
@@ -112,11 +114,17 @@ def schema(
     write: Annotated[
         Path | None, typer.Option("--write", metavar="DIR", help="Write every schema there.", file_okay=False)
     ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="A format that ismgr writes, instead of a kind.")
+    ] = None,
 ) -> None:
-    """Print the JSON Schema of a kind of document, or write all of them for editors."""
+    """Print the JSON Schema of a kind of document or of a format, or write those of all kinds for editors."""
     from ismgr_automation.estate import schema as schemas
 
     face: Face = ctx.obj
+    if format_ is not None:
+        _format(face, format_)
+        return
     if write is None:
         body = schemas.schema(kind)
         face.result(
@@ -137,6 +145,17 @@ def schema(
             f"Cannot write {error.filename}: {error.strerror}.", next_step="Name a folder that you may write to."
         ) from None
     face.result({"type": "schema", "files": written}, lambda console: _editors(console, written, write))
+
+
+def _format(face: Face, name: str) -> None:
+    from ismgr_automation.estate.schema import text
+    from ismgr_automation.reports.formats import schema as schema_of
+
+    body = schema_of(name)
+    face.result(
+        {"type": "schema", "format_of": name, "schema": body},
+        lambda console: console.print(text(body), end="", markup=False),
+    )
 
 
 def _load(directory: Path, ref: str | None) -> tuple[Estate | None, Sequence[Diagnostic]]:

@@ -43,7 +43,11 @@ ANNA = Holder(user="anna", host="desk1", pid=4711, started=1772366400.5, boot="b
 RUNNER = "ssh-ed25519 RUNNER"
 RUNNERS = (AllowedSigner(principal="runner", key=RUNNER, namespaces=("ismgr-evidence@v1",)),)
 PERMISSION = Permission(
-    estate="two-sites", environment="lab", digest="sha256:11", not_after=NOON + timedelta(hours=4), nonce="n-1"
+    estate="two-sites",
+    environment="lab",
+    digest=f"sha256:{1:064x}",
+    not_after=NOON + timedelta(hours=4),
+    nonce=f"{1:032x}",
 )
 
 EVERY_ENTRY: tuple[Entry, ...] = (
@@ -59,7 +63,7 @@ EVERY_ENTRY: tuple[Entry, ...] = (
         break_glass=BreakGlass(by="ben", reason="the edge is down"),
         version="0.1.0",
     ),
-    ApprovalUsed(principal="ben", nonce="n-1", not_after=NOON + timedelta(hours=4), rule="1 of role approver"),
+    ApprovalUsed(principal="ben", nonce=f"{1:032x}", not_after=NOON + timedelta(hours=4), rule="1 of role approver"),
     LeaseChanged(fate=LeaseFate.TAKEN, name="two-sites/lab", token=7, holder=ANNA),
     RoundOpened(round=1, waves=(("stack/names",), ("group/databases#1",)), changes="sha256:22"),
     Intent(round=1, wave=1, key="stack/names", address=stack("names"), action="create", precondition="sha256:33"),
