@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ismgr_automation.core.diagnostic import did_you_mean
-from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut, InputError
+from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut, InputError, LeaseLost
 from ismgr_automation.core.json import Json
 from ismgr_automation.core.secret import Redactor, Secret, SecretRef
 from ismgr_automation.engines.pulumi import environment, errors, fence, recovery
@@ -253,6 +253,8 @@ class PulumiEngine:
                 next_step=problem.next_step,
                 detail=problem.detail,
             ) from problem
+        except LeaseLost as problem:
+            raise LeaseLost(problem.summary, untouched=_how_far(heard), next_step=problem.next_step) from problem
         except Cancelled as problem:
             if not heard:
                 raise

@@ -78,8 +78,8 @@ def _how_to_unlock(locks: Sequence[Lock]) -> str:
     if locks and len(dead) == len(locks):
         files = " ".join(str(lock.path) for lock in dead)
         return (
-            "Its owner is gone and cannot come back: look with `ismgr drift` at what it left half done, "
-            f"then remove the lock: rm {files}"
+            "Its owner is gone and cannot come back. `ismgr resume` goes on with its run and removes the lock; for any "
+            f"other owner look with `ismgr drift` at what it left half done, then: rm {files}"
         )
     where = f" ({', '.join(str(lock.path) for lock in locks)})" if locks else ""
     return f"Wait for it to end. If it never will, remove the lock{where} after you made sure that it does not run."

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import subprocess
 import sys
 import textwrap
 import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +25,7 @@ from ismgr_automation.engines import process
 from ismgr_automation.engines.pulumi.engine import PulumiEngine
 from ismgr_automation.engines.secrets import Backends
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.stacks import StackRequest
+from ismgr_automation.ports.stacks import StackRequest, UpdatePlan
 
 PROVIDER = Path(__file__).parent / "probe_provider.py"
 
@@ -85,11 +90,14 @@ class Bench:
     def preview(self, asked: StackRequest):
         return self.engine.preview(asked, self.context)
 
-    def up(self, asked: StackRequest):
-        return self.engine.up(asked, self.context)
+    def up(self, asked: StackRequest, plan: UpdatePlan | None = None, **more: object):
+        return self.engine.up(asked, replace(self.context, **more), plan)  # type: ignore[arg-type]
 
-    def destroy(self, asked: StackRequest):
-        return self.engine.destroy(asked, self.context)
+    def recover(self, asked: StackRequest, **more: object):
+        return self.engine.recover(asked, replace(self.context, **more))  # type: ignore[arg-type]
+
+    def destroy(self, asked: StackRequest, **more: object):
+        return self.engine.destroy(asked, replace(self.context, **more))  # type: ignore[arg-type]
 
     def things(self) -> dict[str, dict[str, object]]:
         """What is in the world now."""
@@ -106,6 +114,61 @@ class Bench:
     def written(self) -> bytes:
         """Every byte below the bench's folder."""
         return b"".join(path.read_bytes() for path in self.root.rglob("*") if path.is_file())
+
+
+APPLY = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from ismgr_automation.core.address import stack
+from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.engines.pulumi.engine import PulumiEngine
+from ismgr_automation.engines.pulumi.locate import Engine, Origin
+from ismgr_automation.engines.secrets import Backends
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.stacks import StackRequest
+
+root = Path(sys.argv[1])
+found = Engine(path=Path(sys.argv[2]), version="3.230.0", origin=Origin.CACHE)
+asked = StackRequest(
+    address=stack("things"), program=root / "stacks/things", stack="things", state=f"file://{root}/state",
+    passphrase=SecretRef("env", "PROBE_PASSPHRASE"), config={}, secret_backends={}, deadline=timedelta(minutes=2),
+)
+PulumiEngine(lambda: found, Backends({}), root).up(asked, Context(work=root / "work"))
+"""
+
+
+@contextlib.contextmanager
+def apply_elsewhere(bench: Bench, engine: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """An apply of the stack ``things`` by another process of ours, to be killed; its work folder is ours to remove."""
+    started = subprocess.Popen([sys.executable, "-c", APPLY, str(bench.root), str(engine)], stderr=subprocess.PIPE)
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.communicate()
+        wait_for(lambda: not [pid for pid in our_processes() | left(bench) if pid != os.getpid()])
+        for folder in bench.work.iterdir():
+            shutil.rmtree(folder)
+
+
+def left(bench: Bench) -> set[int]:
+    """Processes that work in the bench's folder, whoever their parent is by now."""
+    found = set()
+    for pid, _, state in process._processes():
+        if state not in "ZX" and pid != os.getpid():
+            with contextlib.suppress(OSError):
+                if str(bench.root) in str(Path(f"/proc/{pid}/cwd").readlink()):
+                    found.add(pid)
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "what was waited for did not come"
+        time.sleep(0.02)
 
 
 def our_processes() -> set[int]:

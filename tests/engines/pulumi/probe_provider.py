@@ -2,13 +2,15 @@
 
 ``probe:index:Thing`` has inputs ``world`` (the folder), ``size``, ``note``, ``key`` (a change replaces it), ``token``
 (kept secret if given as one), ``nested`` (any JSON), ``fail`` (the words of a failing create or update), ``seconds``
-(how long a create takes) and ``block`` (a create waits for ever; ``"stubborn"``: even when it is told
-to stop). Outputs: the inputs, and ``serial``, known after the create.
+(how long a create takes), ``named`` (makes up a ``label`` as clouds do: the name and seven random digits) and ``block``
+(a create waits for ever; ``"stubborn"``: even when it is told to stop). Outputs: the inputs, and ``serial``, known
+after the create.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import sys
@@ -48,7 +50,11 @@ class Probe(p.Provider):
         failures = []
         if text(request.new_inputs, "size") == -1.0:
             failures.append(p.CheckFailure("size", "size must not be negative"))
-        return p.CheckResponse(inputs=request.new_inputs, failures=failures)
+        inputs = dict(request.new_inputs)
+        if text(inputs, "named"):
+            made_up = f"{request.name}-{hashlib.sha256(request.random_seed).hexdigest()[:7]}"
+            inputs["label"] = request.old_inputs.get("label") or PropertyValue(made_up)
+        return p.CheckResponse(inputs=inputs, failures=failures)
 
     async def configure(self, _request):
         return p.ConfigureResponse(accept_secrets=True, supports_preview=True, accept_resources=True)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -33,19 +30,12 @@ from ismgr_automation.engines.pulumi.errors import StackLocked
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.stacks import Operation
 
-from .conftest import FIRST_LINE, our_processes
+from .conftest import FIRST_LINE, apply_elsewhere, our_processes, wait_for
 
 pytestmark = pytest.mark.engine
 
 BLOCKED = 'a = Thing("a", size=1)\nThing("b", block=True, opts=pulumi.ResourceOptions(depends_on=[a]))'
 STUBBORN = BLOCKED.replace("block=True", 'block="stubborn"')
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "what was waited for did not come"
-        time.sleep(0.02)
 
 
 def pids(words: str) -> list[int]:
@@ -205,33 +195,15 @@ def test_after_a_killed_engine_the_next_plan_says_what_nobody_knows_and_the_next
     assert bench.preview(goes_on).drift == ()
 
 
-def test_when_our_own_process_is_killed_worker_engine_and_provider_end_too(bench, pulumi_engine_path, tmp_path):
+def test_when_our_own_process_is_killed_worker_engine_and_provider_end_too(bench, pulumi_engine_path):
     bench.program(BLOCKED)
-    script = tmp_path / "apply.py"
-    script.write_text(
-        "import sys; from pathlib import Path; from datetime import timedelta\n"
-        "from ismgr_automation.core.address import stack\n"
-        "from ismgr_automation.engines.pulumi.engine import PulumiEngine\n"
-        "from ismgr_automation.engines.pulumi.locate import Engine, Origin\n"
-        "from ismgr_automation.engines.secrets import Backends\n"
-        "from ismgr_automation.ports.context import Context\n"
-        "from ismgr_automation.ports.stacks import StackRequest\n"
-        "root = Path(sys.argv[1])\n"
-        "found = Engine(path=Path(sys.argv[2]), version='3.230.0', origin=Origin.CACHE)\n"
-        "engine = PulumiEngine(lambda: found, Backends({}), root)\n"
-        "engine.up(StackRequest(address=stack('things'), program=root / 'stacks/things', stack='things',\n"
-        "    state=f'file://{root}/state', passphrase=None, config={}, secret_backends={},\n"
-        "    deadline=timedelta(minutes=2)), Context(work=root / 'work'))\n"
-    )
-    ours = subprocess.Popen([sys.executable, str(script), str(bench.root), str(pulumi_engine_path)])
-    wait_for((bench.world / "blocked").exists)
-    session = os.getsid(pids("engines.pulumi.worker")[0])
-    assert len(process.session_members(session)) >= 4  # launcher, worker, engine, provider
-    ours.kill()
-    ours.wait()
-    wait_for(lambda: not process.session_members(session), seconds=30)
-    shutil.rmtree(bench.work)  # a killed process cannot remove its folder: whoever made the work folder does
-    bench.work.mkdir()
+    with apply_elsewhere(bench, pulumi_engine_path) as ours:
+        wait_for((bench.world / "blocked").exists)
+        session = os.getsid(pids("engines.pulumi.worker")[0])
+        assert len(process.session_members(session)) >= 4  # launcher, worker, engine, provider
+        ours.kill()
+        ours.wait()
+        wait_for(lambda: not process.session_members(session))
 
 
 def lock(bench, pid: int, host: str, since: str = "2020-01-02T03:04:05Z") -> Path:
