@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from ismgr_automation.cli.face import Face
+from ismgr_automation.cli.kept import kept
 from ismgr_automation.cli.main import run as ismgr
 from ismgr_automation.core.address import stack
 from ismgr_automation.engines.database import open_database
@@ -244,6 +246,24 @@ def test_a_run_that_a_stranger_signed_is_found(say, archive: Archive) -> None:
     said = say("audit", "verify")
     assert said.code == 6
     assert "of nobody with role runner" in said.out
+
+
+def test_the_key_that_the_environment_names_signs_what_apply_writes(say, archive: Archive) -> None:
+    path = archive.folder / "estate.yaml"
+    secret = archive.keys / "runner"
+    text = path.read_text().replace(
+        "  production:\n", "  production:\n    evidence: {runner_key: {secret: file:runner}}\n", 1
+    )
+    path.write_text(f"{text}secrets:\n  file: {{kind: file, root: {secret.parent}}}\n")
+    name = ["-c", "user.name=ada", "-c", "user.email=ada@example.org"]
+    subprocess.run(["git", *name, "commit", "-q", "-am", "Sign"], cwd=archive.folder, check=True, timeout=30)
+    with kept(Face(directory=archive.folder), "HEAD") as records:
+        recorder = records.evidence("run-1")
+        recorder.write(Intent(round=1, key="stack/names", address=stack("names"), action="create"))
+        closing = recorder.close(RunClosed(state=RunState.DONE, exit_code=0, landed=1))
+    assert closing.trouble == ()
+    assert closing.anchored
+    assert "1 signed by a runner, proven up to #2" in say("audit", "verify").out
 
 
 def blocks(readme: str) -> list[str]:
