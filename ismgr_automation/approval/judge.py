@@ -54,7 +54,7 @@ class Authors:
         return cls(
             keys=frozenset(one.key for one in good),
             emails=frozenset(email for one in good for email in one.emails),
-            unknown=tuple(told(one) for one in found if one.flaw is not None),
+            unknown=tuple(told(one, why) for one in found if (why := flaw(one))),
         )
 
 
@@ -128,10 +128,16 @@ def judge(
     return Verdict(answers=answers, missing=missing, refused=tuple(refused), counted=_counted(good, people))
 
 
-def told(commit: CommitSignature) -> str:
-    """A commit with what is wrong with its signature."""
-    key = f" ({commit.key})" if commit.key and commit.flaw is not None else ""
-    return f'commit {commit.commit[:12]} "{commit.title}": {commit.flaw}{key}'
+def flaw(commit: CommitSignature) -> str:
+    """What is wrong with a commit's signature, and by which key it is; empty when nothing is."""
+    if commit.flaw is None:
+        return ""
+    return f"{commit.flaw}{f' ({commit.key})' if commit.key else ''}"
+
+
+def told(commit: CommitSignature, why: str) -> str:
+    """A commit and what is wrong with it."""
+    return f'commit {commit.commit[:12]} "{commit.title}": {why}'
 
 
 def _obstacle(one: Signed, question: Question, people: Register) -> str:

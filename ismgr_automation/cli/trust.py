@@ -188,7 +188,7 @@ def _commit_json(one: CommitSignature, why: str, people: Register) -> JsonObject
         "key": one.key,
         "signer": _who(one, people),
         "good": not why,
-        "why": str(one.flaw) if one.flaw is not None else why,
+        "why": why,
     }
 
 
@@ -235,8 +235,7 @@ def _show_commits(console: Console, rows: Sequence[tuple[CommitSignature, str]],
         return
     table = Table("commit", "title", "signed by", "", box=None, pad_edge=False)
     for one, why in rows:
-        words = str(one.flaw) if one.flaw is not None else why.rpartition(": ")[2]
-        shown = f"[red]{escape(words)}[/]" if why else "[green]good[/]"
+        shown = f"[red]{escape(why)}[/]" if why else "[green]good[/]"
         title = f"{one.title}{' (merge)' * one.merge}"
         table.add_row(one.commit[:12], escape(title), escape(_who(one, people)), shown)
     console.print(table)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from ismgr_automation.approval.judge import Authors, Question, Signed, Verdict, judge, told
+from ismgr_automation.approval.judge import Authors, Question, Signed, Verdict, flaw, judge, told
 from ismgr_automation.approval.people import Register, register
 from ismgr_automation.approval.requirements import Guard, guard, requirements, strictest
 from ismgr_automation.approval.safeguards import Safeguards
@@ -130,7 +130,7 @@ def refuse_unsigned(found: Proposal) -> Ground:
             commits=[found.revision.commit],
             next_step="`ismgr trust show` shows what is pinned; propose a commit that was made on top of it.",
         )
-    wrong = [line for one in commits(found, ground) if (line := unfit(one, ground.people))]
+    wrong = [told(one, why) for one in commits(found, ground) if (why := unfit(one, ground.people))]
     if wrong:
         raise NotSigned(
             f"{len(wrong)} of the commits since {ground.base[:12]} must not be run: {'; '.join(wrong)}.",
@@ -240,10 +240,10 @@ def unfit(commit: CommitSignature, people: Register) -> str:
     """Why the code of a commit must not be run; empty for a good signature of a known author. OpenPGP keys are in the
     pinned keyring because somebody wants their commits."""
     if commit.flaw is not None:
-        return told(commit)
+        return flaw(commit)
     if commit.key.startswith("openpgp:") or people.holds(commit.key, Role.AUTHOR):
         return ""
-    return f'commit {commit.commit[:12]} "{commit.title}": {people.principal(commit.key)} has no role {Role.AUTHOR}'
+    return f"{people.principal(commit.key)} has no role {Role.AUTHOR}"
 
 
 def _pin(found: Proposal) -> Pin | None:
