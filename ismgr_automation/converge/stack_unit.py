@@ -89,11 +89,8 @@ def _outside(work: StackWork, sight: StackSight) -> tuple[str, ...]:
         return tuple(
             f"{address} would {step.action} {step.target} ({step.what}), which was not planned" for step in over
         )
-    same = (
-        now.constraint == work.change.constraint
-        if work.change.constraint
-        else _steps(now.steps) == _steps(work.change.steps)
-    )
+    # the engine's plan says what will be, our steps also what it is now
+    same = now.constraint == work.change.constraint and _steps(now.steps) == _steps(work.change.steps)
     return () if same else (f"{address} would do something else now",)
 
 
