@@ -1,12 +1,7 @@
-"""Waves of a run: one bad host costs one host, a group keeps its promise whatever happened before, and what plain
-Ansible does there instead."""
+"""Waves of a run: one bad host costs one host, and a group keeps its promise whatever happened before."""
 
 from __future__ import annotations
 
-import json
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -71,38 +66,6 @@ def test_a_host_that_dies_in_the_first_wave_stops_the_run_before_the_second(flee
     assert fates(report) == {"group/databases#1": Fate.FAILED, "group/databases#2": Fate.NOT_STARTED}
     assert worked_on(fleet) == [("db1.dc1", "db2.dc1")]
     assert "db1.dc1 unreachable (timeout)" in report.stopped
-
-
-PLAIN = """\
-- hosts: all
-  gather_facts: false
-  serial: 2
-  max_fail_percentage: 0
-  tasks:
-    - ansible.builtin.command: "true"
-"""
-
-
-def test_plain_ansible_goes_on_to_the_second_wave_after_a_host_that_cannot_be_reached(tmp_path: Path) -> None:
-    # what the test above keeps from happening: to plain Ansible an unreachable host is no failure
-    (tmp_path / "site.yml").write_text(PLAIN)
-    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    away = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
-    inventory = {"db1": away, "db2": here, "db3": here, "db4": here}
-    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"hosts": inventory}}))
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", "hosts.json", "site.yml"],
-        cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    told = dict(re.findall(r"^(db\d) +: (.*)$", done.stdout, re.MULTILINE))
-    assert "unreachable=1" in told["db1"], done.stdout + done.stderr
-    assert "ok=1" in told["db3"], done.stdout + done.stderr
-    assert "ok=1" in told["db4"], done.stdout + done.stderr
 
 
 def test_waves_are_as_many_as_a_promise_needs(fleet: Rehearsal) -> None:
