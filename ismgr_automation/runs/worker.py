@@ -271,7 +271,9 @@ class Worker:
         key = self._key(unit.run)
         bench = self._benches.get(key) if key is not None else None
         if bench is None:
-            raise LeaseLost(f"Run {unit.run} goes on under another lease.")
+            raise LeaseLost(
+                f"Run {unit.run} goes on under another lease.", next_step="Look with `ismgr lease` who has it."
+            )
         self._desk.emit(StepReported(step="began", detail=f"{unit.key} of run {unit.run}"))
         outcome = bench.work(unit)
         self.tally.done += 1

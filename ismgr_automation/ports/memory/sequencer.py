@@ -44,7 +44,7 @@ def _killed() -> None:
     raise Killed
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
     """Dies at the ``nth`` boundary that is passed (counted from 1; 0: never), or at the nth passing of ``only``. After
     that every boundary kills, so that a thread that is still there writes nothing. ``passed`` lists the boundaries: a
@@ -62,8 +62,13 @@ class Death:
     act: Callable[[], None] = _killed
     """What dying is: ``Killed`` is raised; with real processes, SIGKILL to oneself."""
     passed: list[str] = field(default_factory=list)
-    dead: bool = False
+    _dead: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def dead(self) -> bool:
+        """Whether it died."""
+        return self._dead.is_set()
 
     def at(self, boundary: Boundary | str) -> None:
         """Pass a boundary, or die there."""
@@ -71,7 +76,8 @@ class Death:
             if not self.dead:
                 self.passed.append(str(boundary))
                 counted = self.passed.count(str(self.only)) if self.only else len(self.passed)
-                self.dead = counted == self.nth and self.only in {"", boundary}
+                if counted == self.nth and self.only in {"", boundary}:
+                    self._dead.set()
         if self.dead:
             self.act()
 
@@ -83,7 +89,7 @@ class Death:
         self.at(f"after {what}")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class InlineSequencer:
     """``ports.sequencer.Sequencer``: units in the order given, ``workers`` at once, in threads. What ``work``
     raises is raised when the units in hand have ended."""
