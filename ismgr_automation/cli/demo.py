@@ -36,6 +36,16 @@ EPILOG = """Examples:
 GENERATED = ("pulumi/passphrase", "postgresql/app", "postgresql/replication")
 """Secrets that the estate needs and no lab makes, below ``.secrets``."""
 
+RUNNER = """\
+# The account that applies: the end of each run's record is signed with its key.
+kind: Team
+name: runners
+members:
+  - name: runner
+    roles: [runner]
+    ssh_keys: ["{key}"]
+"""
+
 PAGE = "http://records.two-sites.test/"
 """The service's name, as a client inside the lab's wide area network resolves it."""
 
@@ -119,12 +129,28 @@ def prepare(lab: Lab, folder: Path, moved: Callable[[str], str] = str) -> str:
     lab.write(folder)
     for name in GENERATED:
         _secret(folder / ".secrets" / name)
+    _runner(folder)
     if not (folder / ".git").exists():
         _git(folder, "init", "--quiet", "--initial-branch=main")
     if _git(folder, "status", "--porcelain"):
         _git(folder, "add", "--all")
         _git(folder, *WHO, "commit", "--quiet", "--message", "Describe the machines of this lab")
     return _git(folder, "rev-parse", "HEAD")
+
+
+def _runner(folder: Path) -> None:
+    """The key that signs the end of each run, and the Team that says whose it is."""
+    from ismgr_automation.lab.keys import ssh_key_pair
+
+    key = folder / ".secrets" / "runner" / "key"
+    if key.exists():
+        return
+    pair = ssh_key_pair("runner")
+    key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    key.touch(mode=0o600)
+    key.write_text(pair.private, encoding="utf-8")
+    text = RUNNER.format(key=pair.public)
+    (folder / "runner.yaml").write_text(text, encoding="utf-8")
 
 
 def _secret(path: Path) -> None:
@@ -165,6 +191,8 @@ def _summary(console: Console, folder: Path, service: str, seconds: float) -> No
     for line in (
         f"ismgr -C {folder} plan                    nothing to do, exit code 0",
         f"ismgr -C {folder} drift                   after you changed something by hand on a machine",
+        f"ismgr -C {folder} report                  what was done, as one page for a browser",
+        f"ismgr -C {folder} audit verify            that nobody altered the record of it",
         "ismgr lab ssh db1.dc1                     a shell on the primary database",
         f"$EDITOR {folder}/groups.yaml, git commit, ismgr -C {folder} plan",
         "ismgr lab down                            take it all away",

@@ -53,8 +53,9 @@ def perform(plan: Plan, scope: Scope, tenure: Tenure, granted: Granted) -> Repor
     """
     run = _new(plan, tenure.lease)
     scope = _for(run, scope)
-    scope.engines.runs.begin(run, granted.nonces)
+    # a runner key that cannot be had is told while nothing has begun
     recorder = scope.engines.evidence(run.id)
+    scope.engines.runs.begin(run, granted.nonces)
     try:
         recorder.write(_started(plan, run, granted))
     except IsmgrError as problem:
@@ -69,8 +70,8 @@ def take_up(plan: Plan, run: Run, scope: Scope, tenure: Tenure) -> Report:
     steps = scope.engines.journal.steps(run.id)
     run = replace(run, token=tenure.lease.token, holder=tenure.lease.holder)
     scope = _for(run, scope)
-    scope.engines.runs.take_over(run.id, run.token, run.holder)
     recorder = scope.engines.evidence(run.id)
+    scope.engines.runs.take_over(run.id, run.token, run.holder)
     begun = {one.unit.key: "begun, not ended" for one in _unfinished(steps)}
     recorder.write(entries.Resumed(holder=run.holder, token=run.token, observed=begun))
     scope.context.emit(RunResumed(run=run.id, begun=len(begun)))
