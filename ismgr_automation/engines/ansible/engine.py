@@ -31,6 +31,7 @@ from ismgr_automation.engines.ansible.reading import read_inventory
 from ismgr_automation.engines.ansible.redaction import Cleaner
 from ismgr_automation.engines.ansible.results import Collector, TaskEvent
 from ismgr_automation.engines.ansible.sweeping import environment, mark_of, sweep
+from ismgr_automation.engines.ansible.telling import Teller
 from ismgr_automation.engines.ssh import Session, session
 from ismgr_automation.engines.ssh.remote import Rights, Targets
 from ismgr_automation.engines.ssh.scratch import scratch
@@ -161,25 +162,29 @@ class _Run:
     places: _Places
     limit: list[str]
     mark: str
+    teller: Teller = field(init=False)
     leftovers: tuple[str, ...] = ()
     cleaner: Cleaner = field(default_factory=Cleaner)
     collector: Collector = field(init=False)
     said: deque[str] = field(default_factory=lambda: deque(maxlen=_LINES_KEPT))
 
     def __post_init__(self) -> None:
+        self.teller = Teller(self.context.emit, self.request.address)
         self.collector = Collector(looking=self.looking, shown_from=_shown_from(self.request))
 
     def play(self, here: Session, store: SecretStore) -> None:
         """Run it; the collector knows the rest afterwards."""
         desk = Desk(here.sockets, store, _secrets(self.request), self.cleaner, self._heard)
         try:
-            body = self._prepare(here, desk)
-            with desk:
-                code = self._execute(body)
+            with self.teller:
+                body = self._prepare(here, desk)
+                with desk:
+                    code = self._execute(body)
         except BaseException as error:
             # Ansible's workers lead sessions of their own, so stopping it may leave some
             end_marked("ISMGR_TOKEN", desk.token)
-            told = self._sweep(store)
+            # after its end only a watcher can have failed
+            told = self._sweep(store) if self.collector.failures is None else ()
             if isinstance(error, IsmgrError):
                 error.next_step = " ".join(filter(None, (error.next_step, *told)))
             raise
@@ -331,7 +336,7 @@ class _Run:
         cleaned = self.cleaner.clean(line)
         if cleaned.strip():
             self.said.append(cleaned)
-            self.context.emit(OutputSeen(subject=self.request.address, text=cleaned))
+            self.teller(OutputSeen(subject=self.request.address, text=cleaned))
 
     def _heard(self, message: Message) -> None:
         collector = self.collector
@@ -348,7 +353,7 @@ class _Run:
                 collector.ended({str(host): int(str(count)) for host, count in counted.items()})
             case "task":
                 result = collector.task_ended(TaskEvent.read(message))
-                self.context.emit(
+                self.teller(
                     TaskFinished(
                         subject=self.request.address, host=result.host, task=result.task, status=str(result.status)
                     )

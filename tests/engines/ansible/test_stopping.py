@@ -21,7 +21,9 @@ import pytest
 
 from ismgr_automation.core.address import group
 from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut
+from ismgr_automation.core.events import OutputSeen, TaskFinished
 from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.hosts import Status
 from tests.engines.loopback import USER, free_port, serve
 
 NUMBER = itertools.count(1)
@@ -203,6 +205,23 @@ def test_a_watcher_that_raises_stops_nothing_halfway_and_its_error_comes_back(de
         desk.run(text)
     assert (desk.target / "out").exists()
     assert list(desk.work.iterdir()) == []
+
+
+def test_a_watcher_that_never_comes_back_holds_no_run_up(desk):
+    over = threading.Event()
+    desk.watch = lambda _event: over.wait(120)
+    try:
+        result = desk.run("    - ansible.builtin.debug: {msg: x}\n" * 4)
+    finally:
+        over.set()
+    assert result.counts == {"web1": {Status.OK: 4}}
+    until = time.monotonic() + 10
+    while any(one.name == "ismgr-teller" for one in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    first, last = desk.events
+    assert isinstance(first, TaskFinished)
+    assert last == OutputSeen(subject=group("webs"), text="3 events were left out: a watcher is too slow")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
