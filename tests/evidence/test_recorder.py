@@ -101,7 +101,6 @@ def test_nothing_is_said_to_be_written_when_it_is_not() -> None:
 
 
 def test_half_a_line_that_was_cut_off_is_told_first() -> None:
-    @dataclass(slots=True, kw_only=True)
     class Torn(MemoryEvidenceLog):
         def head(self) -> Head:
             found = MemoryEvidenceLog.head(self)
@@ -116,10 +115,7 @@ def test_half_a_line_that_was_cut_off_is_told_first() -> None:
 
 
 def test_threads_share_calls_of_the_log_and_every_entry_is_there_once() -> None:
-    @dataclass(slots=True, kw_only=True)
     class Slow(MemoryEvidenceLog):
-        others: threading.Barrier = field(default_factory=lambda: threading.Barrier(1))
-
         def append(self, run: str, lines: Sequence[bytes], signature: Signature | None = None) -> None:
             if self.appends == 0:
                 entered.set()

@@ -10,16 +10,18 @@ from ismgr_automation.ports.evidence import EMPTY, Head, line_digest
 from ismgr_automation.ports.signing import Signature
 
 
-@dataclass(slots=True, kw_only=True)
 class MemoryEvidenceLog:
-    """``ports.evidence.EvidenceLog``. Set ``full`` to let the next appends fail, as on a full disk."""
+    """``ports.evidence.EvidenceLog``. Set ``full`` to let the next appends fail, as on a full disk.
 
-    lines: list[tuple[str, bytes]] = field(default_factory=list)
-    """Each line with its run."""
-    signed: dict[str, Signature] = field(default_factory=dict)
-    appends: int = 0
-    closes: int = 0
-    full: bool = False
+    ``lines`` has each line with its run; ``appends`` and ``closes`` count calls.
+    """
+
+    def __init__(self, *, full: bool = False) -> None:
+        self.lines: list[tuple[str, bytes]] = []
+        self.signed: dict[str, Signature] = {}
+        self.appends = 0
+        self.closes = 0
+        self.full = full
 
     def head(self) -> Head:
         """Of the last line."""
@@ -59,7 +61,7 @@ class MemoryEvidenceLog:
         return dict(self.signed)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryAnchor:
     """``ports.evidence.Anchor``; ``remembered`` has environment, head and run."""
 
