@@ -127,7 +127,10 @@ class MemoryStackEngine:
         self.world.called(verb, name, context)
         seen = self.world.stack_fences.get(name, 0)
         if 0 < context.token < seen:
-            raise LeaseLost(f"stack/{name}: its state has seen token {seen}, and ours is {context.token}.")
+            raise LeaseLost(
+                f"stack/{name}: its state has seen token {seen}, and ours is {context.token}.",
+                next_step="Look who holds the lease now.",
+            )
         self.world.stack_fences[name] = max(seen, context.token)
         lock = self.world.locks.get(name)
         if lock is not None:

@@ -83,6 +83,7 @@ def test_each_stack_has_its_own_fence(files):
     fence.enter(files, STACK, under(9))
     fence.enter(files, replace(STACK, project="others"), under(1))
     fence.enter(files, replace(STACK, name="prod"), under(1))
+    assert written(files)["token"] == 9
 
 
 def test_of_many_at_once_the_largest_token_stays(files):
