@@ -13,7 +13,7 @@ TESTS = Path(__file__).parent
 # each is a room's own; a checkout without the room still runs its other tests
 pytest_plugins = [
     f"tests.{name}"
-    for name in ("fixtures_engine", "fixtures_lab", "fixtures_postgres")
+    for name in ("fixtures_canaries", "fixtures_engine", "fixtures_lab", "fixtures_postgres")
     if (TESTS / f"{name}.py").exists()
 ]
 

@@ -45,8 +45,9 @@ def folder(tmp_path: Path) -> Path:
 def by_command(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file that the command encrypted, as people do it."""
     folder = tmp_path_factory.mktemp("vault")
+    (folder / "secrets").mkdir()
     made = keep(folder, "all.yaml", CONTENT)
-    ident = f"@{keep(folder, 'password', PASSWORD)}"
+    ident = f"@{keep(folder / 'secrets', 'password', PASSWORD)}"
     command = [str(Path(sys.executable).with_name("ansible-vault")), "encrypt", f"--vault-id={ident}", str(made)]
     subprocess.run(command, check=True, capture_output=True, cwd=folder)
     assert made.read_bytes().startswith(b"$ANSIBLE_VAULT")
@@ -93,6 +94,7 @@ def refused(of: Backends, key: str) -> str:
         ("dotted.key", "canary-dotted-78"),
         ("twice", "canary-second"),
     ],
+    ids=lambda text: text if "canary" not in text else "",
 )
 def test_a_key_is_read_as_it_is_written(folder, by_command, key, value):
     assert store(folder, by_command).open(SecretRef("vault", key)).reveal() == value
@@ -116,9 +118,10 @@ def test_a_key_that_holds_no_secret_is_refused_and_nothing_is_quoted(folder, key
 
 
 def test_single_values_may_be_encrypted_in_a_readable_file(folder):
-    command = [str(Path(sys.executable).with_name("ansible-vault")), "encrypt_string", "--name", "app"]
+    command = [str(Path(sys.executable).with_name("ansible-vault")), "encrypt_string", "--stdin-name", "app"]
     sealed = subprocess.run(
-        [*command, f"--vault-id=@{folder / 'secrets/password'}", "canary-inline-44"],
+        [*command, f"--vault-id=@{folder / 'secrets/password'}"],
+        input="canary-inline-44",
         check=True,
         capture_output=True,
         text=True,
