@@ -30,8 +30,8 @@ from ismgr_automation.ports.signing import AllowedSigner, fingerprint
 from ismgr_automation.ports.source import Revision
 from ismgr_automation.ports.trust import Pin
 
-_MOST_RUNS = 1000
-"""How far back the ledger is asked; an older run is no base any more, and its approvals have expired."""
+_MOST_RUNS = 50
+"""How far back the ledger is asked for the base. Whether an approval was used is decided by the ledger in the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
