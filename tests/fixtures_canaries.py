@@ -31,6 +31,8 @@ class Guard:
 
     def note(self, leak: Leak) -> None:
         """Keep where it was found first."""
+        if "house/test_canaries.py" in self.now:
+            return  # there a run within this run leaks on purpose, and finds it
         self.leaks.setdefault(str(leak), self.now)
 
     def started(self, event: str, args: tuple[object, ...]) -> None:
