@@ -21,7 +21,7 @@ from ismgr_automation.ports.runs import RunState
 from tests.runs.process import RUN
 
 ROOT = Path(__file__).parents[2]
-TTL = 2.0
+TTL = 3.0
 PATIENCE_S = 60.0
 
 

@@ -13,7 +13,7 @@ from ismgr_automation.ports.runs import Unit
 from tests.engines.steps.conftest import Sequence, Start
 from tests.engines.steps.shared import Site, units, wait_for
 
-TTL = 1.5
+TTL = 2.5
 
 
 def said(site: Site, words: str) -> bool:
