@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import struct
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -33,7 +35,9 @@ AUTHOR, APPROVER = Role.AUTHOR, Role.APPROVER
 
 def public(name: str) -> str:
     """A public key line that nobody has the other half of."""
-    return f"ssh-ed25519 {base64.b64encode(name.encode()).decode()} {name}"
+    kind, point = b"ssh-ed25519", hashlib.sha256(name.encode()).digest()
+    blob = b"".join(struct.pack(">I", len(part)) + part for part in (kind, point))
+    return f"ssh-ed25519 {base64.b64encode(blob).decode()} {name}"
 
 
 def key(name: str) -> str:

@@ -302,6 +302,15 @@ def attack_key_taken_out_of_the_pin(clinic: Clinic) -> None:
     clinic.sign("ben", "cy")
 
 
+def attack_key_pinned_for_commits_only(clinic: Clinic) -> None:
+    pinned = clinic.repo.root.parent / "trust/clinic/allowed_signers"
+    lines = pinned.read_text().splitlines()
+    only = [line.replace(f",{NAMESPACE}", "") if line.startswith("ben ") else line for line in lines]
+    assert only != lines
+    pinned.write_text("".join(f"{line}\n" for line in only))
+    clinic.sign("ben", "cy")
+
+
 ATTACKS: list[tuple[Callable[[Clinic], None], str]] = [
     (attack_rule_deleted, "2 approvers, because something changes: 0 signed"),
     (attack_count_lowered, "1 signed (still asked: cy, dot)"),
@@ -325,6 +334,7 @@ ATTACKS: list[tuple[Callable[[Clinic], None], str]] = [
     (attack_break_glass_without_the_role, "at the base revision this key has no role break-glass"),
     (attack_break_glass_where_it_is_no_more, "break-glass is not allowed in this environment"),
     (attack_key_revoked_on_this_machine, "its key has expired, was revoked, or is not among the pinned signers"),
+    (attack_key_pinned_for_commits_only, "its key has expired, was revoked, or is not among the pinned signers"),
     (attack_key_taken_out_of_the_pin, "its key has expired, was revoked, or is not among the pinned signers"),
 ]
 

@@ -1,0 +1,163 @@
+"""Approvals in the contract of apply: nothing is touched without them, and what was used is used up and recorded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ismgr_automation.api import Estate
+from ismgr_automation.approval.safeguards import Safeguards
+from ismgr_automation.converge.gate import granted, proposal
+from ismgr_automation.core.errors import NotApproved, NotSigned
+from ismgr_automation.planning.plan import Plan
+from ismgr_automation.ports.approvals import NAMESPACE, Approval, Permission
+from ismgr_automation.ports.history import COMMIT_NAMESPACE
+from ismgr_automation.ports.memory import (
+    MemoryApprovals,
+    MemoryHistory,
+    MemoryPins,
+    MemorySignatures,
+    MemorySigner,
+)
+from ismgr_automation.ports.signing import AllowedSigner
+from ismgr_automation.ports.trust import Pin
+from tests.approval.cast import public
+from tests.rehearsal import Rehearsal
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+TEAM = f"""\
+kind: Team
+name: platform
+members:
+- {{name: ada, roles: [author, approver], ssh_keys: [{public("ada")}]}}
+- {{name: ben, roles: [approver], ssh_keys: [{public("ben")}]}}
+- {{name: eve, roles: [break-glass], ssh_keys: [{public("eve")}]}}
+"""
+
+
+class Guarded:
+    """A site whose environment asks for an approver, with its documents pinned."""
+
+    def __init__(self, folder: Path, asks: str) -> None:
+        self.site = Rehearsal(folder=folder)
+        self.site.edit("estate.yaml", "environments: {lab: {", f"environments: {{lab: {{{asks}, ")
+        self.site.files["team.yaml"] = TEAM
+        self.history, self.store, self.pins = MemoryHistory(), MemoryApprovals(), MemoryPins()
+        base = self.site.open()
+        self.site.safeguards = Safeguards(
+            history=self.history,
+            pins=self.pins,
+            verifier=lambda _revoked: MemorySignatures(),
+            stores=(self.store,),
+            documents=lambda _commit: base.documents,
+        )
+        commit = self.history.commit(base.tree.revision.commit)
+        spaces = (NAMESPACE, COMMIT_NAMESPACE)
+        signers = tuple(
+            AllowedSigner(principal=name, key=public(name), namespaces=spaces) for name in ("ada", "ben", "eve")
+        )
+        self.pins.write(Pin(estate="two-sites", folder="", commit=commit, signers=signers))
+        self.base = commit
+
+    def propose(self, *, key: str) -> Estate:
+        """A commit on top of the pinned one, by a key (empty: unsigned)."""
+        self.site.files["README.md"] = f"by {key}"
+        estate = self.site.open()
+        self.history.commit(estate.tree.revision.commit, self.base, key=public(key) if key else "")
+        return estate
+
+    def sign(self, name: str, plan: Plan, number: int = 1, **more: object) -> Approval:
+        given: dict[str, object] = {"estate": plan.estate, "environment": plan.environment, "digest": plan.digest}
+        given |= {"not_after": NOW + timedelta(hours=1), "nonce": f"{number:032x}"}
+        said = Permission(**{**given, **more})  # type: ignore[arg-type]
+        approval = Approval(permission=said, signature=MemorySigner(public(name)).sign(said.to_bytes(), NAMESPACE))
+        self.store.add(approval)
+        return approval
+
+    @property
+    def begun(self) -> dict:
+        """The record that began the newest run."""
+        lines = [json.loads(line) for line in self.site.evidence.read()]
+        return [one for one in lines if "run-started" in json.dumps(one)][-1]
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    return Guarded(tmp_path, "approvals: [{count: 1}], break_glass: true")
+
+
+def test_nothing_is_touched_without_an_approval_and_then_it_is_used_up(guarded):
+    estate = guarded.propose(key="ada")
+    plan = estate.plan()
+    with pytest.raises(NotApproved) as error:
+        estate.apply(plan)
+    assert error.value.missing == ("1 approver, because something changes: 0 signed (still asked: ben)",)
+    guarded.sign("ada", plan)
+    with pytest.raises(NotApproved, match="this person made a commit"):
+        estate.apply(plan)
+    assert guarded.site.world.effects() == []
+    used = guarded.sign("ben", plan, 2)
+    assert estate.apply(plan).ok
+    (run,) = guarded.site.runs.runs("lab")
+    assert guarded.site.runs.nonces(run.id) == (used.permission.nonce,)
+    assert used.permission.nonce in json.dumps(guarded.begun)
+    assert used.signature.armored in json.dumps(guarded.begun)
+
+
+def test_an_approval_that_was_used_is_used_for_every_later_run_but_its_own(guarded):
+    estate = guarded.propose(key="ada")
+    plan = estate.plan()
+    guarded.sign("ben", plan)
+    assert estate.apply(plan).ok
+    (run,) = guarded.site.runs.runs("lab")
+    scope = guarded.site.scope()
+    with pytest.raises(NotApproved, match="an earlier run has used it"):
+        granted(plan, scope, NOW)
+    assert granted(plan, scope, NOW, run=run).nonces == (f"{1:032x}",)
+    # what was applied is the base from now on
+    assert proposal(scope).last == run.commit == scope.tree.revision.commit
+
+
+def test_approvals_that_are_handed_over_count_as_well(guarded):
+    estate = guarded.propose(key="ada")
+    plan = estate.plan()
+    mine = guarded.sign("ben", plan)
+    guarded.store.kept.clear()
+    with pytest.raises(NotApproved):
+        estate.apply(plan)
+    assert estate.apply(plan, approvals=[mine]).ok
+
+
+def test_broken_glass_stands_in_the_evidence(guarded):
+    estate = guarded.propose(key="ada")
+    plan = estate.plan()
+    guarded.sign("eve", plan, break_glass=True, reason="disk full")
+    assert estate.apply(plan).ok
+    assert "disk full" in json.dumps(guarded.begun)
+    assert "BREAK-GLASS" in json.dumps(guarded.begun)
+
+
+def test_unsigned_code_is_neither_planned_nor_applied(tmp_path):
+    guarded = Guarded(tmp_path, "signed_commits: true")
+    signed = guarded.propose(key="ada")
+    plan = signed.plan()
+    hidden = guarded.propose(key="")
+    guarded.site.world.calls.clear()
+    for look in (hidden.plan, hidden.verify, hidden.plan_destroy, lambda: hidden.apply(plan)):
+        with pytest.raises(NotSigned, match="it is not signed"):
+            look()
+    assert [one for one in guarded.site.world.calls if "preview" in one or "check" in one] == []
+    assert guarded.site.world.effects() == []
+
+
+def test_a_worktree_is_refused_where_approvals_are_asked(guarded):
+    estate = guarded.propose(key="ada")
+    plan = estate.plan()
+    guarded.sign("ben", plan)
+    with pytest.raises(NotApproved, match="working tree"):
+        estate.apply(replace(plan, beside=replace(plan.beside, worktree=True)))
+    assert guarded.site.world.effects() == []
