@@ -73,11 +73,13 @@ def spelled(folder: Path = TESTS) -> frozenset[str]:
 
 
 def kept(folder: Path) -> frozenset[str]:
-    """The contents of the secret files below a folder."""
+    """The contents of the secret files below a folder; public halves are none."""
     found: set[str] = set()
     for inner, folders, names in os.walk(folder):
         if Path(inner).name in KEPT_IN or any(part in KEPT_IN for part in Path(inner).relative_to(folder).parts):
-            found |= {text for name in names if (text := _text(Path(inner, name))) is not None}
+            found |= {
+                text for name in names if not name.endswith(".pub") and (text := _text(Path(inner, name))) is not None
+            }
         folders.sort()
     return frozenset(found)
 
