@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +31,13 @@ _WORTHS = {
 _PGP_WORTHS = {"bad": Flaw.BAD, "unknown": Flaw.UNKNOWN_KEY, "expired": Flaw.EXPIRED, "revoked": Flaw.REVOKED}
 
 
+_AT_ONCE = 4
+_Ground = tuple[Signers, tuple[tuple[str, int, int], ...]]
+_SEEN: dict[tuple[str, _Ground], CommitSignature] = {}
+"""By commit and all that its verdict depends on: signers, and the files of keys as they were. A commit is what its id
+says, so only the end of a key's time could be noticed late, and that by one process only."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Commit:
     """A raw commit taken apart: ``signed`` is what its signature covers."""
@@ -47,7 +55,6 @@ class GitHistory:
     def __init__(self, directory: Path, deadline: timedelta = DEADLINE) -> None:
         self._directory = directory
         self._deadline = deadline
-        self._seen: dict[tuple[str, str, Signers], tuple[CommitSignature, ...]] = {}
 
     def folder(self) -> str:
         """The estate's folder inside its repository; empty at the top."""
@@ -64,18 +71,20 @@ class GitHistory:
             return False  # a commit between them is missing
 
     def signatures(self, base: str, proposed: str, signers: Signers) -> tuple[CommitSignature, ...]:
-        """Every commit that ``proposed`` has and ``base`` has not, each with what its signature is worth. What was
-        looked at once is remembered: the same question comes more than once in a run.
+        """Every commit that ``proposed`` has and ``base`` has not, each with what its signature is worth. What this
+        process has looked at is remembered: a run asks the same several times.
 
         Raises ``InputError`` when the repository lacks part of that history, ``EngineError`` when git fails.
         """
-        asked = (base, proposed, signers)
-        if asked not in self._seen:
-            commits = _range(Repository.around(self._directory, self._deadline), base, proposed)
-            verifier = SshVerifier(signers.revoked)
-            with keyring(signers.keyring) as ring:
-                self._seen[asked] = tuple(_judge(one, signers, verifier, ring) for one in commits)
-        return self._seen[asked]
+        commits = _range(Repository.around(self._directory, self._deadline), base, proposed)
+        ground = (signers, _stamps(signers))
+        new = [one for one in commits if (one.id, ground) not in _SEEN]
+        verifier = SshVerifier(signers.revoked)
+        if new:
+            with keyring(signers.keyring) as ring, ThreadPoolExecutor(_AT_ONCE) as pool:
+                judged = pool.map(lambda one: _judge(one, signers, verifier, ring), new)
+                _SEEN.update({(one.id, ground): verdict for one, verdict in zip(new, judged, strict=True)})
+        return tuple(_SEEN[one.id, ground] for one in commits)
 
 
 def _range(repository: Repository, base: str, proposed: str) -> tuple[_Commit, ...]:
@@ -184,6 +193,14 @@ def _worth(
         return Flaw.UNKNOWN_KEY, "", ()
     found = ring.judge(commit.signed, armored)
     return _PGP_WORTHS.get(found.worth), f"openpgp:{found.key}" if found.key else "", found.emails
+
+
+def _stamps(signers: Signers) -> tuple[tuple[str, int, int], ...]:
+    """What tells that a file of keys was changed."""
+    folder, revoked = signers.keyring, signers.revoked
+    files = sorted(folder.iterdir()) if folder is not None and folder.is_dir() else []
+    found = [(path, path.stat()) for path in (*files, *([revoked] if revoked is not None else []))]
+    return tuple((str(path), status.st_mtime_ns, status.st_size) for path, status in found)
 
 
 def signing_key(directory: Path) -> str:

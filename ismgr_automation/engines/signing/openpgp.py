@@ -38,9 +38,10 @@ class Keyring:
 
     def judge(self, data: bytes, armored: str) -> PgpJudged:
         """What a detached signature over some bytes is worth. One that holds several signatures is bad."""
-        path = self._home / "signature.asc"
-        path.write_text(armored, encoding="utf-8")
-        done = self.run(["--status-fd", "1", "--verify", str(path), "-"], data)
+        with tempfile.NamedTemporaryFile(dir=self._home, suffix=".asc") as file:
+            file.write(armored.encode())
+            file.flush()
+            done = self.run(["--status-fd", "1", "--verify", file.name, "-"], data)
         lines = [line.split() for line in done.stdout.splitlines() if line.startswith("[GNUPG:] ")]
         said = [words[1:] for words in lines]
         verdicts = [words for words in said if words[0] in {"GOODSIG", *_FATES}]
