@@ -23,7 +23,6 @@ from ismgr_automation.engines.pulumi.project import read_project
 from ismgr_automation.engines.pulumi.run import Run, Told, files_of, private_folder
 from ismgr_automation.engines.pulumi.state import NEVER, UNKNOWN, Checkpoint, Pending
 from ismgr_automation.engines.pulumi.table import explain
-from ismgr_automation.engines.pulumi.update_plan import keys, opened
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.secrets import SecretStore
 from ismgr_automation.ports.stacks import (
@@ -93,13 +92,9 @@ class PulumiEngine:
         """Refresh, then make the world as the program says, and nothing that the update plan does not hold. Failed and
         refused resources are in the result. Raises ``PlanFileError`` when the update plan cannot be opened."""
         with self._run(request, context) as run:
-            plan = (
-                None
-                if update_plan is None
-                else opened(update_plan, str(run.stack), keys(run.passphrase, str(run.stack)))
-            )
             backend = self._backend(run)
             values = self._config(run, backend)
+            plan = None if update_plan is None else run.open_plan(update_plan)
             self._enter(run, backend)
             checkpoint = backend.read(run.stack)
             if checkpoint is NEVER:
@@ -189,6 +184,7 @@ class PulumiEngine:
             key = run.project.key(name)
             if isinstance(value, SecretRef):
                 run.secrets[key] = run.redactor.learn(self._store.open(value)).reveal()
+                run.opened.add(run.secrets[key])
             elif isinstance(value, OutputRef):
                 self._other_output(run, backend, key, value, plain)
             elif value is not None:
@@ -205,6 +201,7 @@ class PulumiEngine:
         text = run.cli("stack", "output", ref.output, "--json", "--show-secrets", "--stack", str(stack))
         value: Json = json.loads(text or "null")
         run.secrets[key] = run.redactor.learn(Secret(environment.as_text(value))).reveal()
+        run.opened.add(run.secrets[key])
 
     @staticmethod
     def _set_config(run: Run, values: Mapping[str, Any], checkpoint: Checkpoint) -> None:

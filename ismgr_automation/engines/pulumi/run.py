@@ -29,6 +29,7 @@ from ismgr_automation.engines.pulumi.project import Project
 from ismgr_automation.engines.pulumi.state import Checkpoint
 from ismgr_automation.engines.pulumi.story import Story
 from ismgr_automation.engines.pulumi.table import explain
+from ismgr_automation.engines.pulumi.update_plan import keys, opened
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.stacks import StackRequest, UpdatePlan
 
@@ -54,6 +55,8 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     secrets: dict[str, str] = field(default_factory=dict)
     """Secret values of the project's own configuration: they go to the program in memory."""
+    opened: set[str] = field(default_factory=set)
+    """Every secret value of the configuration."""
 
     @property
     def subject(self) -> str:
@@ -124,10 +127,7 @@ class Run:
         told = Told(story=story, clean=self.redactor.clean)
         heard(told)
         body = self._order(verb, flags, program=program)
-        if not acting:
-            body["plan"] = {"save": {"stack": str(self.stack), "passphrase": self.passphrase}}
-        elif plan is not None:
-            body["plan"] = {"use": plan}
+        body["plan"] = {"use": plan} if plan is not None else {} if acting else self._plan_to_save()
         try:
             done = process.run(
                 [sys.executable, "-m", "ismgr_automation.engines.pulumi.worker"],
@@ -152,6 +152,10 @@ class Run:
             raise errors.died(self.subject, "engine", told.code, "\n".join(told.stderr))
         return told
 
+    def open_plan(self, plan: UpdatePlan) -> str:
+        """The text of a saved plan; raises ``PlanFileError``."""
+        return opened(plan, str(self.stack), keys(self.passphrase, str(self.stack), self.opened))
+
     def _order(self, verb: str, flags: tuple[str, ...], *, program: bool) -> dict[str, Any]:
         """What the worker is told to do; it has secrets in it and goes through a pipe."""
         scratch = Path(tempfile.mkdtemp(dir=self.folder))
@@ -164,8 +168,11 @@ class Run:
             "program": str(self.project.folder),
             "main": str(self.project.main) if program else "",
             "secrets": self.secrets,
-            "plan": {},
         }
+
+    def _plan_to_save(self) -> Mapping[str, Any]:
+        asked = {"stack": str(self.stack), "passphrase": self.passphrase, "known": sorted(self.opened)}
+        return {"save": asked}
 
     def own_environment(self) -> dict[str, str]:
         """What the worker, and with it the program, sees."""

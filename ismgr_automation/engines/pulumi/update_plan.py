@@ -10,13 +10,13 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ismgr_automation.core.errors import PlanFileError
 from ismgr_automation.core.json import Json, digest, keyed_digest
-from ismgr_automation.core.secret import Secret
+from ismgr_automation.core.secret import SHORTEST, Secret
 from ismgr_automation.engines.pulumi.generated import Generated
 from ismgr_automation.engines.pulumi.state import SECRET, SECRET_SIGNATURE, SIGNATURE, exact, name_of
 from ismgr_automation.ports.stacks import UpdatePlan
@@ -33,27 +33,34 @@ _MAKING = frozenset({"create", "create-replacement", "replace"})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
     """One key to seal with and one for the digests of secrets; ``secret`` False where there is no passphrase: then
-    everybody has these keys, and nothing secret may be sealed with them."""
+    everybody has these keys, and nothing secret may be sealed with them. ``known`` are the secrets of the
+    configuration: a program may have put one where the engine takes it for an ordinary text."""
 
     seal: bytes
     values: bytes
     secret: bool
+    known: tuple[str, ...] = field(default=(), repr=False)
+
+    def hides(self, text: str) -> bool:
+        """Whether a text holds a secret of the configuration."""
+        return any(one in text for one in self.known)
 
 
-def keys(passphrase: str, stack: str) -> Keys:
+def keys(passphrase: str, stack: str, known: Iterable[str] = ()) -> Keys:
     """The keys of one stack. Costs some 80 ms and 32 MiB, so that passphrases cannot be guessed at leisure."""
     from ismgr_automation.engines.secrets.keys import derive
 
     root = derive(Secret(passphrase), PURPOSE, stack.encode())
     seal, values = (hmac.new(root, use, hashlib.sha256).digest() for use in (b"seal", b"values"))
-    return Keys(seal=seal, values=values, secret=bool(passphrase))
+    long = tuple(sorted({one for one in known if len(one) >= SHORTEST}))
+    return Keys(seal=seal, values=values, secret=bool(passphrase), known=long)
 
 
 def sealed(text: str, stack: str, of: Keys) -> UpdatePlan:
     """Seal what the engine saved. Only what constrains an update is kept; without a secret key no secret is."""
     plan = _kept(json.loads(text))
     if not of.secret:
-        plan = _without_secrets(plan)
+        plan = _without_secrets(plan, of)
     bound = _digest(plan, of)
     nonce = os.urandom(_NONCE_BYTES)
     data = zlib.compress(json.dumps(plan, separators=(",", ":")).encode(), 9)
@@ -131,18 +138,22 @@ def _hidden(value: Any, of: Keys) -> Json:
             return {key: _hidden(item, of) for key, item in value.items()}
         case list():
             return [_hidden(item, of) for item in value]
+        case str() if of.hides(value):
+            return keyed_digest(of.values, value)
         case _:
             return exact(value)
 
 
-def _without_secrets(value: Any) -> Any:
+def _without_secrets(value: Any, of: Keys) -> Any:
     match value:
         case dict() if value.get(SIGNATURE) == SECRET_SIGNATURE:
             return _ANY_VALUE
         case dict():
-            return {key: _without_secrets(item) for key, item in value.items()}
+            return {key: _without_secrets(item, of) for key, item in value.items()}
         case list():
-            return [_without_secrets(item) for item in value]
+            return [_without_secrets(item, of) for item in value]
+        case str() if of.hides(value):
+            return _ANY_VALUE
         case _:
             return value
 

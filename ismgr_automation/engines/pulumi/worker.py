@@ -2,7 +2,7 @@
 writes JSON lines on standard output. It decides nothing and keeps nothing on disk.
 
 ``python -m ismgr_automation.engines.pulumi.worker``; the request is ``{"argv", "cwd", "environment", "events",
-"program", "main", "secrets", "plan"}``, where ``plan`` is empty, ``{"save": {"stack", "passphrase"}}`` or
+"program", "main", "secrets", "plan"}``, where ``plan`` is empty, ``{"save": {"stack", "passphrase", "known"}}`` or
 ``{"use": TEXT}``. Lines out: ``{"engine": PID}``, ``{"event": {...}}`` (an engine event, debugging left out),
 ``{"problem": {...}}`` (what the program raised), ``{"said": LINE}`` (the engine's standard error),
 ``{"refused": {"resource", "why"}}`` (a step that the plan does not hold), ``{"plan": {"digest", "sealed"}}`` and last
@@ -129,8 +129,8 @@ class _PlanFile:
         with os.fdopen(os.dup(self._file)) as file:
             file.seek(0)
             text = file.read()
-        stack, passphrase = self._asked["save"]["stack"], self._asked["save"]["passphrase"]
-        plan = sealed(text, stack, keys(passphrase, stack))
+        asked = self._asked["save"]
+        plan = sealed(text, asked["stack"], keys(asked["passphrase"], asked["stack"], asked["known"]))
         lines.send(plan={"digest": plan.digest, "sealed": plan.sealed})
 
 

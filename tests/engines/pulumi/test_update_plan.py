@@ -122,6 +122,20 @@ def test_without_a_passphrase_a_plan_holds_no_secret_and_any_will_do():
     assert adds(json.loads(text))["token"] == update_plan._ANY_VALUE
 
 
+@pytest.mark.parametrize("passphrase", ["open-sesame", ""])
+def test_a_secret_of_the_configuration_is_one_wherever_the_program_put_it(passphrase):
+    body = plan()
+    adds(body).update(url=f"https://user:{CANARY}@db", token="")
+    of = keys(passphrase, STACK, [CANARY, "abc"])
+    made = sealed(json.dumps(body), STACK, of)
+    adds(body).update(url="https://user:another@db")
+    assert digest(body, of) != made.digest
+    text = opened(made, STACK, of)
+    assert (CANARY in text) == bool(passphrase)
+    assert CANARY not in json.dumps(update_plan._hidden(json.loads(text), of))
+    assert CANARY not in repr(of)
+
+
 def flipped(text: str, at: int) -> str:
     data = bytearray(base64.b64decode(text.partition(".")[2]))
     data[at] ^= 1
