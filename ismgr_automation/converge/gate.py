@@ -77,6 +77,7 @@ def granted(
             missing=[*verdict.missing, *verdict.refused],
             next_step="`ismgr approvals PLAN` shows who signed and who is asked; `ismgr approve PLAN` signs.",
         )
+    _keep((one.approval for one in verdict.counted), plan, scope)
     used = tuple(
         UsedApproval(
             principal=one.principal,
@@ -87,7 +88,22 @@ def granted(
         for one in verdict.counted
     )
     glass = BreakGlass(by=verdict.counted[0].person, reason=used[0].permission.reason) if verdict.break_glass else None
-    return Granted(approvals=used, break_glass=glass)
+    rules = {
+        one.approval.permission.nonce: "; ".join(
+            str(answer.requirement) for answer in verdict.answers if one.person in answer.people
+        )
+        for one in verdict.counted
+    }
+    return Granted(approvals=used, break_glass=glass, rules=rules)
+
+
+def _keep(counted: Iterable[Approval], plan: Plan, scope: Scope) -> None:
+    """Put approvals that lie beside a plan file into the estate's own store: whoever resumes the run must find them."""
+    for store in scope.safeguards.stores[:1]:
+        known = {one.permission.nonce for one in store.find(plan.digest)}
+        for one in counted:
+            if one.permission.nonce not in known:
+                store.add(one)
 
 
 def proposal(scope: Scope, plan: Plan | None = None, run: Run | None = None) -> Proposal:

@@ -4,8 +4,8 @@ after a crash. Before ``begin`` nothing is touched; after it nothing is raised t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from ismgr_automation.converge.apply import carry_on
@@ -30,6 +30,8 @@ class Granted:
 
     approvals: tuple[entries.UsedApproval, ...] = ()
     break_glass: entries.BreakGlass | None = None
+    rules: Mapping[str, str] = field(default_factory=dict)
+    """By nonce, for which rules an approval counted, in words."""
 
     @property
     def nonces(self) -> tuple[str, ...]:
@@ -57,7 +59,7 @@ def perform(plan: Plan, scope: Scope, tenure: Tenure, granted: Granted) -> Repor
     recorder = scope.engines.evidence(run.id)
     scope.engines.runs.begin(run, granted.nonces)
     try:
-        recorder.write(_started(plan, run, granted))
+        recorder.write(_started(plan, run, granted), *_circumstances(plan, run, granted, tenure))
     except IsmgrError as problem:
         scope.engines.runs.close(_closed(run, _nothing(run, told(problem, scope))))
         raise
@@ -87,7 +89,7 @@ def _carry(plan: Plan, run: Run, scope: Scope, recorder: Recorder, tenure: Tenur
     report = carry_on(plan, run, scope, recorder)
     lost = tenure.lost()
     if lost:
-        # somebody else may have the run by now: only they may close it
+        # somebody else may have the run by now: only they may write of it and close it
         recorder.abandon()
         return replace(report, cancelled=False, stopped=f"{lost}; the run is left for `ismgr resume {run.id}`")
     report = _with_rest(plan, report, scope)
@@ -145,6 +147,24 @@ def _new(plan: Plan, lease: Lease) -> Run:
 
 def _for(run: Run, scope: Scope) -> Scope:
     return replace(scope, context=replace(scope.context, run=run.id, token=run.token))
+
+
+def _circumstances(plan: Plan, run: Run, granted: Granted, tenure: Tenure) -> Iterator[entries.Entry]:
+    """What else is on record before anything is touched: the lease, what each approval counted for, what was noticed."""
+    name = tenure.lease.name
+    yield entries.LeaseChanged(fate=entries.LeaseFate.TAKEN, name=name, token=run.token, holder=run.holder)
+    for one in granted.approvals:
+        permission = one.permission
+        yield entries.ApprovalUsed(
+            principal=one.principal,
+            nonce=permission.nonce,
+            not_after=permission.not_after,
+            rule=granted.rules.get(permission.nonce, ""),
+        )
+    for found in plan.findings:
+        yield entries.Noticed(
+            level=found.level, subject=found.subject, summary=found.summary, next_step=found.next_step
+        )
 
 
 def _started(plan: Plan, run: Run, granted: Granted) -> entries.RunStarted:
