@@ -70,16 +70,16 @@ def test_only_the_backends_that_plan_credentials_name_are_replaced():
             }
         }
     )
-    own = secret_backends(OWN, Path("/work"), None, tree=Path("/tree"))
-    found = secret_backends(OWN, Path("/work"), plan, tree=Path("/tree"))
+    own = secret_backends(OWN, Path("/estate"), None, tree=Path("/tree"))
+    found = secret_backends(OWN, Path("/estate"), plan, tree=Path("/tree"))
     assert {name for name in own if own[name] != found[name]} == {"vault"}
     assert found["vault"]["role_id"] == "r"
     assert "token" not in found["vault"]
 
 
 def test_private_files_are_below_the_working_folder_and_what_git_has_is_in_the_tree():
-    found = secret_backends(OWN, Path("/work"), None, tree=Path("/tree"))
-    assert found["file"]["root"] == "/work/.secrets"
+    found = secret_backends(OWN, Path("/estate"), None, tree=Path("/tree"))
+    assert found["file"]["root"] == "/estate/.secrets"
     assert found["sealed"]["files"] == ["/tree/vars/vault.yaml"]
     assert found["vault"]["ca"] == "/tree/ca.pem"
     assert found["sealed"]["passwords"] == {"prod": {"secret": "file:q"}}
