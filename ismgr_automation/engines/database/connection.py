@@ -20,7 +20,7 @@ from sqlalchemy.pool import NullPool
 from ismgr_automation.core.errors import SettingsError
 from ismgr_automation.core.secret import Redactor, Secret
 from ismgr_automation.engines.database import schema
-from ismgr_automation.engines.database.errors import Kind, told
+from ismgr_automation.engines.database.errors import Kind, busy, told
 from ismgr_automation.engines.database.moments import MachineMoment, Moment, ServerMoment
 
 if TYPE_CHECKING:
@@ -56,6 +56,10 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 """
 """Nothing hangs for ever; and what was committed outlives a crash of the server, whatever its settings say: a lease
 that was forgotten would be given out again, under the same token."""
+
+
+_WRITERS: dict[Path, threading.Lock] = {}
+"""The files of this process."""
 
 
 class Database:
@@ -143,12 +147,27 @@ class Database:
         there, unless the reply to its commit was lost."""
         with self._told():
             self._prepare()
-            with self._writing.begin() as connection:
+            with self._turn(), self._writing.begin() as connection:
                 yield connection
 
     def moment(self) -> Moment:
         """Now. Of SQLite's transactions: ask when the transaction has begun, so that waiting for it counts."""
         return ServerMoment() if self.kind is Kind.POSTGRESQL else MachineMoment.now()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """SQLite has one writer at a time, and is not fair: the threads of a process queue here and not there, so that
+        a renewal is not kept from its turn by steps that end one after the other."""
+        if self.path is None:
+            yield
+            return
+        lock = _WRITERS.setdefault(self.path.absolute(), threading.Lock())
+        if not lock.acquire(timeout=BUSY_SECONDS):
+            raise busy(self.place)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _prepare(self) -> None:
         """Make or upgrade the tables, once."""

@@ -152,6 +152,13 @@ def told(problem: Exception, kind: Kind, place: str, clean: Callable[[str], str]
     return row.error(summary, engine=kind, subject=place, next_step=row.next_step, detail=words)
 
 
+def busy(place: str) -> EngineError:
+    """The error for a file that was never free."""
+    row = SQLITE["SQLITE_BUSY"]
+    summary = f"The file of the database {place}: {row.means}."
+    return row.error(summary, engine=Kind.SQLITE, subject=place, next_step=row.next_step)
+
+
 def _of_sqlite(origin: BaseException) -> Row:
     if isinstance(origin, OSError):
         return SQLITE[SYSTEM.get(origin.errno or 0, "SQLITE_CANTOPEN")]
