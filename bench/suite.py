@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import estates, evidence
+from bench import estates, evidence, leases
 from bench.measure import Failed, Row, Sample, command, rate, row, together
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +75,15 @@ def records(settings: Settings) -> Iterator[Row]:
     folder.mkdir()
     for one in evidence.measure(folder):
         yield rate(f"evidence: {one.name}", one.records, one.seconds, "records")
+
+
+def held(settings: Settings) -> Iterator[Row]:
+    """How many leases a second each kind of store gives (bench/leases.py)."""
+    folder = settings.scratch / "leases"
+    folder.mkdir()
+    for one in leases.measure(folder):
+        name = f"leases: {one.name}"
+        yield rate(name, one.count, one.seconds, "of them") if one.seconds else Row(name=name, note=one.note)
 
 
 def steps(_settings: Settings) -> Iterator[Row]:
@@ -184,6 +193,7 @@ SUITE: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "validate": validate,
     "plans": plans,
     "evidence": records,
+    "leases": held,
     "steps": steps,
     "terraform": terraform,
     "resources": resources,
