@@ -7,7 +7,7 @@ import tempfile
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -219,10 +219,12 @@ class Estate:
         with self._scope_of(plan) as scope:
             return weigh(proposal(scope, plan), plan, datetime.now(UTC), approvals)
 
-    def work_for(self, run: str, *, executor: str = "", leash: Path | None = None) -> Work:
+    def work_for(
+        self, run: str, *, executor: str = "", leash: Path | None = None, ours: Callable[[], bool] = lambda: True
+    ) -> Work:
         """What does the units of one run in this process, on behalf of whoever holds its lease. The estate must be open
         at the run's commit, and stay open while it works. ``executor`` is the name for the journal, ``leash`` the file
-        with the moment until which engines may run."""
+        with the moment until which engines may run; ``ours`` is asked before the end of a unit is written down."""
         with self._scope((), ()) as scope:
             known = scope.engines.runs.run(run)
         planned = read(known.plan, f"run {run}")
@@ -230,8 +232,8 @@ class Estate:
             work=self._work, emit=self._emit, cancelled=self.cancelled, leash=leash, token=known.token, run=run
         )
         scope = self._wired(self._selection(*_selected(planned)), context, Mode.APPLY)
-        bench = Workbench(scope=scope, run=run, purpose=planned.purpose, executor=executor or scope.engines.executor)
-        return bench.work
+        name = executor or scope.engines.executor
+        return Workbench(scope=scope, run=run, purpose=planned.purpose, executor=name, ours=ours).work
 
     def drift(self, targets: Names = (), excludes: Names = ()) -> Drifted:
         """How the world differs from what was applied, over stacks and hosts. Touches nothing."""

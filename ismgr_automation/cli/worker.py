@@ -110,7 +110,7 @@ def _opened(face: Face, run: Run, seat: Seat) -> Iterator[Work]:
         face.directory, ref=planned.beside.commit, environment=run.environment, emit=face.emit, wiring=face.wiring
     ) as estate:
         estate.cancelled = seat.cancelled
-        yield estate.work_for(run.id, executor=seat.executor, leash=seat.leash)
+        yield estate.work_for(run.id, executor=seat.executor, leash=seat.leash, ours=seat.ours)
 
 
 def _resumed(face: Face, run: Run) -> str:

@@ -4,7 +4,7 @@ What the journal calls ended is never done again; what it calls begun is looked 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ismgr_automation.converge.ground import Ground, ground_of
@@ -26,13 +26,15 @@ from ismgr_automation.ports.runs import Round, StepRecord, Unit
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workbench:
     """Everything that an executor needs for the units of one run. ``looked`` are keys of changes that were observed
-    under this lease a moment ago; the coordinator alone can know that."""
+    under this lease a moment ago; the coordinator alone can know that. ``ours`` says whether a unit in hand is still
+    ours: a worker may lose it while its engine runs, and then the outcome belongs to whoever goes on."""
 
     scope: Scope
     run: str
     purpose: Purpose
     executor: str
     looked: frozenset[str] = frozenset()
+    ours: Callable[[], bool] = lambda: True
     _grounds: dict[tuple[int, str], Ground] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -55,6 +57,12 @@ class Workbench:
         again = bool(mine)
         outcome = self._carry_out(mission, known, steps, again=again)
         body = outcome_json(outcome)
+        if not self.ours():
+            raise LeaseLost(
+                f"{unit.key} is somebody else's by now.",
+                untouched="What its engine had done by then stays.",
+                next_step="Whoever coordinates the run looks at the world and goes on.",
+            )
         journal.finished(unit, self.scope.context.token, body, outcome.post_state)
         return body
 

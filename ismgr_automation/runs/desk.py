@@ -15,16 +15,24 @@ from ismgr_automation.core.events import Emit, ignore
 from ismgr_automation.ports.leases import LeaseStore
 from ismgr_automation.ports.runs import Run, RunLedger, Unit
 from ismgr_automation.ports.sequencer import Work
+from ismgr_automation.runs.keeper import clock_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
     """What a worker gives to whoever opens an estate for it. ``executor`` is the name for the journal; ``cancelled`` is
-    set when the unit in hand must stop; ``leash`` is the file for ``Context.leash``."""
+    set when the unit in hand must stop; ``leash`` is the file for ``Context.leash``. ``disowned`` is set when the unit
+    in hand is somebody else's from now on: what comes of it must not be journaled."""
 
     executor: str
     cancelled: threading.Event
+    disowned: threading.Event
     leash: Path
+
+    def ours(self) -> bool:
+        """Whether the end of the unit in hand may be written down. Engines that ran when the leash was over were killed
+        by it, so their words say nothing about the unit."""
+        return not self.disowned.is_set() and clock_ns() < int(self.leash.read_text(encoding="ascii") or 0)
 
 
 class Server(Protocol):

@@ -7,21 +7,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 from ismgr_automation.core.errors import EngineError, IsmgrError, LeaseLost
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.ports.runs import Run, RunState, Unit
-from ismgr_automation.ports.sequencer import Work
-from ismgr_automation.runs.desk import Desk, Orders, Seat, Server, Tally
+from ismgr_automation.runs.bench import Benches, Key
+from ismgr_automation.runs.desk import Desk, Orders, Server, Tally
 from ismgr_automation.runs.keeper import clock_ns
 from ismgr_automation.runs.watch import Watch
 
-LOOK_S = 1.0
+LOOK_S = 0.5
 """How often the loop looks at runs and leases."""
 AGAIN_S = 60.0
 """How long a run rests that could not be taken over, or whose estate could not be opened here."""
@@ -29,15 +26,6 @@ PATIENCE_S = 300.0
 """How long a database that is away is waited for."""
 PAUSE_S = 1.0
 """How long a unit is held that is given back, so that it does not come back at once."""
-
-
-@dataclass(slots=True)
-class _Bench:
-    """An estate that is open for one run under one token."""
-
-    work: Work
-    seat: Seat
-    close: Callable[[], None]
 
 
 class Worker:
@@ -53,10 +41,9 @@ class Worker:
         self._trouble_since: float | None = None
         self._server: Server | None = None
         self._known: dict[str, Run] = {}
-        self._watches: dict[tuple[str, int], Watch] = {}
-        self._benches: dict[tuple[str, int], _Bench] = {}
+        self._watches: dict[Key, Watch] = {}
+        self._benches = Benches(desk.open, desk.folder, self._until)
         self._resting: dict[str, float] = {}
-        self._lock = threading.Lock()
 
     def run(self, stop: threading.Event) -> Tally:
         """Work until ``stop`` is set, or with ``once`` until nothing is left. Then units in hand are waited for; those
@@ -85,7 +72,7 @@ class Worker:
                     self._drain(server, timedelta())
                     raise
                 finally:
-                    self._close_benches(everything=True)
+                    self._benches.close(everything=True)
             if due is None:
                 return self.tally
             self._take_over(due)
@@ -133,7 +120,7 @@ class Worker:
             if server.in_hand():
                 return
             server.listen(wanted)
-            self._close_benches(everything=False)
+            self._benches.close(everything=False)
         finally:
             self._pausing = False
         words = ", ".join(f"{run} ({self._known[run].environment})" for run in wanted)
@@ -183,25 +170,25 @@ class Worker:
 
     def _tend(self, server: Server) -> None:
         """Keep the leashes of benches as long as the leases certainly last, and stop units that must not go on."""
-        with self._lock:
-            benches = dict(self._benches)
-        for key, bench in benches.items():
-            watch = self._watches.get(key)
-            until = min(watch.until_ns, server.until_ns) if watch is not None and not watch.over else 0
-            _write(bench.seat.leash, until)
-            if until <= clock_ns():
-                self._give_up(server, key)
-            elif server.is_cancelled(key[0]):
+        for key in self._benches.tend():
+            self._give_up(server, key)
+        for key in self._benches.open_now():
+            bench = self._benches.get(key)
+            if bench is not None and server.is_cancelled(key[0]):
                 bench.seat.cancelled.set()
 
-    def _give_up(self, server: Server, key: tuple[str, int]) -> None:
-        bench = self._benches[key]
+    def _until(self, key: Key) -> int:
+        """Until when this run may be worked for: while its lease certainly lasts, and we certainly count as living."""
+        watch = self._watches.get(key)
+        return min(watch.until_ns, self._server.until_ns) if watch and not watch.over and self._server else 0
+
+    def _give_up(self, server: Server, key: Key) -> None:
         for unit in server.in_hand():
             if unit.run == key[0] and unit.id not in self.tally.given_up:
                 server.give_up(unit)
                 self.tally.given_up.append(unit.id)
                 self._desk.emit(StepReported(step="gave up", detail=f"{unit.key} of run {unit.run}"))
-        bench.seat.cancelled.set()
+        self._benches.spend(key)
 
     def _drain(self, server: Server, grace: timedelta) -> None:
         """Wait for units in hand; stop those that take too long."""
@@ -214,7 +201,7 @@ class Worker:
                 self._desk.emit(StepReported(step="stopping", detail=f"waiting for {words}"))
             self._patiently(lambda: self._look_after(server))
             if time.monotonic() >= end:
-                for key in list(self._benches):
+                for key in self._benches.open_now():
                     self._give_up(server, key)
             server.wait(LOOK_S)
 
@@ -238,34 +225,19 @@ class Worker:
             return False
         if not server.takes_work(unit.run):
             return False
-        return self._bench(server, key) is not None and self._lasts(key)
+        try:
+            bench = self._benches.ready(self._known[unit.run], server.name)
+        except IsmgrError as problem:
+            self._rest(self._known[unit.run], f"cannot be worked for here: {problem}")
+            return False
+        return bench.seat.ours() and self._lasts(key)
 
-    def _lasts(self, key: tuple[str, int]) -> bool:
-        watch = self._watches.get(key)
-        return watch is not None and watch.lasts(clock_ns())
+    def _lasts(self, key: Key) -> bool:
+        return clock_ns() < self._until(key)
 
-    def _key(self, run: str) -> tuple[str, int] | None:
+    def _key(self, run: str) -> Key | None:
         known = self._known.get(run)
         return (known.id, known.token) if known is not None else None
-
-    def _bench(self, server: Server, key: tuple[str, int]) -> _Bench | None:
-        """The open estate for a run; opened once. None when it cannot be opened here, which is told."""
-        with self._lock:
-            if key in self._benches:
-                return self._benches[key]
-            run = self._known[key[0]]
-            folder = self._desk.folder / f"{run.id}-{run.token}"
-            folder.mkdir(parents=True, exist_ok=True)
-            seat = Seat(executor=server.name, cancelled=threading.Event(), leash=folder / "leash")
-            _write(seat.leash, min(self._watches[key].until_ns, server.until_ns))
-            try:
-                with ExitStack() as stack:
-                    work = stack.enter_context(self._desk.open(run, seat))
-                    self._benches[key] = _Bench(work, seat, stack.pop_all().close)
-            except IsmgrError as problem:
-                self._rest(run, f"cannot be worked for here: {problem}")
-                return None
-            return self._benches[key]
 
     def _work(self, unit: Unit) -> JsonObject:
         key = self._key(unit.run)
@@ -279,13 +251,6 @@ class Worker:
         self.tally.done += 1
         self._desk.emit(StepReported(step="ended", detail=f"{unit.key} of run {unit.run}"))
         return outcome
-
-    def _close_benches(self, *, everything: bool) -> None:
-        with self._lock:
-            over = [key for key in self._benches if everything or not self._lasts(key)]
-            closing = [self._benches.pop(key) for key in over]
-        for bench in closing:
-            bench.close()
 
     def _take_over(self, run: Run) -> None:
         """Go on with a run whose coordinator is gone. A refusal is told, and tried again later."""
@@ -303,9 +268,3 @@ class Worker:
     def _rest(self, run: Run, why: str) -> None:
         self._resting[run.id] = time.monotonic() + AGAIN_S
         self._desk.emit(StepReported(step="waits", detail=f"run {run.id} {why}"))
-
-
-def _write(leash: Path, until_ns: int) -> None:
-    fresh = leash.with_name(f"{leash.name}.new")
-    fresh.write_text(str(until_ns), encoding="ascii")
-    fresh.replace(leash)

@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from ismgr_automation.core.errors import LeaseLost
 from ismgr_automation.core.events import Event
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.core.secret import Secret
@@ -52,7 +53,7 @@ class Process:
         with (self.folder / "notes").open("a") as notes:
             notes.write(f"{words}\n")
 
-    def work(self, unit: Unit, executor: str, token: int) -> JsonObject:
+    def work(self, unit: Unit, executor: str, token: int, ours: Callable[[], bool] = lambda: True) -> JsonObject:
         """The journal first, then the effect, which is done once."""
         journal = self.database.journal
         mine = [one for one in journal.steps(unit.run) if one.unit.key == unit.key]
@@ -70,6 +71,8 @@ class Process:
             done.touch()
             self.note(f"effect {unit.key} {self.name}")
         outcome = {"key": unit.key, "who": self.name}
+        if not ours():
+            raise LeaseLost("It is somebody else's.")
         journal.finished(unit, token, outcome)
         return outcome
 
@@ -158,7 +161,7 @@ class Process:
 
         @contextmanager
         def opened(run: Run, seat: Seat) -> Iterator[Work]:
-            yield lambda unit: self.work(unit, seat.executor, run.token)
+            yield lambda unit: self.work(unit, seat.executor, run.token, seat.ours)
 
         desk = Desk(
             runs=self.database.runs,

@@ -135,7 +135,7 @@ def test_a_worker_that_is_stopped_gives_up_what_takes_longer_than_its_grace(stag
     stage.open_gate()
     told, _ = worker.communicate(timeout=PATIENCE_S)
     assert (worker.returncode, told) == (0, "")
-    assert "tally 1 1 0 worker" in stage.notes()
+    assert "tally 0 1 0 worker" in stage.notes()
     apply.communicate(timeout=PATIENCE_S)
     assert apply.returncode == 0
     # what the worker had done is found, and is not done again

@@ -116,12 +116,10 @@ class Hands:
                     return Letter(kind=Kind.NOT_BEGUN, body={})
                 self._begun.add(unit.id)
                 outcome = self._work(unit)
-            if unit.id in self.given_up:
-                return Letter(kind=Kind.GIVEN_UP, body={})
-            return Letter(kind=Kind.OUTCOME, body=outcome)
+            letter = Letter(kind=Kind.OUTCOME, body=outcome)
         except Exception as error:  # noqa: BLE001  told to whoever waits for the unit, which may be another process
             self._trouble(unit, error)
-            return error_letter(error)
+            letter = error_letter(error)
         except BaseException as end:
             self._killed.add(unit.id)
             self._trouble(unit, end)
@@ -129,6 +127,7 @@ class Hands:
         finally:
             self.in_hand.pop(unit.id, None)
             self.moved.set()
+        return Letter(kind=Kind.GIVEN_UP, body={}) if unit.id in self.given_up else letter
 
     def _trouble(self, unit: Unit, error: BaseException) -> None:
         self.raised[unit.id] = error
