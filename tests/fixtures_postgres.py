@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.core.secret import Secret
+from tests.canaries import learn
 
 INSTALLED = Path("/usr/lib/postgresql")
 USER = "ismgr"
@@ -111,7 +112,7 @@ def _initialise(programs: Path, folder: Path, password: Secret) -> Path:
 def start_postgres(folder: Path, **settings: object) -> PostgresServer:
     """Start a server in an empty folder, with ``settings`` of postgresql.conf. Whoever starts it calls ``stop``."""
     programs = _programs()
-    password = Secret(secrets.token_urlsafe(18))
+    password = Secret(learn(secrets.token_urlsafe(18)))
     data = _initialise(programs, folder, password)
     return _launch(programs, data, port=_free_port(), password=password, **settings)
 

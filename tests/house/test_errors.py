@@ -19,7 +19,7 @@ NEED_A_WAY_ON = {
     for name, kind in FAMILY.items()
     if issubclass(kind, errors.EngineError | errors.Refused | errors.PartlyApplied | errors.SettingsError)
     # these carry it in fields of their own, which their sentence shows
-    and name not in {"EngineMissing", "StalePlan"}
+    and name not in {"EngineMissing", "LeaseHeld", "StalePlan"}
 }
 """A mistake in a document says what was expected instead, and that is the way on."""
 

@@ -14,11 +14,12 @@ from ismgr_automation.ports.refusals import lease_gone, lease_held, lease_not_br
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-@dataclass(slots=True)
 class MemoryClock:
     """A clock that stands until a test moves it."""
 
-    now: datetime = NOON
+    def __init__(self, now: datetime = NOON) -> None:
+        """It shows ``now``."""
+        self.now = now
 
     def __call__(self) -> datetime:
         """What it shows."""

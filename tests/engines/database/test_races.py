@@ -33,7 +33,7 @@ from ismgr_automation.core.secret import Secret
 from ismgr_automation.engines.database import open_database
 from ismgr_automation.runs.keeper import this_process
 
-url, password, wins = sys.argv[1], sys.argv[2], int(sys.argv[3])
+url, wins, password = sys.argv[1], int(sys.argv[2]), sys.stdin.read()
 database = open_database(url, Secret(password) if password else None, estate="e")
 me, tokens, deadline = this_process("race"), [], time.monotonic() + 60
 while len(tokens) < wins and time.monotonic() < deadline:
@@ -42,7 +42,7 @@ while len(tokens) < wins and time.monotonic() < deadline:
     except LeaseHeld:
         time.sleep(0.002)
         continue
-    with open(sys.argv[4], "a") as inside:  # append: each write is whole
+    with open(sys.argv[3], "a") as inside:  # append: each write is whole
         inside.write(f"in {me.pid}\\n")
         inside.flush()
         inside.write(f"out {me.pid}\\n")
@@ -87,8 +87,14 @@ def at_once(work: Callable[[int], object], count: int = RACERS) -> list[object]:
 def test_processes_that_race_never_hold_it_at_the_same_time(place: Place, tmp_path: Path) -> None:
     inside, wins = tmp_path / "inside", 15
     inside.touch()
-    command = [sys.executable, "-c", RACER, place.url, place.password, str(wins), str(inside)]
-    racers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    command = [sys.executable, "-c", RACER, place.url, str(wins), str(inside)]
+    pipe = subprocess.PIPE
+    racers = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(3)]
+    for one in racers:
+        assert one.stdin
+        one.stdin.write(place.password)
+        one.stdin.close()
+        one.stdin = None
     won = [json.loads(one.communicate(timeout=120)[0]) for one in racers]
     assert sorted(token for tokens in won for token in tokens) == list(range(1, 3 * wins + 1))
     lines = inside.read_text().splitlines()
