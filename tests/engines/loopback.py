@@ -67,6 +67,8 @@ def serve(folder: Path, extra: str = "", accept: str = "LC_*") -> Iterator[Loopb
     host_key = keygen(folder / "host_key")
     (folder / "secrets").mkdir()
     public = keygen(folder / "secrets" / "operator")
+    # what lies among the secrets is taken for one
+    (folder / "secrets" / "operator.pub").unlink()
     (folder / "authorized_keys").write_text(public + "\n")
     port = free_port()
     (folder / "sshd_config").write_text(

@@ -195,7 +195,14 @@ def test_a_unit_gets_what_it_lacks(tmp_path: Path, seen: dict[str, str], age: fl
     file = tmp_path / "configuration"
     file.touch()
     os.utime(file, (STARTED + age, STARTED + age))
-    unit = {"name": "one.service", "enabled": True, "running": True, "restart": [str(file)], "reload": []}
+    unit = {
+        "name": "one.service",
+        "enabled": True,
+        "running": True,
+        "restart": [str(file)],
+        "reload": [],
+        "packages": ["one"],
+    }
     assert list(units.actions(unit, UNIT | seen, set())) == verbs
 
 
@@ -208,9 +215,23 @@ def test_a_unit_is_reloaded_once_for_a_changed_file(tmp_path: Path) -> None:
         "running": True,
         "restart": [],
         "reload": ["/nowhere/configuration"],
+        "packages": ["one"],
     }
     assert list(units.actions(unit, UNIT, {"/nowhere/configuration"})) == ["reload"]
     assert list(units.actions(unit, UNIT, set())) == []
+
+
+@pytest.mark.parametrize("started_by_itself", [True, False])
+def test_a_unit_whose_package_was_just_installed_changes_whether_or_not_the_package_starts_it(
+    started_by_itself: bool,
+) -> None:
+    units = imported("ismgr_units")
+    unit = {"name": "one.service", "enabled": True, "running": True, "restart": [], "reload": [], "packages": ["one"]}
+    missing = UNIT | {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
+    assert list(units.actions(unit, missing, set(), {"one"})) == ["enable", "start"]
+    seen = UNIT if started_by_itself else missing
+    assert list(units.actions(unit, seen, set(), {"one"}))
+    assert list(units.actions(unit, UNIT, set(), {"other"})) == []
 
 
 @given(st.text(min_size=1), st.binary(min_size=16, max_size=16))

@@ -242,7 +242,7 @@ def test_a_stopped_run_leaves_nothing_on_machines_where_it_was_root_and_an_older
 
     hosts = [
         room.host("web1.dc1"),
-        room.host("db1.dc1", user="carol", variables={"ansible_become_password": PASSWORD}, origin="inventory"),
+        room.host("db1.dc1", user="carol"),
     ]
     request = room.request(LONG, *hosts, fence="two-sites/demo", become_password=SecretRef.parse("file:carol"))
     context = Context(work=room.work, token=12, run="run-12")

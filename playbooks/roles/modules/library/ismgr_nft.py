@@ -27,6 +27,13 @@ options:
     required: true
   family: {description: The family of the table., type: str, default: inet}
   table: {description: The table that the file defines., type: str, required: true}
+  installed:
+    description:
+      - Packages that an earlier task of this run installed, or in check mode would install. With nftables among them
+        the rules are loaded anew; without the package nobody can say what is loaded.
+    type: list
+    elements: str
+    default: []
   ssh_port: {description: Where sshd listens., type: int, default: 22}
   ssh_from:
     description: Networks that the rules let in to sshd; empty means every address.
@@ -118,6 +125,7 @@ def main():
             "content": {"type": "str", "required": True},
             "family": {"type": "str", "default": "inet"},
             "table": {"type": "str", "required": True},
+            "installed": {"type": "list", "elements": "str", "default": []},
             "ssh_port": {"type": "int", "default": 22},
             "ssh_from": {"type": "list", "elements": "str", "default": []},
         },
@@ -128,7 +136,8 @@ def main():
     path = Path(module.params["path"])
     before = path.read_text() if path.exists() else ""
     live, wanted = listing(module), recorded(module, digest)
-    changed = before != content or live != wanted or path.stat().st_mode & 0o777 != 0o755
+    changed = "nftables" in module.params["installed"] or before != content or live != wanted
+    changed = changed or path.stat().st_mode & 0o777 != 0o755
     if changed and (outside := shut_out(module.params)):
         module.fail_json(
             msg=f"these rules let SSH in only from {', '.join(module.params['ssh_from'])} and would shut out "

@@ -30,6 +30,14 @@ options:
       running: {description: Runs now., type: bool, default: true}
       restart: {description: Files that it reads only when it starts., type: list, elements: path, default: []}
       reload: {description: Files that it reads again on reload., type: list, elements: path, default: []}
+      packages: {description: Packages that bring it., type: list, elements: str, default: []}
+  installed:
+    description:
+      - Packages that an earlier task of this run installed, or in check mode would install. A unit of theirs is started
+        or restarted in any case; whether a package starts its service by itself is known only afterwards.
+    type: list
+    elements: str
+    default: []
   changed_paths:
     description: Files that an earlier task of this run changed, or in check mode would change.
     type: list
@@ -50,6 +58,7 @@ UNIT = {
     "running": {"type": "bool", "default": True},
     "restart": {"type": "list", "elements": "path", "default": []},
     "reload": {"type": "list", "elements": "path", "default": []},
+    "packages": {"type": "list", "elements": "str", "default": []},
 }
 STAMPS = Path("/run/ismgr-units")
 PROPERTIES = "Id,LoadState,ActiveState,NeedDaemonReload,ConditionResult,ConditionTimestamp,ActiveEnterTimestamp"
@@ -105,7 +114,7 @@ def runs(unit, seen):
     return seen["ActiveState"] in {"active", "activating", "reloading"} or (unit["running"] and skipped)
 
 
-def actions(unit, seen, changed):
+def actions(unit, seen, changed, installed=frozenset()):
     """The verbs that the unit needs, in order."""
     if seen["UnitFileState"] in {"masked", "masked-runtime"}:
         yield "unmask"
@@ -124,7 +133,8 @@ def actions(unit, seen, changed):
         return
     started = moment(seen["ActiveEnterTimestamp"])
     reloaded = max(started, newest([stamp(unit)]))
-    if changed.intersection(unit["restart"]) or newest(unit["restart"]) > started:
+    fresh = installed.intersection(unit["packages"])
+    if fresh or changed.intersection(unit["restart"]) or newest(unit["restart"]) > started:
         yield "restart"
     elif changed.intersection(unit["reload"]) or newest(unit["reload"]) > reloaded:
         yield "reload"
@@ -146,6 +156,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "units": {"type": "list", "elements": "dict", "required": True, "options": UNIT},
+            "installed": {"type": "list", "elements": "str", "default": []},
             "changed_paths": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
@@ -159,8 +170,8 @@ def main():
     ):
         systemctl(module, "daemon-reload")
         seen = observe(module, names)
-    changed = set(module.params["changed_paths"])
-    todo = [(unit, list(actions(unit, one, changed))) for unit, one in zip(units, seen, strict=True)]
+    changed, installed = set(module.params["changed_paths"]), set(module.params["installed"])
+    todo = [(unit, list(actions(unit, one, changed, installed))) for unit, one in zip(units, seen, strict=True)]
     done = [f"{verb} {unit['name']}" for unit, verbs in todo for verb in verbs]
     result = {"changed": bool(done), "actions": done}
     if module._diff and done:  # noqa: SLF001 - the documented way to ask
