@@ -43,7 +43,7 @@ class Process:
         self.folder = Path(orders["folder"])
         self.ttl = timedelta(seconds=float(orders["ttl"]))
         self.url = orders["url"]
-        password = os.environ.get("STEPS_PASSWORD")
+        password = sys.stdin.readline().strip()
         self.password = Secret(password) if password else None
         self.database: Database = open_database(self.url, self.password, estate="infra")
         self.stop = threading.Event()

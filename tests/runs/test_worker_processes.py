@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -38,19 +37,19 @@ class Stage:
     def start(self, do: str, name: str) -> subprocess.Popen[str]:
         orders = {"do": do, "name": name, "units": self.units, "folder": str(self.folder), "url": self.url}
         (self.folder / name).mkdir(exist_ok=True)
-        env = {key: value for key, value in os.environ.items() if key != "STEPS_PASSWORD"}
-        if self.password is not None:
-            env["STEPS_PASSWORD"] = self.password.reveal()
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.runs.process", json.dumps({**orders, "ttl": str(TTL)})],
             cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         self.processes.append(process)
+        assert process.stdin is not None
+        # neither the command line nor the environment may hold it
+        process.stdin.write(f"{self.password.reveal() if self.password is not None else ''}\n")
+        process.stdin.flush()
         return process
 
     def notes(self) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -72,19 +71,19 @@ def start() -> Iterator[Start]:
 
     def begin(site: Site, **orders: object) -> subprocess.Popen[str]:
         given = {"url": site.place.url, "folder": str(site.folder), "ttl": 10.0, "at_once": 4, "run": "run-1", **orders}
-        env = {key: value for key, value in os.environ.items() if key != "STEPS_PASSWORD"}
-        if site.place.password is not None:
-            env["STEPS_PASSWORD"] = site.place.password.reveal()
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.engines.steps.process", json.dumps(given)],
             cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         started.append(process)
+        assert process.stdin is not None
+        # neither the command line nor the environment may hold it
+        process.stdin.write(f"{site.place.password.reveal() if site.place.password is not None else ''}\n")
+        process.stdin.flush()
         return process
 
     yield begin

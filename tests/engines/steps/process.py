@@ -1,10 +1,9 @@
 """A process of a test: ``serve`` carries units of a run out for another one, ``coordinate`` performs units itself. It
-takes its orders as JSON on the command line, and its password in the environment."""
+takes its orders as JSON on the command line, and its password on its standard input."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import threading
 from datetime import timedelta
@@ -19,7 +18,7 @@ from tests.engines.steps.shared import HOLDER, Site, units, wait_for
 
 def main() -> None:
     orders = json.loads(sys.argv[1])
-    password = os.environ.get("STEPS_PASSWORD")
+    password = sys.stdin.readline().strip()
     place = Place(url=orders["url"], password=Secret(password) if password else None)
     site = Site(place, Path(orders["folder"]))
     ttl = timedelta(seconds=orders["ttl"])
