@@ -203,7 +203,11 @@ class FakeRun(NoRun):
         assert json.loads(stdin)["deployment"]["pending_operations"] == []
 
 
-FOUR = "\n".join(f'Thing("t{number}", size={number}, seconds=0.3)' for number in range(4))
+FOUR = "\n".join(f'Thing("t{number}", size={number}, seconds=0.6)' for number in range(4))
+
+IN_A_CREATE, ANYWHERE = True, False
+MOMENTS = ((0, ANYWHERE), (0, IN_A_CREATE), (1, ANYWHERE), (2, IN_A_CREATE), (3, ANYWHERE), (4, ANYWHERE))
+"""How many things are there when the kill comes, and whether one must be in the making."""
 
 
 @pytest.mark.engine
@@ -212,18 +216,25 @@ def test_killed_at_any_moment_recovered_and_applied_again_a_stack_ends_as_if_not
 ):
     monkeypatch.setenv("PULUMI_PARALLEL", "2")
     monkeypatch.setattr(recovery, "ADOPTS", frozenset({"probe:index:Thing"}))
-    asked = bench.program(FOUR)
+    asked, state = bench.program(FOUR), Files(bench.state_folder)
     chance = random.Random(20261122)  # noqa: S311  no secret
     found: list[Recovery] = []
-    for already in (0, 0, 1, 2, 3, 4):
+
+    def has_come(things: int, in_a_create: bool) -> bool:
+        if not left(bench) or len(bench.things()) < things:
+            return False
+        return not in_a_create or bool(state.read(STACK).pending)
+
+    for moment in MOMENTS:
         with apply_elsewhere(bench, pulumi_engine_path) as ours:
-            wait_for(lambda least=already: len(left(bench)) >= 2 and len(bench.things()) >= least)
-            threading.Event().wait(chance.random() * 0.4)
+            wait_for(lambda now=moment: has_come(*now))
+            if moment[1] is ANYWHERE:
+                threading.Event().wait(chance.random() * 0.6)
             ours.kill()
         found.append(bench.recover(asked, token=1, run="again"))
         assert found[-1].open == ()
         assert bench.locks() == []
-        assert Files(bench.state_folder).read(STACK).pending == ()
+        assert state.read(STACK).pending == ()
         done = bench.up(asked)
         assert (done.failed, done.unplanned) == ((), ())
         assert {name: one["size"] for name, one in bench.things().items()} == {f"t{n}": n for n in range(4)}
