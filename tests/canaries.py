@@ -39,6 +39,12 @@ MAY_HOLD: Mapping[str, str] = {
 
 MAY_BE_GIVEN: Mapping[tuple[str, str], str] = {
     ("*", "PULUMI_CONFIG_PASSPHRASE"): "the engine takes its key in no other way",
+    ("python*", "CANARY_ENV_*"): "the environment backend's own: ismgr itself, and programs that open references",
+    ("git", "CANARY_ENV_*"): "a tool of ours, with the environment of whoever started us: it runs no proposed code",
+    ("ssh*", "CANARY_ENV_*"): "the same; it sends none of it to a host",
+    ("gcc", "CANARY_ENV_*"): "Python's own search for a shared library",
+    ("ld", "CANARY_ENV_*"): "Python's own search for a shared library",
+    ("pulumi*", "CANARY_ENV_*"): "the engine passes on what its programs and providers open",
 }
 """Environment variables of children that may hold a canary (program, variable), and why."""
 
