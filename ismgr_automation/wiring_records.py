@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ismgr_automation.core.events import Emit, ignore
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.estate.resolve import Chosen, database_url, duration, evidence_folder, reference, secret_backends
 from ismgr_automation.evidence.recorder import ChainRecorder, Recorder
@@ -44,6 +45,7 @@ class Records:
     chosen: Chosen
     directory: Path
     tree: Path
+    emit: Emit = ignore
 
     @cached_property
     def executor(self) -> str:
@@ -97,6 +99,7 @@ class Records:
             work=work,
             at_once=max(2, os.cpu_count() or 2),
             ttl=duration(self.chosen.environment.lease_ttl),
+            emit=self.emit,
         ) as sequencer:
             yield sequencer
 

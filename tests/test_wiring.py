@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from tests.rehearsal import FILES
 
 def wire(folder: Path, environment: str | None = None, **documents: str) -> Scope:
     files = {**FILES, **{name.replace("__", "/").replace("_yaml", ".yaml"): text for name, text in documents.items()}}
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
     tree = MemorySource(files).checkout("HEAD", folder / "tree")
     estate, said = load(tree.root, tree.objects)
     assert estate is not None, said
@@ -85,6 +88,7 @@ def test_an_environment_that_cannot_be_told_is_refused(
 def test_known_hosts_are_read_even_with_an_odd_byte(tmp_path: Path) -> None:
     text = settings("environments: {a: {}}\nssh: {known_hosts: known}")
     files = {**FILES, "estate.yaml": text, "known": "h ssh-ed25519 AAAA\n"}
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     tree = MemorySource(files).checkout("HEAD", tmp_path / "tree")
     (tree.root / "known").write_bytes(b"h ssh-ed25519 AAAA \xff\n")
     estate, _ = load(tree.root, tree.objects)

@@ -98,6 +98,8 @@ def body(composed: Plan) -> JsonObject:
 
 def exit_code(composed: Plan) -> ExitCode:
     """What a pipeline reads."""
+    if composed.refused:
+        return ExitCode.REFUSED
     if composed.errored:
         return ExitCode.ENGINE
     return ExitCode.DONE if composed.empty else ExitCode.CHANGES

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from ismgr_automation.cli.apply import finish, waiting
@@ -23,12 +25,15 @@ Exit codes are those of `ismgr apply`.
 """
 
 
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run of `ismgr runs` that is unfinished.")]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command("resume", epilog=EPILOG)(resume)
 
 
-def resume(ctx: typer.Context, run: str, wait: Wait = None, junit: Junit = None) -> int:
+def resume(ctx: typer.Context, run: RunId, wait: Wait = None, junit: Junit = None) -> int:
     """Go on with a run whose process died, from what the journal and the world say."""
     from ismgr_automation.planning.planfile import read
 

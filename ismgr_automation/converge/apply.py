@@ -4,7 +4,7 @@ whose process died goes on here as well. Nothing is undone silently."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ismgr_automation.converge.applied import remember
@@ -12,9 +12,10 @@ from ismgr_automation.converge.ground import ground_of
 from ismgr_automation.converge.health import may_start
 from ismgr_automation.converge.observe import graph_with
 from ismgr_automation.converge.outcome import not_started, told
+from ismgr_automation.converge.outcomefile import read_outcome
 from ismgr_automation.converge.prepared import Prepared, prepared
 from ismgr_automation.converge.release import Released, new_hosts, release
-from ismgr_automation.converge.report import Fate, Outcome, Report, read_outcome
+from ismgr_automation.converge.report import Fate, Outcome, Report
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.soak import soak
 from ismgr_automation.converge.unit import Workbench
@@ -41,17 +42,13 @@ class Progress:
     spent: set[str] = field(default_factory=set)
     """What counts against the budget."""
     stopped: str = ""
+    refused: bool = False
     rounds: int = 0
 
     @property
     def landed(self) -> frozenset[str]:
         """Keys of the changes that landed."""
         return frozenset(one.key for one in self.outcomes if one.fate is Fate.LANDED)
-
-    @property
-    def troubled(self) -> frozenset[str]:
-        """Hosts that count against the budget."""
-        return frozenset(host for one in self.outcomes for host in one.troubled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +74,12 @@ class Course:
         return bool(self.progress.stopped) or self.scope.context.cancelled.is_set()
 
 
-def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder) -> Report:
+def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder, ours: Callable[[], bool]) -> Report:
     """Do what is left of a run: first what was previewed, then in rounds what had been deferred, inside its envelopes.
 
     The run is in the ledger, and the lease is held. Nothing is raised once a wave has begun: the report says what
-    landed, what did not, and why. What earlier processes did of the run is part of the report.
+    landed, what did not, and why. What earlier processes did of the run is part of the report. ``ours``: whether the
+    lease is held still; without it the end of nothing is written down.
     """
     began = time.monotonic()
     opened = list(scope.engines.journal.rounds(run.id))
@@ -90,6 +88,7 @@ def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder) -> Report:
         run=run.id,
         purpose=plan.purpose,
         executor=scope.engines.executor,
+        ours=ours,
         looked=frozenset() if opened else frozenset(plan.waves[0] if plan.waves else ()),
     )
     progress = Progress(
@@ -107,6 +106,7 @@ def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder) -> Report:
         rounds=progress.rounds,
         seconds=time.monotonic() - began,
         stopped=progress.stopped,
+        refused=progress.refused,
         # who cancels when all is done comes too late
         cancelled=undone and scope.context.cancelled.is_set(),
         waiting=waiting,
@@ -200,11 +200,12 @@ def _ready(known: Round, left: Sequence[Change], course: Course) -> tuple[list[C
             return [], []
         behind = _behind(left, course)
         rest = [one for one in left if one not in behind]
-        keys, why = may_start(rest, scope, progress.troubled, _new(known, rest, course))
+        keys, why = may_start(rest, scope, progress.spent, _new(known, rest, course))
     except Exception as problem:  # noqa: BLE001  what landed in earlier waves must be told
         progress.stopped = told(problem, scope)
         return [], []
     progress.stopped = why.summary if why is not None else ""
+    progress.refused = why is not None
     return (
         [one for one in rest if one.key in keys],
         [not_started(one, "it needs a stack that failed") for one in behind],

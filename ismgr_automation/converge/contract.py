@@ -16,12 +16,13 @@ from ismgr_automation.converge.run import Tenure, perform, take_up
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.core.address import Address, Kind
-from ismgr_automation.core.errors import EngineFailed, InputError, StalePlan
+from ismgr_automation.core.errors import EngineFailed, InputError, PolicyDenied, StalePlan
+from ismgr_automation.planning.change import Level
 from ismgr_automation.planning.freshness import expired, moved
 from ismgr_automation.planning.plan import Plan, Purpose
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.approvals import Approval
-from ismgr_automation.ports.runs import Run, RunState
+from ismgr_automation.ports.runs import RunState, StepRecord
 
 
 def apply_exactly(
@@ -44,6 +45,10 @@ def apply_exactly(
     if late:
         raise StalePlan(moved=[late])
     if not composed:
+        # what can be told without any engine is told at once
+        changed = inputs_moved(planned, (), looking)
+        if changed:
+            raise StalePlan(moved=changed)
         again = plan_destroy(looking, now) if planned.purpose is Purpose.DESTROY else compose_now(looking, now)
         refuse_if_stale(planned, again)
         refuse_if_errored(again)
@@ -64,7 +69,7 @@ def resume_exactly(
             f"The run {run.id} has ended: it is {run.state}.", next_step="Plan again to see what is left to do."
         )
     planned = read(run.plan, f"run {run.id}")
-    changed = tuple(inputs_moved(planned, run, looking))
+    changed = inputs_moved(planned, working.engines.journal.steps(run.id), looking)
     if changed:
         raise StalePlan(moved=changed)
     granted(planned, looking, datetime.now(UTC), approvals, run=run)
@@ -78,7 +83,11 @@ def refuse_if_stale(planned: Plan, now: Plan) -> None:
 
 
 def refuse_if_errored(plan: Plan) -> None:
-    """Raise ``EngineFailed`` for a plan that was made without seeing all of the world."""
+    """Raise ``PolicyDenied`` for a plan that a rule of the estate stands against, and ``EngineFailed`` for one that was
+    made without seeing all of the world."""
+    if plan.refused:
+        denied = [one for one in plan.findings if one.level is Level.DENY]
+        raise PolicyDenied(f"{'; '.join(one.summary for one in denied)}.", next_step=denied[0].next_step)
     if plan.errored:
         raise EngineFailed(
             "This plan has errors: part of the world could not be looked at.",
@@ -88,8 +97,9 @@ def refuse_if_errored(plan: Plan) -> None:
         )
 
 
-def inputs_moved(planned: Plan, run: Run, scope: Scope) -> list[str]:
-    """What a run was begun with and is not so any more. Its own work is no change: a stack may be as it was planned on,
+def inputs_moved(planned: Plan, steps: Sequence[StepRecord], scope: Scope) -> tuple[str, ...]:
+    """What a plan was made from and is not so any more, as far as it can be told without starting an engine. ``steps``
+    are those of the run that goes on with it. Its own work is no change: a stack may be as it was planned on,
     as the run left it, or in the middle of a step that is looked at before anything else is done to it."""
     before = planned.inputs
     found = [
@@ -100,7 +110,6 @@ def inputs_moved(planned: Plan, run: Run, scope: Scope) -> list[str]:
     found += [
         f"content of {name} changed" for name, old in sorted(before.content.items()) if _content(name, scope) != old
     ]
-    steps = scope.engines.journal.steps(run.id)
     ours = {str(_address(one.unit.key)): one for one in steps}
     states = read_states(scope)
     for name, old in sorted(before.states.items()):
@@ -108,8 +117,8 @@ def inputs_moved(planned: Plan, run: Run, scope: Scope) -> list[str]:
         step = ours.get(name)
         expected = {old} if step is None else {step.post_state or old} if step.outcome is not None else set()
         if state is None or (expected and state.state_digest not in expected):
-            found.append(f"state of {name} changed, and not by this run")
-    return found
+            found.append(f"state of {name} changed{', and not by this run' if steps else ''}")
+    return tuple(found)
 
 
 def _address(key: str) -> Address:

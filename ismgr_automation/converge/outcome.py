@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from ismgr_automation.converge.report import Fate, Outcome
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address
-from ismgr_automation.core.errors import Cancelled, EngineError, EngineTimedOut, IsmgrError, Refused
+from ismgr_automation.core.errors import Cancelled, EngineError, EngineTimedOut, IsmgrError, LeaseLost, Refused
 from ismgr_automation.core.events import ChangeFinished, ChangeStarted, OutputSeen
 from ismgr_automation.planning.change import Change, Step
 from ismgr_automation.ports.verification import CheckResult
+
+NOTHING = "Nothing was touched."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,9 @@ def _failed(change: Change, problem: Exception, scope: Scope, touched: Callable[
     cause, done = problem, Done(touched=False)
     if isinstance(problem, Interrupted) and isinstance(problem.__cause__, Exception):
         cause, done = problem.__cause__, problem.done
-    unsure = not isinstance(cause, IsmgrError) or isinstance(cause, EngineTimedOut | Cancelled)
+    # an engine that was stopped with the lease may have done something before
+    lost = isinstance(cause, LeaseLost) and cause.untouched != NOTHING
+    unsure = lost or not isinstance(cause, IsmgrError) or isinstance(cause, EngineTimedOut | Cancelled)
     return _ended(
         change,
         replace(

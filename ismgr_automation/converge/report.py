@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import ExitCode
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.planning.change import Deferred, Step
 from ismgr_automation.planning.plan import deferred_json, step_json
-from ismgr_automation.planning.planfile import read_step
 from ismgr_automation.ports.verification import CheckResult, Verdict
 
 FORMAT = "ismgr.report/1"
@@ -72,6 +70,8 @@ class Report:
     cancelled: bool = False
     waiting: tuple[Deferred, ...] = ()
     """Deferred changes that were never released."""
+    refused: bool = False
+    """Whether it stopped because the estate's own rules allow no more."""
     rest: str = ""
     """The plan file for what is left, as text; empty when nothing is, or when it could not be made."""
     warnings: tuple[str, ...] = ()
@@ -100,7 +100,8 @@ class Report:
             return ExitCode.CANCELLED
         if self.effect:
             return ExitCode.PARTLY_APPLIED
-        return ExitCode.REFUSED if any(one.stops for one in self.outcomes) else ExitCode.ENGINE
+        stopped = self.refused or any(one.stops for one in self.outcomes)
+        return ExitCode.REFUSED if stopped else ExitCode.ENGINE
 
 
 def failed_checks(checks: Sequence[CheckResult]) -> tuple[CheckResult, ...]:
@@ -148,38 +149,6 @@ def outcome_json(outcome: Outcome) -> JsonObject:
         "post_state": outcome.post_state,
         "checks": [check_json(one) for one in outcome.checks],
     }
-
-
-def read_outcome(body: Mapping[str, Any]) -> Outcome:
-    """An outcome from the JSON that ``outcome_json`` made."""
-    return Outcome(
-        key=body["key"],
-        address=Address.parse(body["address"]),
-        fate=Fate(body["fate"]),
-        changed=int(body["changed"]),
-        seconds=float(body["seconds"]),
-        summary=body["summary"],
-        touched=body["touched"],
-        stops=body["stops"],
-        applied=tuple(map(read_step, body["applied"])),
-        unplanned=tuple(body["unplanned"]),
-        spared=tuple(body["spared"]),
-        leftovers=tuple(body["leftovers"]),
-        troubled=tuple(body["troubled"]),
-        post_state=body["post_state"],
-        checks=tuple(map(_check, body["checks"])),
-    )
-
-
-def _check(body: Mapping[str, Any]) -> CheckResult:
-    return CheckResult(
-        host=body["host"],
-        suite=body["suite"],
-        check=body["check"],
-        verdict=Verdict(body["verdict"]),
-        seconds=float(body["seconds"]),
-        message=body["message"],
-    )
 
 
 def check_json(check: CheckResult) -> JsonObject:

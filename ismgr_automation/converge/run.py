@@ -86,7 +86,7 @@ def _unfinished(steps: tuple[StepRecord, ...]) -> tuple[StepRecord, ...]:
 
 
 def _carry(plan: Plan, run: Run, scope: Scope, recorder: Recorder, tenure: Tenure) -> Report:
-    report = carry_on(plan, run, scope, recorder)
+    report = carry_on(plan, run, scope, recorder, lambda: not tenure.lost())
     lost = tenure.lost()
     if lost:
         # somebody else may have the run by now: only they may write of it and close it
@@ -150,7 +150,7 @@ def _for(run: Run, scope: Scope) -> Scope:
 
 
 def _circumstances(plan: Plan, run: Run, granted: Granted, tenure: Tenure) -> Iterator[entries.Entry]:
-    """What else is on record before anything is touched: the lease, what each approval counted for, what was noticed."""
+    """What else is on record before anything is touched: the lease, what approvals counted for, what was noticed."""
     name = tenure.lease.name
     yield entries.LeaseChanged(fate=entries.LeaseFate.TAKEN, name=name, token=run.token, holder=run.holder)
     for one in granted.approvals:

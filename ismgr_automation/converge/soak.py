@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from ismgr_automation.converge.ground import ground_of
+from ismgr_automation.converge.outcomefile import read_outcome
 from ismgr_automation.converge.prepared import prepared
-from ismgr_automation.converge.report import failed_checks, read_outcome
+from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.address import Kind

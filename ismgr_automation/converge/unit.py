@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from ismgr_automation.converge.ground import Ground, ground_of
 from ismgr_automation.converge.host_unit import HostWork, apply_hosts
 from ismgr_automation.converge.outcome import Done, carry_out, not_started
+from ismgr_automation.converge.outcomefile import read_outcome
 from ismgr_automation.converge.prepared import Prepared, prepared
-from ismgr_automation.converge.report import Outcome, outcome_json, read_outcome
+from ismgr_automation.converge.report import Outcome, outcome_json
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stack_unit import StackWork, apply_stack, destroy_stack
 from ismgr_automation.converge.stacks import state_moved
@@ -50,10 +51,7 @@ class Workbench:
         mission = next(one for one in map(prepared, known.changes) if one.change.key == unit.key)
         if self.scope.context.cancelled.is_set():
             return outcome_json(not_started(mission.change))
-        try:
-            journal.started(unit, self.executor, self.scope.context.token)
-        except LeaseLost as lost:
-            return outcome_json(not_started(mission.change, str(lost)))
+        journal.started(unit, self.executor, self.scope.context.token)
         again = bool(mine)
         outcome = self._carry_out(mission, known, steps, again=again)
         body = outcome_json(outcome)

@@ -138,3 +138,5 @@ class Finding:
     subject: Address
     summary: str
     next_step: str = ""
+    refuses: bool = False
+    """With level deny: all was seen, and a rule of the estate says no."""

@@ -284,7 +284,9 @@ def _promises(sight: GroupSight, seen: Observation) -> Iterable[Finding]:
         return
     wrong = obstacle(_todo(sight, sight.checked), seen.guards, seen.sick)
     if wrong is not None:
-        yield Finding(level=Level.DENY, subject=sight.address, summary=wrong.summary, next_step=wrong.next_step)
+        yield Finding(
+            level=Level.DENY, subject=sight.address, summary=wrong.summary, next_step=wrong.next_step, refuses=True
+        )
 
 
 def _failure(sight: GroupSight, name: str) -> str:

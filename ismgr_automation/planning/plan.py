@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from ismgr_automation.core.json import Json, JsonObject, digest
-from ismgr_automation.planning.change import Change, Deferred, Drift, Finding, Step
+from ismgr_automation.planning.change import Change, Deferred, Drift, Finding, Level, Step
 
 FIRST_FORMAT = "ismgr.plan/1"
 """Without batches, constraints, policies and versions of secrets. Plans of it can be read and shown for ever; applied
@@ -96,6 +96,12 @@ class Plan:
     def empty(self) -> bool:
         """Whether nothing would be done."""
         return not self.changes and not self.deferred
+
+    @property
+    def refused(self) -> bool:
+        """Whether all was seen, and only rules of the estate stand against it."""
+        denied = [one for one in self.findings if one.level is Level.DENY]
+        return bool(denied) and all(one.refuses for one in denied)
 
     @property
     def applicable(self) -> bool:
@@ -211,4 +217,5 @@ def finding_json(finding: Finding) -> JsonObject:
         "subject": str(finding.subject),
         "summary": finding.summary,
         "next_step": finding.next_step,
+        **({"refuses": True} if finding.refuses else {}),
     }

@@ -228,6 +228,7 @@ def _finding(body: Mapping[str, Any]) -> Finding:
         subject=Address.parse(body["subject"]),
         summary=body["summary"],
         next_step=body["next_step"],
+        refuses=body.get("refuses", False),
     )
 
 

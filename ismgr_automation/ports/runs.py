@@ -74,7 +74,7 @@ class Unit:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
     """What is known of one unit. ``outcome`` is None until it ended; ``token`` is the lease it was begun under.
-    ``post_state`` is the digest that a stack's state had afterwards, so that our own work never makes our plan stale."""
+    ``post_state`` is the digest that a stack's state had afterwards: our own work never makes our plan stale."""
 
     unit: Unit
     executor: str

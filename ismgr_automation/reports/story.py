@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from ismgr_automation.converge.report import Fate, Outcome, read_outcome
+from ismgr_automation.converge.outcomefile import read_outcome
+from ismgr_automation.converge.report import Fate, Outcome
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.evidence.chain import Kind, Record

@@ -156,7 +156,7 @@ def test_a_plan_of_a_destruction_is_applied_as_one(running: Rehearsal) -> None:
         plan = estate.plan_destroy(["stack/names"])
         assert estate.apply(plan).ok
         assert running.world.effects() == ["destroy names"]
-        with pytest.raises(StalePlan, match="stack/names has nothing to do any more"):
+        with pytest.raises(StalePlan, match="state of stack/names changed"):
             estate.apply(plan)
 
 

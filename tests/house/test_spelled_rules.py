@@ -183,7 +183,10 @@ def _can_fail(node: ast.AST) -> bool:
 
 OUTSIDE_TESTS = tuple(folder for folder in EVERYWHERE if folder != "tests")
 DECIDING = tuple(f"ismgr_automation/{room}" for room in ("core", "ports", "planning", "estate", "converge"))
-PARSERS = ("ismgr_automation/estate/", "ismgr_automation/planning/planfile.py")
+PARSERS = (
+    *("ismgr_automation/estate/", "ismgr_automation/planning/planfile.py"),
+    "ismgr_automation/converge/outcomefile.py",
+)
 VALUES = tuple(f"ismgr_automation/{room}" for room in ("core", "ports", "planning", "estate"))
 OPENING = ("ismgr_automation/engines/", "ismgr_automation/provider/", "ismgr_automation/core/secret.py")
 SILENT = (*DECIDING, "ismgr_automation/engines")

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from ismgr_automation.cli.face import RESULT_FORMAT
 from ismgr_automation.cli.main import run as ismgr
-from ismgr_automation.converge.report import read_outcome
+from ismgr_automation.converge.outcomefile import read_outcome
 from ismgr_automation.core import events
 from ismgr_automation.core.address import stack
 from ismgr_automation.core.events import Event

@@ -91,7 +91,10 @@ class MemoryPlaybookEngine:
         for name in there:
             known = self.world.fences.get((name, request.fence), 0)
             if known > context.token:
-                raise LeaseLost(f"{name} has seen token {known} of {request.fence}; ours is {context.token}.")
+                raise LeaseLost(
+                    f"{name} has seen token {known} of {request.fence}; ours is {context.token}.",
+                    next_step="Look with `ismgr runs` who works there now.",
+                )
         self.world.fences.update({(name, request.fence): context.token for name in there})
 
     def _host(self, host: Host, request: PlaybookRequest, really: bool) -> Sequence[TaskResult]:
