@@ -155,10 +155,6 @@ def environment(own: Mapping[str, str], *, config: Path, memory: Path) -> dict[s
         "ANSIBLE_DEPRECATION_WARNINGS": "False",
         "ANSIBLE_NOCOLOR": "True",
         "ANSIBLE_NOCOWS": "True",
-        # a stopped run waits three times a twentieth of a second for its workers, which may begin tasks meanwhile; the
-        # default is five seconds
-        "ANSIBLE_WORKER_SHUTDOWN_POLL_COUNT": "4",
-        "ANSIBLE_WORKER_SHUTDOWN_POLL_DELAY": "0.05",
     }
 
 
