@@ -181,7 +181,7 @@ def test_the_record_of_it_is_whole_and_one_page_tells_it(site: Site) -> None:
 def loosened(site: Site) -> None:
     """From here on nobody is asked: the story goes on with leases."""
     site.commit("estate.yaml", lambda text: text.replace("    approvals:\n      - {count: 2}\n", ""))
-    pinned = site.ismgr("trust", "pin", "--yes", "--replace")
+    pinned = site.ismgr("trust", "pin", "--yes")
     assert pinned.code == 0, (pinned.results, pinned.errors)
 
 
