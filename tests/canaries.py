@@ -33,6 +33,10 @@ MAY_HOLD: Mapping[str, str] = {
     "*/.secrets/*": "the file backend's own",
     "*/.secrets-plan/*": "the file backend's own, of plan credentials",
     "*/outside": "a secret that lies beside the folder of its backend, and is refused",
+    "*/test_the_search_for_secrets_*/leak": "planted, and found by the test that plants it",
+    "*/estate/sudo": "a rehearsed sudo, which knows the password that it asks for",
+    "*/test_plain_ansible_playbook_*/db[12]": "what a playbook wrote on its host, which is this machine",
+    "*/test_plain_ansible_playbook_*/out": "what a playbook wrote on its host, which is this machine",
     "*/pytest-*/*/target/*": "what a playbook wrote on its host, which is this machine",
 }
 """Files that may hold a canary, and why."""
@@ -42,6 +46,7 @@ MAY_BE_GIVEN: Mapping[tuple[str, str], str] = {
     ("python*", "CANARY_ENV_*"): "the environment backend's own: ismgr itself, and programs that open references",
     ("git", "CANARY_ENV_*"): "a tool of ours, with the environment of whoever started us: it runs no proposed code",
     ("ssh*", "CANARY_ENV_*"): "the same; it sends none of it to a host",
+    ("sleep", "LEAK"): "planted, and found by the test that plants it",
     ("gcc", "CANARY_ENV_*"): "Python's own search for a shared library",
     ("ld", "CANARY_ENV_*"): "Python's own search for a shared library",
     ("pulumi*", "CANARY_ENV_*"): "the engine passes on what its programs and providers open",
