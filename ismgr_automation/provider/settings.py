@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from ismgr_automation.core.diagnostic import did_you_mean
@@ -73,7 +74,13 @@ class Settings:
             raise SettingsError(
                 f"The environment variable {VARIABLE} is not a JSON object.", next_step=_HOW_TO_DESCRIBE
             )
-        return Backends.from_json(description)
+        return _store(text)
+
+
+@cache
+def _store(text: str) -> Backends:
+    """One store for a process: a server is logged in to once, not for each reference."""
+    return Backends.from_json(json.loads(text))
 
 
 def complaints(names: Mapping[str, object]) -> list[tuple[str, str]]:
