@@ -220,14 +220,15 @@ class _Run:
             TaskResult(host=host, task="Fence", role="", status=Status.FAILED, message=why, path="fence")
             for host, why in sorted(broken.items())
         )
-        return PlaybookResult(
+        kept = [
+            one
+            for one in self.collector.tasks
             # a failed task on a host that did not fail was rescued by its block
-            tasks=refused
-            + tuple(
-                one
-                for one in self.collector.tasks
-                if one.status is not Status.FAILED or one.unpredictable or one.host not in recovered
-            ),
+            if one.status is not Status.FAILED or one.unpredictable or one.host not in recovered
+        ]
+        return PlaybookResult(
+            # hosts answer in any order; the tasks of each stay in theirs
+            tasks=refused + tuple(sorted(kept, key=lambda one: one.host)),
             counts=counts,
             unreachable=tuple(unreachable[name] for name in sorted(unreachable)),
             failed=tuple(sorted(failed | set(broken))),

@@ -67,12 +67,12 @@ def still_running(owner: int) -> list[str]:
     return found
 
 
-def once_it_sleeps(nap: str, then: Callable[[], None]) -> threading.Thread:
+def once_it_sleeps(nap: str, then: Callable[[], None], processes: int = 1) -> threading.Thread:
     """Calls ``then`` when the long task runs on the host (which is this machine)."""
 
     def wait() -> None:
         until = time.monotonic() + 120
-        while time.monotonic() < until and not any(f"sleep\0{nap}".encode() in line for line in commands()):
+        while time.monotonic() < until and len(sleeping(nap)) < processes:
             time.sleep(0.05)
         then()
 
@@ -142,7 +142,7 @@ STUBBORN = """
 def test_what_runs_beside_the_task_in_sessions_of_its_own_or_refuses_to_end_is_ended_too(desk, nap):
     context = desk.context()
     desk.play(STUBBORN.format(nap=nap))
-    canceller = once_it_sleeps(nap, lambda: (time.sleep(1), context.cancelled.set()))
+    canceller = once_it_sleeps(nap, context.cancelled.set, processes=3)
     with pytest.raises(Cancelled) as caught:
         desk.engine.run(desk.request(), context)
     canceller.join()
