@@ -12,12 +12,12 @@ MEANINGS = {
     ExitCode.DONE: "Done, or nothing to do.",
     ExitCode.INPUT: "What was given is wrong: documents, settings, a plan file, the arguments. Nothing was touched.",
     ExitCode.CHANGES: "`plan` or `drift` found something. An answer, not an error.",
-    ExitCode.REFUSED: "Refused before any effect: stale plan, policy, approval, window, lease.",
+    ExitCode.REFUSED: "Refused before any effect: stale plan, policy, approval, signature, window, lease.",
     ExitCode.ENGINE: "An engine failed before any effect, or something could not be looked at.",
     ExitCode.PARTLY_APPLIED: "Stopped with part of it applied: what landed, what did not, what is unknown is listed.",
     ExitCode.OBJECTIVE_MISSED: "It ran, and an objective was missed: a verification check failed.",
     ExitCode.INTERNAL: "A bug in ismgr; please report it.",
-    ExitCode.CANCELLED: "Somebody stopped it before anything was touched.",
+    ExitCode.CANCELLED: "Somebody stopped it. The report of an apply that had begun says what landed and what did not.",
 }
 
 
