@@ -21,7 +21,6 @@ from ismgr_automation.converge.soak import soak
 from ismgr_automation.converge.unit import Workbench
 from ismgr_automation.converge.written import closed_wave, intents, opened_round
 from ismgr_automation.core.address import Kind
-from ismgr_automation.core.errors import EngineError
 from ismgr_automation.core.events import BudgetSpent, RoundStarted, WaveFinished, WaveStarted
 from ismgr_automation.evidence.recorder import Recorder
 from ismgr_automation.planning.budget import Budget, covered, spent
@@ -29,7 +28,7 @@ from ismgr_automation.planning.change import Change, Deferred
 from ismgr_automation.planning.graph import ancestors
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.planning.waves import Sick
-from ismgr_automation.ports.runs import Round, Run, Unit
+from ismgr_automation.ports.runs import Round, Run, StepRecord, Unit
 from ismgr_automation.ports.sequencer import Sequencer
 
 
@@ -39,6 +38,8 @@ class Progress:
 
     budget: Budget
     outcomes: list[Outcome] = field(default_factory=list)
+    changes: dict[str, Change] = field(default_factory=dict)
+    """Of the rounds that were begun, by key: kept here, because the ledger may be away when one of them ends."""
     spent: set[str] = field(default_factory=set)
     """What counts against the budget."""
     stopped: str = ""
@@ -53,7 +54,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """One run on its way: what it is, and everything that takes part."""
+    """One run on its way: what it is, and everything that takes part. ``before`` is what earlier processes did of it."""
 
     plan: Plan
     run: Run
@@ -61,17 +62,13 @@ class Course:
     recorder: Recorder
     sequencer: Sequencer
     progress: Progress
-
-    @property
-    def changes(self) -> tuple[Change, ...]:
-        """All changes of the rounds that were opened."""
-        known = self.scope.engines.journal.rounds(self.run.id)
-        return tuple(prepared(body).change for one in known for body in one.changes)
+    before: tuple[StepRecord, ...]
+    ours: Callable[[], bool]
 
     @property
     def over(self) -> bool:
-        """Whether nothing more may begin."""
-        return bool(self.progress.stopped) or self.scope.context.cancelled.is_set()
+        """Whether nothing more may begin. Whoever slept through the end of the lease is told by the clock alone."""
+        return bool(self.progress.stopped) or self.scope.context.cancelled.is_set() or not self.ours()
 
 
 def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder, ours: Callable[[], bool]) -> Report:
@@ -82,7 +79,7 @@ def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder, ours: Calla
     lease is held still; without it the end of nothing is written down.
     """
     began = time.monotonic()
-    opened = list(scope.engines.journal.rounds(run.id))
+    opened, before = list(scope.engines.journal.rounds(run.id)), scope.engines.journal.steps(run.id)
     bench = Workbench(
         scope=scope,
         run=run.id,
@@ -94,9 +91,25 @@ def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder, ours: Calla
     progress = Progress(
         budget=Budget.of(scope.environment.failure_budget, covered=covered(plan.changes, plan.deferred))
     )
-    with scope.engines.sequencing(bench.work) as sequencer:
-        course = Course(plan=plan, run=run, scope=scope, recorder=recorder, sequencer=sequencer, progress=progress)
-        waiting = _rounds(course, opened)
+    waiting: tuple[Deferred, ...] | None = None
+    warnings: tuple[str, ...] = ()
+    try:
+        with scope.engines.sequencing(bench.work) as sequencer:
+            course = Course(
+                plan=plan,
+                run=run,
+                scope=scope,
+                recorder=recorder,
+                sequencer=sequencer,
+                progress=progress,
+                before=before,
+                ours=ours,
+            )
+            waiting = _rounds(course, opened)
+    except Exception as problem:
+        if waiting is None:
+            raise
+        warnings = (told(problem, scope),)
     undone = bool(waiting) or any(one.fate is not Fate.LANDED for one in progress.outcomes)
     return Report(
         run=run.id,
@@ -110,6 +123,7 @@ def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder, ours: Calla
         # who cancels when all is done comes too late
         cancelled=undone and scope.context.cancelled.is_set(),
         waiting=waiting,
+        warnings=warnings,
     )
 
 
@@ -161,7 +175,8 @@ def _round(known: Round, course: Course) -> None:
     progress, scope = course.progress, course.scope
     changes = {one.change.key: one.change for one in map(prepared, known.changes)}
     progress.rounds += 1
-    before = {one.unit.key: one for one in scope.engines.journal.steps(course.run.id) if one.unit.round == known.number}
+    progress.changes |= changes
+    before = {one.unit.key: one for one in course.before if one.unit.round == known.number}
     scope.context.emit(RoundStarted(round=known.number, waves=len(known.waves), changes=len(changes)))
     for number, keys in enumerate(known.waves, start=1):
         ended = {key: read_outcome(step.outcome) for key, step in before.items() if step.outcome is not None}
@@ -216,7 +231,8 @@ def _new(known: Round, changes: Sequence[Change], course: Course) -> dict[str, S
     """Hosts that nobody can rely on yet: they were made in this run, and nothing has landed on them."""
     if known.number == 1:
         return {}
-    worked = {target for one in course.changes if one.key in course.progress.landed for target in one.targets}
+    progress = course.progress
+    worked = {target for key in progress.landed if key in progress.changes for target in progress.changes[key].targets}
     names = [target.name for one in changes for target in one.targets if target not in worked]
     return new_hosts(course.plan.deferred, names)
 
@@ -268,7 +284,7 @@ def _unaccounted(change: Change, course: Course) -> Outcome:
     blank = not_started(change)
     try:
         begun = any(one.unit.key == change.key for one in course.scope.engines.journal.steps(course.run.id))
-    except EngineError:
+    except Exception:  # noqa: BLE001  what landed must be told
         begun = True  # whoever cannot be asked has not said no
     return replace(blank, fate=Fate.UNKNOWN, summary="it began, and how it ended is not known") if begun else blank
 
@@ -278,9 +294,8 @@ def _account(outcomes: Sequence[Outcome], course: Course) -> None:
     progress = course.progress
     progress.outcomes += outcomes
     bad = [one for one in outcomes if one.fate in (Fate.FAILED, Fate.UNKNOWN) or one.stops]
-    changes = {one.key: one for one in course.changes}
     for one in bad:
-        progress.spent |= spent(changes[one.key], landed=False, troubled=one.troubled)
+        progress.spent |= spent(progress.changes[one.key], landed=False, troubled=one.troubled)
     if not bad or progress.stopped:
         return
     words = "; ".join(f"{one.key} {one.fate}: {one.summary}" for one in bad)

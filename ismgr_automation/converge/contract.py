@@ -12,17 +12,17 @@ from ismgr_automation.converge.gate import granted
 from ismgr_automation.converge.plan import plan as compose_now
 from ismgr_automation.converge.report import Report
 from ismgr_automation.converge.requests import group_content, stack_content, suites_content
-from ismgr_automation.converge.run import Tenure, perform, take_up
+from ismgr_automation.converge.run import Tenure, perform, take_up, told_already
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.core.address import Address, Kind
-from ismgr_automation.core.errors import EngineFailed, InputError, PolicyDenied, StalePlan
+from ismgr_automation.core.errors import Cancelled, EngineFailed, InputError, PolicyDenied, StalePlan
 from ismgr_automation.planning.change import Level
 from ismgr_automation.planning.freshness import expired, moved
 from ismgr_automation.planning.plan import Plan, Purpose
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.approvals import Approval
-from ismgr_automation.ports.runs import RunState, StepRecord
+from ismgr_automation.ports.runs import Run, RunState, StepRecord
 
 
 def apply_exactly(
@@ -53,7 +53,9 @@ def apply_exactly(
         refuse_if_stale(planned, again)
         refuse_if_errored(again)
         planned = _with_sidecars(planned, again)
-    return perform(planned, working, tenure, granted(planned, looking, now, approvals))
+    allowed = granted(planned, looking, now, approvals)
+    _refuse_if_cancelled(working, tenure)
+    return perform(planned, working, tenure, allowed)
 
 
 def resume_exactly(
@@ -61,19 +63,45 @@ def resume_exactly(
 ) -> Report:
     """Go on with a run that was begun and not closed, after its inputs and approvals were found to hold still.
 
-    Raises ``InputError`` for a run that has ended, ``StalePlan``, ``NotApproved`` and ``NotSigned``.
+    Raises ``InputError`` for a run that has ended or is of another environment, ``StalePlan``, ``NotApproved`` and
+    ``NotSigned``.
     """
     run = working.engines.runs.run(run_id)
     if run.state is not RunState.RUNNING:
         raise InputError(
             f"The run {run.id} has ended: it is {run.state}.", next_step="Plan again to see what is left to do."
         )
+    _refuse_elsewhere(run, working)
     planned = read(run.plan, f"run {run.id}")
+    if told_already(run, working):
+        # its evidence is closed: only the ledger is left to be told, and nothing more is done
+        return take_up(planned, run, working, tenure)
     changed = inputs_moved(planned, working.engines.journal.steps(run.id), looking)
     if changed:
         raise StalePlan(moved=changed)
-    granted(planned, looking, datetime.now(UTC), approvals, run=run)
-    return take_up(planned, run, working, tenure)
+    allowed = granted(planned, looking, datetime.now(UTC), approvals, run=run)
+    _refuse_if_cancelled(working, tenure)
+    return take_up(planned, run, working, tenure, allowed)
+
+
+def _refuse_elsewhere(run: Run, scope: Scope) -> None:
+    """One database holds the runs of all environments; the lease that is held is that of one."""
+    if (run.estate, run.environment) != (scope.estate.document.name, scope.environment_name):
+        raise InputError(
+            f"The run {run.id} is of {run.estate} in environment {run.environment}, not {scope.environment_name}.",
+            next_step=f"Go on with it with -e {run.environment}.",
+        )
+
+
+def _refuse_if_cancelled(scope: Scope, tenure: Tenure) -> None:
+    """Who stops us while we look has touched nothing, and uses no approval up. A lost lease cancels as well, and is
+    told by whoever begins."""
+    if scope.context.cancelled.is_set() and not tenure.lost():
+        raise Cancelled(
+            "Stopped before anything was begun.",
+            untouched="Nothing was touched.",
+            next_step="Run the command again: approvals were not used up.",
+        )
 
 
 def refuse_if_stale(planned: Plan, now: Plan) -> None:
@@ -115,10 +143,17 @@ def inputs_moved(planned: Plan, steps: Sequence[StepRecord], scope: Scope) -> tu
     for name, old in sorted(before.states.items()):
         state = states.get(Address.parse(name))
         step = ours.get(name)
-        expected = {old} if step is None else {step.post_state or old} if step.outcome is not None else set()
+        expected = {old} if step is None else _left_by(step, old)
         if state is None or (expected and state.state_digest not in expected):
             found.append(f"state of {name} changed{', and not by this run' if steps else ''}")
     return tuple(found)
+
+
+def _left_by(step: StepRecord, old: str) -> set[str]:
+    """What a state may be after a step of ours; empty when nobody can know: it did not end, or failed half-way."""
+    if step.outcome is None or (step.outcome.get("touched") and not step.post_state):
+        return set()
+    return {step.post_state or old}
 
 
 def _address(key: str) -> Address:

@@ -16,7 +16,7 @@ from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.approvals import Approval
 from ismgr_automation.ports.leases import Lease
 from ismgr_automation.ports.runs import Run
-from ismgr_automation.runs.keeper import Kept
+from ismgr_automation.runs.keeper import Kept, clock_ns
 
 Names = Sequence[str | Address]
 """Addresses, or their texts: ``stack/NAME``, ``group/NAME``, ``host/NAME``."""
@@ -82,5 +82,10 @@ class Held:
 
     @property
     def _tenure(self) -> Tenure:
+        return Tenure(lease=self._kept.lease, lost=self._lost)
+
+    def _lost(self) -> str:
+        """Why the lease is ours no longer. The clock is asked as well: who wakes up from a pause was told nothing."""
         kept = self._kept
-        return Tenure(lease=kept.lease, lost=lambda: f"the lease was lost: {kept.why}" if kept.lost.is_set() else "")
+        over = kept.lost.is_set() or clock_ns() >= kept.until_ns
+        return f"the lease was lost: {kept.why or 'its time was over'}" if over else ""

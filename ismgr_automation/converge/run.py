@@ -4,7 +4,8 @@ after a crash. Before ``begin`` nothing is touched; after it nothing is raised t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -14,14 +15,14 @@ from ismgr_automation.converge.plan import plan as compose_again
 from ismgr_automation.converge.report import Report, report_json
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.written import closed_run, state_of
-from ismgr_automation.core.errors import IsmgrError
+from ismgr_automation.core.errors import LeaseLost
 from ismgr_automation.core.events import RunClosed, RunResumed, RunStarted
 from ismgr_automation.evidence import entries
-from ismgr_automation.evidence.recorder import Recorder
+from ismgr_automation.evidence.recorder import Closing, Recorder
 from ismgr_automation.planning.plan import Plan, Purpose
 from ismgr_automation.planning.planfile import write
 from ismgr_automation.ports.leases import Lease
-from ismgr_automation.ports.runs import Run, StepRecord
+from ismgr_automation.ports.runs import Run, RunState, StepRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +51,10 @@ class Tenure:
 def perform(plan: Plan, scope: Scope, tenure: Tenure, granted: Granted) -> Report:
     """Begin a run of a plan that was found fresh and allowed under this lease, and carry it out.
 
-    Raises ``NotApproved`` when an approval was used before, and ``EngineError`` when the run cannot be written down;
-    then nothing was touched.
+    Raises ``LeaseLost`` when the lease is over by now, ``NotApproved`` when an approval was used before, and
+    ``EngineError`` when the run cannot be written down; then nothing was touched.
     """
+    _refuse_if_lost(tenure)
     run = _new(plan, tenure.lease)
     scope = _for(run, scope)
     # a runner key that cannot be had is told while nothing has begun
@@ -60,24 +62,103 @@ def perform(plan: Plan, scope: Scope, tenure: Tenure, granted: Granted) -> Repor
     scope.engines.runs.begin(run, granted.nonces)
     try:
         recorder.write(_started(plan, run, granted), *_circumstances(plan, run, granted, tenure))
-    except IsmgrError as problem:
+    except Exception as problem:
+        recorder.abandon()
         scope.engines.runs.close(_closed(run, _nothing(run, told(problem, scope))))
         raise
     scope.context.emit(RunStarted(run=run.id, digest=run.digest, token=run.token))
     return _carry(plan, run, scope, recorder, tenure)
 
 
-def take_up(plan: Plan, run: Run, scope: Scope, tenure: Tenure) -> Report:
-    """Go on with a run whose process died. The caller has made sure that inputs and approvals still hold."""
-    steps = scope.engines.journal.steps(run.id)
-    run = replace(run, token=tenure.lease.token, holder=tenure.lease.holder)
+def take_up(plan: Plan, run: Run, scope: Scope, tenure: Tenure, granted: Granted | None = None) -> Report:
+    """Go on with a run whose process died. The caller has made sure that inputs and approvals still hold; those of
+    ``granted`` that the run has not used yet are used up now.
+
+    Raises what ``perform`` raises.
+    """
+    _refuse_if_lost(tenure)
+    before, run = run, replace(run, token=tenure.lease.token, holder=tenure.lease.holder)
     scope = _for(run, scope)
+    steps = scope.engines.journal.steps(run.id)
+    allowed = _anew(granted or Granted(), scope.engines.runs.nonces(run.id))
     recorder = scope.engines.evidence(run.id)
-    scope.engines.runs.take_over(run.id, run.token, run.holder)
+    scope.engines.runs.take_over(run.id, run.token, run.holder, allowed.nonces)
+    ended = recorder.ended()
+    if ended is not None:
+        return _end_again(plan, run, scope, ended)
     begun = {one.unit.key: "begun, not ended" for one in _unfinished(steps)}
-    recorder.write(entries.Resumed(holder=run.holder, token=run.token, observed=begun))
+    try:
+        recorder.write(*_resumed(before, run, begun, allowed, tenure))
+    except Exception:
+        recorder.abandon()
+        raise
     scope.context.emit(RunResumed(run=run.id, begun=len(begun)))
     return _carry(plan, run, scope, recorder, tenure)
+
+
+def told_already(run: Run, scope: Scope) -> bool:
+    """Whether the evidence of a run is closed: its process died before the ledger heard of its end."""
+    return scope.engines.evidence(run.id).ended() is not None
+
+
+def _end_again(plan: Plan, run: Run, scope: Scope, ended: entries.RunClosed) -> Report:
+    """Tell the ledger how a run ended whose evidence says so already. Nothing more is done, nor written as evidence."""
+    still = threading.Event()
+    still.set()
+    quiet = replace(scope, context=replace(scope.context, cancelled=still))
+    report = carry_on(plan, run, quiet, _Silent(), lambda: True)
+    report = replace(report, cancelled=ended.state is RunState.CANCELLED, stopped=ended.stopped)
+    scope.engines.runs.close(replace(_closed(run, report), state=ended.state))
+    return report
+
+
+class _Silent:
+    """A recorder of what was said before."""
+
+    def write(self, *entries: entries.Entry) -> None:
+        """Nothing."""
+
+    def ended(self) -> entries.RunClosed | None:
+        """It is never asked."""
+        return None
+
+    def close(self, closed: entries.RunClosed) -> Closing:
+        """There is one end."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Nothing."""
+
+
+def _refuse_if_lost(tenure: Tenure) -> None:
+    lost = tenure.lost()
+    if lost:
+        raise LeaseLost(
+            f"Nothing was begun: {lost}.",
+            next_step="Look with `ismgr lease` who works there now, and run the command again.",
+        )
+
+
+def _anew(granted: Granted, used: Sequence[str]) -> Granted:
+    """What a run that goes on uses up besides what it has used."""
+    return replace(granted, approvals=tuple(one for one in granted.approvals if one.permission.nonce not in used))
+
+
+def _resumed(
+    before: Run, run: Run, begun: Mapping[str, str], granted: Granted, tenure: Tenure
+) -> Iterator[entries.Entry]:
+    """Whose lease is over, who goes on under which, and what allows it anew."""
+    name = tenure.lease.name
+    yield entries.Resumed(
+        holder=run.holder,
+        token=run.token,
+        observed=begun,
+        approvals=granted.approvals,
+        break_glass=granted.break_glass if granted.approvals else None,
+    )
+    lost, why = entries.LeaseFate.LOST, "its holder did not close the run"
+    yield entries.LeaseChanged(fate=lost, name=name, token=before.token, holder=before.holder, why=why)
+    yield from _taken(run, granted, tenure)
 
 
 def _unfinished(steps: tuple[StepRecord, ...]) -> tuple[StepRecord, ...]:
@@ -86,12 +167,18 @@ def _unfinished(steps: tuple[StepRecord, ...]) -> tuple[StepRecord, ...]:
 
 
 def _carry(plan: Plan, run: Run, scope: Scope, recorder: Recorder, tenure: Tenure) -> Report:
-    report = carry_on(plan, run, scope, recorder, lambda: not tenure.lost())
+    try:
+        report = carry_on(plan, run, scope, recorder, lambda: not tenure.lost())
+    except BaseException:
+        # the run is left for whoever resumes it, and others must be able to write
+        recorder.abandon()
+        raise
     lost = tenure.lost()
     if lost:
         # somebody else may have the run by now: only they may write of it and close it
         recorder.abandon()
-        return replace(report, cancelled=False, stopped=f"{lost}; the run is left for `ismgr resume {run.id}`")
+        words = f"{lost}; the run is left for `ismgr resume {run.id}`"
+        return replace(report, cancelled=False, refused=True, stopped=words)
     report = _with_rest(plan, report, scope)
     return _close(run, report, scope, recorder)
 
@@ -151,6 +238,14 @@ def _for(run: Run, scope: Scope) -> Scope:
 
 def _circumstances(plan: Plan, run: Run, granted: Granted, tenure: Tenure) -> Iterator[entries.Entry]:
     """What else is on record before anything is touched: the lease, what approvals counted for, what was noticed."""
+    yield from _taken(run, granted, tenure)
+    for found in plan.findings:
+        yield entries.Noticed(
+            level=found.level, subject=found.subject, summary=found.summary, next_step=found.next_step
+        )
+
+
+def _taken(run: Run, granted: Granted, tenure: Tenure) -> Iterator[entries.Entry]:
     name = tenure.lease.name
     yield entries.LeaseChanged(fate=entries.LeaseFate.TAKEN, name=name, token=run.token, holder=run.holder)
     for one in granted.approvals:
@@ -160,10 +255,6 @@ def _circumstances(plan: Plan, run: Run, granted: Granted, tenure: Tenure) -> It
             nonce=permission.nonce,
             not_after=permission.not_after,
             rule=granted.rules.get(permission.nonce, ""),
-        )
-    for found in plan.findings:
-        yield entries.Noticed(
-            level=found.level, subject=found.subject, summary=found.summary, next_step=found.next_step
         )
 
 

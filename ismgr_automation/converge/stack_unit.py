@@ -62,8 +62,8 @@ def destroy_stack(work: StackWork, scope: Scope) -> Done:
     open_ends = _mended(work, request, scope)
     if open_ends is not None:
         return open_ends
-    if work.again and scope.engines.stacks.state(request).resources == 0:
-        return Done(changed=0)
+    if work.again and (now := scope.engines.stacks.state(request)).resources == 0:
+        return Done(changed=0, post_state=now.state_digest)
     return _done(scope.engines.stacks.destroy(request, scope.context))
 
 

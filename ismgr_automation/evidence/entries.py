@@ -205,6 +205,9 @@ class Resumed(Entry):
     holder: Holder
     token: int
     observed: Mapping[str, str]
+    approvals: tuple[UsedApproval, ...] = ()
+    """Those that were given anew, because the first ones were over."""
+    break_glass: BreakGlass | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +260,16 @@ class RunClosed(Entry):
     report: str = ""
     rest: str = ""
     signed: bool = False
+
+
+def read_closed(body: JsonObject) -> RunClosed:
+    """What the body of such a record says of state, exit code and why; its counts are in the report as well."""
+    return RunClosed(
+        state=RunState(str(body["state"])),
+        exit_code=int(str(body["exit_code"])),
+        landed=int(str(body["landed"])),
+        stopped=str(body.get("stopped", "")),
+    )
 
 
 ENTRIES: Mapping[Kind, type[Entry]] = {

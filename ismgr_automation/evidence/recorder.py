@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Protocol
 
 from ismgr_automation.core.errors import IsmgrError
-from ismgr_automation.evidence.chain import Note, follow
-from ismgr_automation.evidence.entries import Entry, Recovered, RunClosed
+from ismgr_automation.evidence.chain import Note, follow, parse
+from ismgr_automation.evidence.entries import Entry, Recovered, RunClosed, read_closed
 from ismgr_automation.ports.evidence import NAMESPACE, Anchor, EvidenceLog, Head
 from ismgr_automation.ports.signing import Signer
 
@@ -33,6 +33,11 @@ class Recorder(Protocol):
     def write(self, *entries: Entry) -> None:
         """Write entries, together and in this order. They are durable when this returns. Raises ``EngineError`` when
         they are not: then the effect that they tell of must not begin."""
+        ...
+
+    def ended(self) -> RunClosed | None:
+        """The last record of this run, when it was closed already: then nothing more may be written. Raises
+        ``EngineError`` when the records cannot be read."""
         ...
 
     def close(self, closed: RunClosed) -> Closing:
@@ -91,6 +96,13 @@ class ChainRecorder:
             self._pass_on(mine)
         if mine.problem is not None:
             raise mine.problem
+
+    def ended(self) -> RunClosed | None:
+        """See ``Recorder``."""
+        for line in self.log.read(self.run):
+            if b'"run-closed"' in line and (found := _closed(line)) is not None:
+                return found
+        return None
 
     def close(self, closed: RunClosed) -> Closing:
         """See ``Recorder``."""
@@ -174,3 +186,14 @@ class ChainRecorder:
             lines, head = follow(head, self.environment, self.run, [told])
             self.log.append(self.run, lines)
         return head
+
+
+def _closed(text: bytes) -> RunClosed | None:
+    """The end of a run, when this is the line that tells of it. A line that is none is left to the audit."""
+    try:
+        record = parse(text)
+    except ValueError:
+        return None
+    if record.kind is not RunClosed.KIND:
+        return None
+    return read_closed(record.body)

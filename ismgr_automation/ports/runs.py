@@ -93,8 +93,9 @@ class RunLedger(Protocol):
         earlier run has used."""
         ...
 
-    def take_over(self, run: str, token: int, holder: Holder) -> None:
-        """The run goes on under another lease."""
+    def take_over(self, run: str, token: int, holder: Holder, nonces: Sequence[str] = ()) -> None:
+        """The run goes on under another lease; approvals that were given anew are used up in the same transaction.
+        Raises ``NotApproved`` naming a nonce that another run has used."""
         ...
 
     def close(self, run: Run) -> None:

@@ -52,7 +52,7 @@ class Notes:
     def begin(self, run: Run, nonces: object) -> None:
         self.wrote.append("begin")
 
-    def take_over(self, run: str, token: int, holder: Holder) -> None:
+    def take_over(self, run: str, token: int, holder: Holder, nonces: object = ()) -> None:
         self.wrote.append("take over")
 
     def close(self, run: Run) -> None:

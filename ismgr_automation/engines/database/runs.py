@@ -32,23 +32,16 @@ class DatabaseRunLedger:
             written = _insert(connection, run).on_conflict_do_nothing().returning(RUNS.c.id)
             if connection.execute(written).one_or_none() is None:
                 raise run_exists(run.id)
-            wanted = sorted(set(nonces))
-            for nonce in wanted:
-                mine = upsert(connection, NONCES).values(nonce=nonce, run=run.id)
-                # another transaction that uses the same one is waited for here
-                connection.execute(mine.on_conflict_do_nothing())
-            found = connection.execute(sa.select(NONCES.c.nonce, NONCES.c.run).where(NONCES.c.nonce.in_(wanted)))
-            used = {row.nonce: row.run for row in found if row.run != run.id}
-            if used:
-                raise used_approvals(used)
+            _use_up(connection, run.id, nonces)
 
-    def take_over(self, run: str, token: int, holder: Holder) -> None:
-        """The run goes on under another lease."""
+    def take_over(self, run: str, token: int, holder: Holder, nonces: Sequence[str] = ()) -> None:
+        """The run goes on under another lease, and uses more approvals up, or neither."""
         with self.database.write() as connection:
             refuse_if_ended(_found(connection, run))
             _not_older(connection, run, token)
             changed = sa.update(RUNS).where(RUNS.c.id == run)
             connection.execute(changed.values(token=token, holder=holder_text(holder)))
+            _use_up(connection, run, nonces)
 
     def close(self, run: Run) -> None:
         """Write how it ended."""
@@ -80,6 +73,18 @@ class DatabaseRunLedger:
         with self.database.read() as connection:
             wanted = sa.select(NONCES.c.nonce).where(NONCES.c.run == run).order_by(NONCES.c.nonce)
             return tuple(connection.execute(wanted).scalars())
+
+
+def _use_up(connection: sa.Connection, run: str, nonces: Sequence[str]) -> None:
+    wanted = sorted(set(nonces))
+    for nonce in wanted:
+        mine = upsert(connection, NONCES).values(nonce=nonce, run=run)
+        # another transaction that uses the same one is waited for here
+        connection.execute(mine.on_conflict_do_nothing())
+    found = connection.execute(sa.select(NONCES.c.nonce, NONCES.c.run).where(NONCES.c.nonce.in_(wanted)))
+    used = {row.nonce: row.run for row in found if row.run != run}
+    if used:
+        raise used_approvals(used)
 
 
 def refuse_older(connection: sa.Connection, run: str, token: int) -> None:

@@ -42,13 +42,17 @@ class MemoryRunLedger:
             self.rows[run.id] = run
             self.used.update(dict.fromkeys(nonces, run.id))
 
-    def take_over(self, run: str, token: int, holder: Holder) -> None:
-        """The run goes on under another lease."""
+    def take_over(self, run: str, token: int, holder: Holder, nonces: Sequence[str] = ()) -> None:
+        """The run goes on under another lease, and uses more approvals up, or neither."""
         with self.lock:
             found = self.run(run)
             refuse_if_ended(found)
             self.refuse_older(found, token)
+            again = {nonce: self.used[nonce] for nonce in nonces if self.used.get(nonce, run) != run}
+            if again:
+                raise used_approvals(again)
             self.rows[run] = replace(found, token=token, holder=holder)
+            self.used.update(dict.fromkeys(nonces, run))
 
     def close(self, run: Run) -> None:
         """Write how it ended."""

@@ -182,10 +182,10 @@ class MortalLedger:
         self.below.begin(run, nonces)
         self.death.at(Boundary.AFTER_BEGIN)
 
-    def take_over(self, run: str, token: int, holder: Holder) -> None:
+    def take_over(self, run: str, token: int, holder: Holder, nonces: Sequence[str] = ()) -> None:
         """Write that another lease goes on with it."""
         self.death.at(Boundary.BEFORE_TAKE_OVER)
-        self.below.take_over(run, token, holder)
+        self.below.take_over(run, token, holder, nonces)
         self.death.at(Boundary.AFTER_TAKE_OVER)
 
     def close(self, run: Run) -> None:
