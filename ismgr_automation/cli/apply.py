@@ -106,7 +106,7 @@ def _from_file(face: Face, path: Path, *, yes: bool, wait: timedelta | None) -> 
     if plan.applicable:
         confirm(face, "Apply this plan?", yes=yes)
     with opened(face, plan.beside.commit, worktree=plan.beside.worktree) as estate, progress(face):
-        return estate.apply(plan, wait=wait, approvals=approvals_beside(path))
+        return estate.apply(plan, wait=wait, approvals=approvals_beside(path, plan.digest))
 
 
 def confirm(face: Face, question: str, *, yes: bool) -> None:
@@ -131,10 +131,15 @@ def held(face: Face, estate: Estate, purpose: str, wait: timedelta | None) -> It
         yield lease
 
 
-def approvals_beside(path: Path) -> tuple[Approval, ...]:
-    """Approvals in the folder beside a plan file."""
-    from ismgr_automation.api import read_approvals
+def approvals_beside(path: Path, digest: str) -> tuple[Approval, ...]:
+    """Approvals in the folder beside a file with the plan of this digest. Raises ``SettingsError`` for another plan."""
+    from ismgr_automation.api import read_approvals, read_plan
 
+    found = read_plan(path).digest
+    if found != digest:
+        raise SettingsError(
+            f"{path} holds another plan, of digest {found}.", next_step=f"Name the file of the plan {digest}."
+        )
     return read_approvals(path)
 
 

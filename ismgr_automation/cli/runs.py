@@ -27,6 +27,8 @@ EPILOG = """Examples:
 
   ismgr runs show 20261122T081500-3f9a --rest rest.json  the plan of what it left to do
 
+  ismgr runs show 20261122T081500-3f9a --plan plan.json  its own plan, to approve it anew
+
   ismgr resume 20261122T081500-3f9a                      go on with one that is unfinished
 """
 
@@ -79,6 +81,10 @@ def show(
         Path | None,
         typer.Option("--rest", metavar="FILE", help="Write the plan of what was left to this file.", dir_okay=False),
     ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option("--plan", metavar="FILE", help="Write the plan that it carries out to this file.", dir_okay=False),
+    ] = None,
 ) -> int:
     """Show one run: its changes by round, what became of each, and what was left."""
     from ismgr_automation.cli.kept import kept
@@ -89,7 +95,9 @@ def show(
         rounds, steps = records.journal.rounds(run), records.journal.steps(run)
         nonces, now = records.runs.nonces(run), _working(records, [known])
     if rest is not None:
-        _write(known, rest)
+        _write(_left(known), rest, "--rest")
+    if plan is not None:
+        _write(known.plan, plan, "--plan")
     body: JsonObject = {
         "type": "run",
         **_summary(known, now),
@@ -121,16 +129,20 @@ def _unfinished(run: Run, now: Working) -> bool:
     return run.state is RunState.RUNNING and run.token != now.get(run.environment)
 
 
-def _write(run: Run, file: Path) -> None:
+def _left(run: Run) -> str:
     if not run.rest:
         raise InputError(f"Run {run.id} left no plan.", next_step="`ismgr plan` shows what is left to do.")
+    return run.rest
+
+
+def _write(plan: str, file: Path, option: str) -> None:
     try:
-        file.write_text(run.rest, encoding="utf-8")
+        file.write_text(plan, encoding="utf-8")
     except OSError as problem:
         raise EngineFailed(
             f"The plan cannot be written to {file}: {problem.strerror}.",
             engine="this machine",
-            next_step="Name another file with --rest.",
+            next_step=f"Name another file with {option}.",
         ) from problem
 
 

@@ -54,7 +54,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """One run on its way: what it is, and everything that takes part. ``before`` is what earlier processes did of it."""
+    """One run on its way: what it is, and all that takes part. ``before`` is what earlier processes did of it."""
 
     plan: Plan
     run: Run

@@ -12,11 +12,11 @@ from ismgr_automation.converge.gate import granted
 from ismgr_automation.converge.plan import plan as compose_now
 from ismgr_automation.converge.report import Report
 from ismgr_automation.converge.requests import group_content, stack_content, suites_content
-from ismgr_automation.converge.run import Tenure, perform, take_up, told_already
+from ismgr_automation.converge.run import Granted, Tenure, perform, take_up, told_already
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.core.address import Address, Kind
-from ismgr_automation.core.errors import Cancelled, EngineFailed, InputError, PolicyDenied, StalePlan
+from ismgr_automation.core.errors import Cancelled, EngineFailed, InputError, NotApproved, PolicyDenied, StalePlan
 from ismgr_automation.planning.change import Level
 from ismgr_automation.planning.freshness import expired, moved
 from ismgr_automation.planning.plan import Plan, Purpose
@@ -79,9 +79,21 @@ def resume_exactly(
     changed = inputs_moved(planned, working.engines.journal.steps(run.id), looking)
     if changed:
         raise StalePlan(moved=changed)
-    allowed = granted(planned, looking, datetime.now(UTC), approvals, run=run)
+    allowed = _granted_still(planned, looking, approvals, run)
     _refuse_if_cancelled(working, tenure)
     return take_up(planned, run, working, tenure, allowed)
+
+
+def _granted_still(planned: Plan, looking: Scope, approvals: Sequence[Approval], run: Run) -> Granted:
+    try:
+        return granted(planned, looking, datetime.now(UTC), approvals, run=run)
+    except NotApproved as problem:
+        raise NotApproved(
+            problem.summary,
+            missing=problem.missing,
+            next_step=f"`ismgr runs show {run.id} --plan FILE` writes its plan, `ismgr approve FILE` signs it anew, and "
+            f"`ismgr resume {run.id} --plan FILE` goes on.",
+        ) from None
 
 
 def _refuse_elsewhere(run: Run, scope: Scope) -> None:

@@ -201,6 +201,14 @@ def test_a_run_is_shown_round_by_round_with_the_plan_that_it_left(
     assert body["rounds"] == [{"number": 1, "waves": [["stack/a#update"], ["group/w#configure"]]}]
 
 
+def test_the_plan_of_a_run_can_be_written_to_be_approved_anew(said: Type, database: Database, tmp_path: Path) -> None:
+    finished(database)
+    assert said("runs", "show", RUN, "--plan", tmp_path / "plan.json").code == 0
+    assert (tmp_path / "plan.json").read_text() == database.runs.run(RUN).plan
+    refused = said("runs", "show", RUN, "--plan", tmp_path / "nowhere" / "plan.json")
+    assert (refused.code, "--plan" in refused.err) == (4, True)
+
+
 def test_an_interrupted_run_shows_what_had_begun(said: Type, database: Database) -> None:
     database.runs.begin(a_run(RUN), [])
     database.journal.open_round(RUN, Round(number=1, changes=(), waves=(("stack/a", "stack/b"),)))

@@ -17,6 +17,9 @@ from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.approvals import NAMESPACE, Approval, Permission
 from ismgr_automation.ports.history import COMMIT_NAMESPACE
 from ismgr_automation.ports.memory import (
+    Boundary,
+    Death,
+    Killed,
     MemoryApprovals,
     MemoryHistory,
     MemoryPins,
@@ -139,6 +142,56 @@ def test_broken_glass_stands_in_the_evidence(guarded):
     assert estate.apply(plan).ok
     assert "disk full" in json.dumps(guarded.begun)
     assert "BREAK-GLASS" in json.dumps(guarded.begun)
+
+
+def left_behind(guarded: Guarded, signed_for: timedelta) -> tuple[Estate, Plan, str]:
+    """An estate, its plan, and the run of it that died in its middle; its approval was good for so long."""
+    estate = guarded.propose(key="ada")
+    plan = estate.plan()
+    guarded.sign("ben", plan, 1, not_after=NOW + signed_for)
+    guarded.site.death = Death(nth=1, only=Boundary.BEFORE_FINISHED)
+    with pytest.raises(Killed):
+        estate.apply(plan)
+    return estate, plan, guarded.site.let_go().id
+
+
+def lapse(guarded: Guarded) -> None:
+    """The first approval is over: as if its hour had passed."""
+    (old,) = guarded.store.kept
+    said = replace(old.permission, not_after=NOW - timedelta(hours=1))
+    signature = MemorySigner(public("ben")).sign(said.to_bytes(), NAMESPACE)
+    guarded.store.kept[:] = [replace(old, permission=said, signature=signature)]
+
+
+def test_approvals_that_are_over_are_given_anew_for_a_resume_and_used_up_by_it(guarded):
+    estate, plan, left = left_behind(guarded, timedelta(hours=1))
+    lapse(guarded)
+    with pytest.raises(NotApproved) as refused:
+        estate.resume(left)
+    assert f"ismgr runs show {left} --plan" in refused.value.next_step
+    assert f"ismgr resume {left} --plan" in refused.value.next_step
+    assert refused.value.missing
+    assert guarded.site.runs.nonces(left) == (f"{1:032x}",)
+    guarded.sign("ben", plan, 2)
+    fresh = guarded.store.kept.pop()
+    assert estate.resume(left, approvals=[fresh]).ok
+    assert guarded.site.runs.nonces(left) == (f"{1:032x}", f"{2:032x}")
+    lines = [json.loads(line) for line in guarded.site.evidence.read()]
+    (resumed,) = [one for one in lines if one["kind"] == "resumed"]
+    assert fresh.signature.armored in json.dumps(resumed)
+    used = [one["body"]["nonce"] for one in lines if one["kind"] == "approval-used"]
+    assert used == [f"{1:032x}", f"{2:032x}"]
+    # and nobody else can use it
+    with pytest.raises(NotApproved, match="an earlier run has used it"):
+        granted(plan, guarded.site.scope(), NOW, [fresh])
+
+
+def test_a_resume_under_the_approvals_that_it_has_uses_nothing_more(guarded):
+    estate, _, left = left_behind(guarded, timedelta(hours=1))
+    assert estate.resume(left).ok
+    assert guarded.site.runs.nonces(left) == (f"{1:032x}",)
+    fates = [json.loads(line)["body"].get("fate") for line in guarded.site.evidence.read() if b'"lease"' in line]
+    assert fates == ["taken", "lost", "taken"]
 
 
 def test_unsigned_code_is_neither_planned_nor_applied(tmp_path):
