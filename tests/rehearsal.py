@@ -66,7 +66,9 @@ FILES: Mapping[str, str] = {
 kind: Estate
 name: two-sites
 owner: platform
-environments: {lab: {passphrase: {secret: "env:PASSPHRASE"}}, other: {passphrase: {secret: "env:PASSPHRASE"}}}
+environments:
+  lab: {passphrase: {secret: "env:PASSPHRASE"}, evidence: {runner_key: {secret: "env:RUNNER"}}}
+  other: {passphrase: {secret: "env:PASSPHRASE"}, evidence: {runner_key: {secret: "env:RUNNER"}}}
 default_environment: lab
 ssh: {user: debian, become: true, boot_timeout: 2s}
 """,

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ismgr_automation.core.diagnostic import Diagnostic
-from ismgr_automation.core.errors import EngineError, InputError, IsmgrError, StalePlan
+from ismgr_automation.core.errors import EngineError, InputError, IsmgrError, NotApproved, NotSigned, StalePlan
 from ismgr_automation.core.events import Emit, Event
 from ismgr_automation.core.json import JsonObject
 
@@ -114,6 +114,8 @@ def _error_body(problem: IsmgrError) -> JsonObject:
         "next_step": problem.next_step,
         "detail": problem.detail if isinstance(problem, EngineError) else "",
         "moved": list(problem.moved) if isinstance(problem, StalePlan) else [],
+        "missing": list(problem.missing) if isinstance(problem, NotApproved) else [],
+        "commits": list(problem.commits) if isinstance(problem, NotSigned) else [],
         "diagnostics": [{"severity": str(one.severity), **diagnostic_json(one)} for one in diagnostics],
     }
 

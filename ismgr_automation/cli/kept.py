@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 @contextmanager
 def kept(face: Face, ref: str) -> Iterator[Records]:
     """The records of the chosen environment, as the documents at ``ref`` say where they are."""
-    from ismgr_automation.cli.plan import opened
+    from ismgr_automation.cli.plan import looked_up
     from ismgr_automation.estate.resolve import environment
     from ismgr_automation.wiring_records import Records
 
-    with opened(face, ref, worktree=False) as estate:
+    with looked_up(face, ref) as estate:
         chosen = environment(estate.documents.document, face.environment)
         yield Records(estate=estate.documents, chosen=chosen, directory=estate.directory, tree=estate.tree.root)
 

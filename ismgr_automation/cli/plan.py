@@ -9,10 +9,12 @@ import typer
 
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.options import Excludes, PlanOut, Ref, Targets, Worktree
-from ismgr_automation.core.errors import ExitCode, SettingsError
+from ismgr_automation.core.errors import ExitCode, IsmgrError, SettingsError
 from ismgr_automation.core.json import JsonObject
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ismgr_automation.api import Estate
     from ismgr_automation.planning.plan import Plan
 
@@ -50,10 +52,27 @@ def plan(
     face: Face = ctx.obj
     with opened(face, ref, worktree=worktree) as estate:
         composed = planned(face, estate, target, exclude)
+        needs = () if face.json or not composed.applicable else _needs(estate, composed)
     if out is not None:
         save(composed, out)
-    face.result(body(composed), lambda console: show_plan(composed, console, everything=full))
+
+    def show(console: Console) -> None:
+        show_plan(composed, console, everything=full)
+        for line in needs:
+            console.print(f"  {line}", markup=False)
+
+    face.result(body(composed), show)
     return int(exit_code(composed))
+
+
+def _needs(estate: Estate, composed: Plan) -> tuple[str, ...]:
+    """Which approvals are missing, for people. Whoever plans may be on a machine that cannot tell; `ismgr apply` will
+    refuse there, and it is no reason not to show a plan."""
+    try:
+        missing = estate.approvals(composed).missing
+    except IsmgrError as problem:
+        missing = (problem.summary, problem.next_step)
+    return tuple(f"needs approval: {one}" if at == 0 else one for at, one in enumerate(missing) if one)
 
 
 def opened(face: Face, ref: str, *, worktree: bool) -> Estate:
@@ -65,6 +84,15 @@ def opened(face: Face, ref: str, *, worktree: bool) -> Estate:
         estate = Estate.open(
             face.directory, ref=ref, worktree=worktree, environment=face.environment, emit=face.emit, wiring=face.wiring
         )
+    estate.cancelled = face.cancelled
+    return estate
+
+
+def looked_up(face: Face, ref: str) -> Estate:
+    """The estate, for a command that only looks something up: its answer is all that a person is told."""
+    from ismgr_automation.api import Estate
+
+    estate = Estate.open(face.directory, ref=ref, environment=face.environment, emit=face.emit, wiring=face.wiring)
     estate.cancelled = face.cancelled
     return estate
 

@@ -10,7 +10,7 @@ import typer
 from ismgr_automation.cli.apply import approvals_beside, finish, waiting
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.options import Junit, Wait
-from ismgr_automation.cli.plan import opened
+from ismgr_automation.cli.plan import looked_up, opened
 from ismgr_automation.cli.progress import progress
 
 EPILOG = """Examples:
@@ -47,7 +47,7 @@ def resume(ctx: typer.Context, run: RunId, plan_file: PlanFile = None, wait: Wai
 
     face: Face = ctx.obj
     # where runs are recorded is said at HEAD; what the run does, at its own commit
-    with opened(face, "HEAD", worktree=False) as estate:
+    with looked_up(face, "HEAD") as estate:
         known = estate.run(run)
     plan = read(known.plan, f"run {run}")
     approvals = approvals_beside(plan_file, known.digest) if plan_file is not None else ()

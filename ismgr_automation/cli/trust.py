@@ -9,7 +9,7 @@ import typer
 
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.options import Ref, Yes
-from ismgr_automation.cli.plan import opened
+from ismgr_automation.cli.plan import looked_up
 from ismgr_automation.core.errors import ExitCode, SettingsError
 from ismgr_automation.core.json import JsonObject
 
@@ -70,7 +70,7 @@ def pin(
 
     face: Face = ctx.obj
     keys = tuple(_key(one) for one in keyring or ())
-    with opened(face, ref, worktree=False) as estate:
+    with looked_up(face, ref) as estate:
         documents, commit = estate.documents, estate.tree.revision.commit
     people = people_of(documents.teams)
     safeguards = wiring.safeguards(face.directory)
@@ -114,7 +114,7 @@ def verify(ctx: typer.Context, ref: Ref = "HEAD") -> int:
     from ismgr_automation.estate.resolve import environment as choose
 
     face: Face = ctx.obj
-    with opened(face, ref, worktree=False) as estate:
+    with looked_up(face, ref) as estate:
         documents, revision = estate.documents, estate.tree.revision
     found = Proposal(
         safeguards=wiring.safeguards(face.directory),

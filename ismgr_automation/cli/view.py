@@ -58,10 +58,13 @@ def show_plan(plan: Plan, console: Console, *, everything: bool = False) -> None
     show_findings(plan.findings, console)
     console.print(f"\n{_sum(plan)}")
     console.print(f"[dim]digest {plan.digest}[/]")
+    if plan.beside.expires_at is not None and plan.applicable:
+        console.print(f"[dim]can be applied until {plan.beside.expires_at:%Y-%m-%d %H:%M} UTC[/]")
 
 
 def _change(change: Change, console: Console, most: int | None) -> None:
     hosts = f" on {len(change.targets)} host{'s' * (len(change.targets) != 1)}" if change.targets else ""
+    hosts += f" (batch {change.batch})" if change.batch else ""
     unit = "task" if change.targets else "resource"
     count = f"{len(change.steps)} {unit}{'s' * (len(change.steps) != 1)}{hosts}"
     console.print(f"{SIGNS[change.action]} [bold]{escape(change.key)}[/] {change.action}: {count} - {_why(change)}")
@@ -151,6 +154,8 @@ def _sum(plan: Plan) -> str:
             counts[step.action] = counts.get(step.action, 0) + 1
     parts = [f"{count} to {action}" for action, count in sorted(counts.items())]
     parts += [f"{len(plan.deferred)} deferred"] if plan.deferred else []
+    unsure = sum(step.certainty is Certainty.UNPREDICTABLE for one in plan.changes for step in one.steps)
+    parts += [f"{unsure} of them unpredictable"] if unsure else []
     parts += ["[red]with errors: cannot be applied[/]"] if plan.errored else []
     return ", ".join(parts) + "."
 

@@ -91,8 +91,8 @@ def _granted_still(planned: Plan, looking: Scope, approvals: Sequence[Approval],
         raise NotApproved(
             problem.summary,
             missing=problem.missing,
-            next_step=f"`ismgr runs show {run.id} --plan FILE` writes its plan, `ismgr approve FILE` signs it anew, and "
-            f"`ismgr resume {run.id} --plan FILE` goes on.",
+            next_step=f"`ismgr runs show {run.id} --plan FILE` writes its plan, `ismgr approve FILE` signs it anew, "
+            f"and `ismgr resume {run.id} --plan FILE` goes on.",
         ) from None
 
 

@@ -69,9 +69,9 @@ def _with_login(known: Host, ssh: SshSettings) -> Host:
     return replace(known, user=ssh.user) if not known.user and "user" in ssh.model_fields_set else known
 
 
-def check_selection(scope: Scope, fleet: Fleet) -> None:
+def check_selection(scope: Scope, fleet: Fleet, states: Mapping[Address, StackState]) -> None:
     """Raise ``InputError`` when a target or an exclusion names a host that nobody knows: a slip of the pen must not
-    leave out less, or do less, than was meant."""
+    leave out less, or do less, than was meant. Stacks that were never applied may be the reason, and are named."""
     if fleet.unbounded:
         return
     names = {one.host.name for one in fleet.sightings}
@@ -81,8 +81,14 @@ def check_selection(scope: Scope, fleet: Fleet) -> None:
         for one in asked
         if one.name not in names
     ]
-    if wrong:
-        raise InputError("A target or exclusion is not in this estate.", diagnostics=wrong)
+    if not wrong:
+        return
+    stacks = scope.estate.stacks
+    unmade = [
+        str(one) for one in sorted(states) if (made := stacks[one.name].hosts) and made not in states[one].outputs
+    ]
+    hint = f"Hosts of {', '.join(unmade)} are known once it is applied: name the stack instead." if unmade else ""
+    raise InputError("A target or exclusion is not in this estate.", diagnostics=wrong, next_step=hint)
 
 
 def probe(scope: Scope, hosts: Sequence[Host], fleet: Fleet) -> dict[str, Reachability]:

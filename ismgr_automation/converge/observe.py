@@ -17,7 +17,7 @@ from ismgr_automation.converge.requests import (
     variable_references,
 )
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.secrets import Versions, unprotected, used_by, versions
+from ismgr_automation.converge.secrets import Versions, unprotected, unsigned, used_by, versions
 from ismgr_automation.converge.stacks import known, look_at_stacks, problem, readable_states, watched
 from ismgr_automation.core.address import Address, Kind, stack
 from ismgr_automation.core.diagnostic import Diagnostic
@@ -114,7 +114,7 @@ def _survey(scope: Scope, states: Mapping[Address, StackState], unreadable: Mapp
         stacks |= broken
         stacks |= look_at_stacks(scope, todo - set(broken), states, stacks)
         fleet = meet(scope, stacks, states)
-    check_selection(scope, fleet)
+    check_selection(scope, fleet, states)
     mine = {one: sight for one, sight in stacks.items() if one in wanted}
     return _Ground(graph=graph, covered=covered, stacks=mine, fleet=fleet, states=states)
 
@@ -229,9 +229,10 @@ def _checked(result: PlaybookResult) -> str:
 
 def _open_doors(scope: Scope, ground: _Ground) -> tuple[Finding, ...]:
     """What everybody should know who plans here."""
-    stacks = sorted(ground.stacks)
+    stacks, everything = sorted(ground.stacks), sorted(ground.covered)
     warning = unprotected(scope.environment_name, scope.environment, stacks[0]) if stacks else None
-    return (warning,) if warning is not None else ()
+    advice = unsigned(scope.environment_name, scope.environment, everything[0]) if everything else None
+    return tuple(one for one in (warning, advice) if one is not None)
 
 
 def _inputs(scope: Scope, ground: _Ground, groups: Mapping[Address, GroupSight], secrets: Versions) -> Inputs:

@@ -132,6 +132,18 @@ def unprotected(name: str, environment: Environment, subject: Address) -> Findin
     )
 
 
+def unsigned(name: str, environment: Environment, subject: Address) -> Finding | None:
+    """The advice for an environment without a runner key; None when it has one."""
+    if environment.evidence.runner_key is not None:
+        return None
+    return Finding(
+        level=Level.ADVISE,
+        subject=subject,
+        summary=f"environment {name} has no runner key: the evidence of its runs is chained and not signed",
+        next_step="Write `evidence: {runner_key: {secret: BACKEND:PATH}}` into the environment in estate.yaml.",
+    )
+
+
 def doors(estate: Estate, environment: Environment, credentials: PlanCredentials | None) -> Mapping[SecretRef, str]:
     """Every secret that opens something for this estate, with what it is for, in words. Pure.
 

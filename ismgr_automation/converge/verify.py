@@ -21,7 +21,7 @@ def verify(scope: Scope) -> tuple[CheckResult, ...]:
     """Run the suites of every covered group against its hosts, as the states know them."""
     states = read_states(scope)
     fleet = meet(scope, {}, states)
-    check_selection(scope, fleet)
+    check_selection(scope, fleet, states)
     covered = selected(graph_with(scope.estate, fleet), scope.selection.targets, scope.selection.excludes)
     names = sorted(one.name for one in covered if one.kind is Kind.GROUP)
     found = each(names, lambda name: verify_group(scope, name, fleet, states, None), workers=scope.workers)

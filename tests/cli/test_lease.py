@@ -209,6 +209,14 @@ def test_the_plan_of_a_run_can_be_written_to_be_approved_anew(said: Type, databa
     assert (refused.code, "--plan" in refused.err) == (4, True)
 
 
+@pytest.mark.parametrize("command", [("runs",), ("runs", "show", RUN), ("lease",)])
+def test_whoever_looks_something_up_is_told_that_and_nothing_else(
+    said: Type, database: Database, command: tuple[str, ...]
+) -> None:
+    finished(database)
+    assert said(*command).err == ""
+
+
 def test_an_interrupted_run_shows_what_had_begun(said: Type, database: Database) -> None:
     database.runs.begin(a_run(RUN), [])
     database.journal.open_round(RUN, Round(number=1, changes=(), waves=(("stack/a", "stack/b"),)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from datetime import datetime
@@ -13,7 +14,7 @@ import typer
 
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.main import build
-from ismgr_automation.core.errors import EngineFailed
+from ismgr_automation.core.errors import EngineFailed, IsmgrError, NotApproved, NotSigned, StalePlan
 from ismgr_automation.core.events import OutputSeen
 from ismgr_automation.planning.planfile import read
 from tests.cli.conftest import Say
@@ -106,6 +107,37 @@ def test_an_error_that_looks_like_markup_does_not_break_its_own_telling(
 ) -> None:
     Face().error(EngineFailed("bad [/foo] [red]", engine="x", detail="[/]", next_step="[/bar]"))
     assert "bad [/foo] [red]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("problem", "field", "said"),
+    [
+        (NotApproved("No.", missing=["1 approver"]), "missing", ["1 approver"]),
+        (NotSigned("No.", commits=["c1: it is not signed"]), "commits", ["c1: it is not signed"]),
+        (StalePlan(moved=["the inventory changed"]), "moved", ["the inventory changed"]),
+    ],
+)
+def test_a_refusal_in_json_lists_its_reasons(
+    problem: IsmgrError, field: str, said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Face(json=True).error(problem)
+    body = json.loads(capsys.readouterr().out)
+    assert {name: body[name] for name in ("missing", "commits", "moved")} == {
+        "missing": [],
+        "commits": [],
+        "moved": [],
+        field: said,
+    }
+
+
+def test_a_plan_says_until_when_it_can_be_applied_in_which_batch_and_what_nobody_can_predict(
+    say: Say, running: Rehearsal
+) -> None:
+    running.world.values["db1.dc1"]["install"] = "0"
+    running.world.values["web1.dc1"]["install"] = "0"
+    said = say("plan")
+    for words in ("can be applied until", "(batch 1)", "of them unpredictable"):
+        assert words in said.out
 
 
 def test_junit_is_written_where_it_was_asked_for(say: Say, running: Rehearsal, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from ismgr_automation.api import Estate
 from ismgr_automation.approval.safeguards import Safeguards
+from ismgr_automation.cli.main import run
 from ismgr_automation.converge.gate import granted, proposal
 from ismgr_automation.core.errors import NotApproved, NotSigned
 from ismgr_automation.planning.plan import Plan
@@ -47,7 +48,7 @@ class Guarded:
 
     def __init__(self, folder: Path, asks: str) -> None:
         self.site = Rehearsal(folder=folder)
-        self.site.edit("estate.yaml", "environments: {lab: {", f"environments: {{lab: {{{asks}, ")
+        self.site.edit("estate.yaml", "  lab: {", f"  lab: {{{asks}, ")
         self.site.files["team.yaml"] = TEAM
         self.history, self.store, self.pins = MemoryHistory(), MemoryApprovals(), MemoryPins()
         base = self.site.open()
@@ -105,8 +106,8 @@ def test_nothing_is_touched_without_an_approval_and_then_it_is_used_up(guarded):
     assert guarded.site.world.effects() == []
     used = guarded.sign("ben", plan, 2)
     assert estate.apply(plan).ok
-    (run,) = guarded.site.runs.runs("lab")
-    assert guarded.site.runs.nonces(run.id) == (used.permission.nonce,)
+    (begun,) = guarded.site.runs.runs("lab")
+    assert guarded.site.runs.nonces(begun.id) == (used.permission.nonce,)
     assert used.permission.nonce in json.dumps(guarded.begun)
     assert used.signature.armored in json.dumps(guarded.begun)
 
@@ -116,13 +117,13 @@ def test_an_approval_that_was_used_is_used_for_every_later_run_but_its_own(guard
     plan = estate.plan()
     guarded.sign("ben", plan)
     assert estate.apply(plan).ok
-    (run,) = guarded.site.runs.runs("lab")
+    (done,) = guarded.site.runs.runs("lab")
     scope = guarded.site.scope()
     with pytest.raises(NotApproved, match="an earlier run has used it"):
         granted(plan, scope, NOW)
-    assert granted(plan, scope, NOW, run=run).nonces == (f"{1:032x}",)
+    assert granted(plan, scope, NOW, run=done).nonces == (f"{1:032x}",)
     # what was applied is the base from now on
-    assert proposal(scope).last == run.commit == scope.tree.revision.commit
+    assert proposal(scope).last == done.commit == scope.tree.revision.commit
 
 
 def test_approvals_that_are_handed_over_count_as_well(guarded):
@@ -192,6 +193,12 @@ def test_a_resume_under_the_approvals_that_it_has_uses_nothing_more(guarded):
     assert guarded.site.runs.nonces(left) == (f"{1:032x}",)
     fates = [json.loads(line)["body"].get("fate") for line in guarded.site.evidence.read() if b'"lease"' in line]
     assert fates == ["taken", "lost", "taken"]
+
+
+def test_people_are_told_with_a_plan_which_approvals_are_missing(guarded, capsys):
+    guarded.propose(key="ada")
+    assert run(["-C", str(guarded.site.folder), "plan"], wiring=guarded.site) == 2
+    assert "needs approval: 1 approver, because something changes: 0 signed" in capsys.readouterr().out
 
 
 def test_unsigned_code_is_neither_planned_nor_applied(tmp_path):

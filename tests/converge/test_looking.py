@@ -274,3 +274,14 @@ def test_an_engine_that_fails_while_it_looks_at_a_waiting_group_is_a_warning(run
     plan = running.plan()
     assert [one.level for one in plan.findings] == [Level.WARN]
     assert plan.applicable
+
+
+def test_every_plan_says_that_nobody_signs_the_evidence(site: Rehearsal) -> None:
+    assert not [one for one in site.plan().findings if "runner key" in one.summary]
+    before = site.plan()
+    site.edit("estate.yaml", ', evidence: {runner_key: {secret: "env:RUNNER"}}', "")
+    plan = site.plan()
+    (advice,) = [one for one in plan.findings if "runner key" in one.summary]
+    assert advice.level is Level.ADVISE
+    assert "runner_key" in advice.next_step
+    assert plan.errored == before.errored

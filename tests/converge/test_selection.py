@@ -169,3 +169,14 @@ def test_after_destruction_everything_is_new_again(running: Rehearsal) -> None:
     running.world.programs["names"] = lambda config, _made: Desired(resources={"www": {"to": config["to"]}})
     assert running.apply().ok
     assert running.plan().empty
+
+
+def test_a_host_that_its_stack_has_yet_to_make_is_not_called_a_slip_of_the_pen(site: Rehearsal) -> None:
+    with pytest.raises(InputError) as refused:
+        site.plan(targets=("host/db1.dc1",))
+    assert "Hosts of stack/dc1-servers, stack/dc2-servers are known once it is applied" in refused.value.next_step
+    site.settle()
+    site.plan(targets=("host/db1.dc1",))
+    with pytest.raises(InputError) as wrong:
+        site.plan(targets=("host/db9.dc1",))
+    assert wrong.value.next_step == ""

@@ -6,7 +6,7 @@ from typing import Any
 
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.evidence import chain
-from ismgr_automation.evidence.entries import ENTRIES, RunStarted
+from ismgr_automation.evidence.entries import ENTRIES, Resumed, RunStarted
 from ismgr_automation.reports.formats.approvals import permission_body
 from ismgr_automation.reports.formats.shapes import (
     DIGEST,
@@ -21,6 +21,10 @@ from ismgr_automation.reports.formats.shapes import (
 )
 
 
+LATER = ("approvals", "break_glass")
+"""Fields that came to ``resumed`` later."""
+
+
 def record() -> JsonObject:
     """One line of a segment: which body it has is chosen by ``kind``."""
     words = (
@@ -33,9 +37,12 @@ def record() -> JsonObject:
 def _one(kind: chain.Kind) -> JsonObject:
     entry = ENTRIES[kind]
     body: dict[str, Any] = dict(dataclass_of(entry))
-    if entry is RunStarted:
+    if entry in (RunStarted, Resumed):
         # a permission stands there as it was signed
         body["properties"]["approvals"]["items"]["properties"]["permission"] = permission_body()
+    if entry is Resumed:
+        # the first records of this format have none
+        body["required"] = [name for name in body["required"] if name not in LATER]
     return shape(
         {
             "format": {"const": chain.FORMAT},

@@ -103,8 +103,11 @@ def _error() -> JsonObject:
             "next_step": TEXT,
             "detail": TEXT,
             "moved": listed(TEXT),
+            "missing": listed(TEXT),
+            "commits": listed(TEXT),
             "diagnostics": listed(record(diagnostic)),
-        }
+        },
+        optional=("missing", "commits"),
     )
 
 
