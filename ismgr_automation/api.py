@@ -220,7 +220,7 @@ class Estate:
             return weigh(proposal(scope, plan), plan, datetime.now(UTC), approvals)
 
     def work_for(
-        self, run: str, *, executor: str = "", leash: Path | None = None, ours: Callable[[], bool] = lambda: True
+        self, run: str, *, executor: str = "", leash: Path | None = None, ours: Callable[[], bool] | None = None
     ) -> Work:
         """What does the units of one run in this process, on behalf of whoever holds its lease. The estate must be open
         at the run's commit, and stay open while it works. ``executor`` is the name for the journal, ``leash`` the file
@@ -233,7 +233,7 @@ class Estate:
         )
         scope = self._wired(self._selection(*_selected(planned)), context, Mode.APPLY)
         name = executor or scope.engines.executor
-        return Workbench(scope=scope, run=run, purpose=planned.purpose, executor=name, ours=ours).work
+        return Workbench(scope=scope, run=run, purpose=planned.purpose, executor=name, ours=ours or _always).work
 
     def drift(self, targets: Names = (), excludes: Names = ()) -> Drifted:
         """How the world differs from what was applied, over stacks and hosts. Touches nothing."""
@@ -363,6 +363,10 @@ def _selected(plan: Plan) -> tuple[list[str], list[str]]:
         [one for one in texts if not one.startswith("-")],
         [one.removeprefix("-") for one in texts if one.startswith("-")],
     )
+
+
+def _always() -> bool:
+    return True
 
 
 class _Watcher:

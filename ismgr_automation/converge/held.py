@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from ismgr_automation.converge.contract import apply_exactly, resume_exactly
+from ismgr_automation.converge.refused import refusals_on_record
 from ismgr_automation.converge.report import Report
 from ismgr_automation.converge.run import Tenure
 from ismgr_automation.converge.scope import Scope
@@ -68,7 +69,8 @@ class Held:
         """Apply a plan; one that was made under this lease is not looked at a second time."""
         with self._scopes(plan) as (looking, working):
             composed = plan.digest in self._composed
-            return apply_exactly(plan, looking, working, self._tenure, composed=composed, approvals=approvals)
+            with nullcontext() if composed else refusals_on_record(plan, working, self._tenure):
+                return apply_exactly(plan, looking, working, self._tenure, composed=composed, approvals=approvals)
 
     def resume(self, run: str, *, approvals: Sequence[Approval] = ()) -> Report:
         """Go on with a run whose process died."""

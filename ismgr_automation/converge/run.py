@@ -96,6 +96,11 @@ def take_up(plan: Plan, run: Run, scope: Scope, tenure: Tenure, granted: Granted
     return _carry(plan, run, scope, recorder, tenure)
 
 
+def new_name(now: datetime) -> str:
+    """A name for a run that begins now; they sort by time."""
+    return f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
 def told_already(run: Run, scope: Scope) -> bool:
     """Whether the evidence of a run is closed: its process died before the ledger heard of its end."""
     return scope.engines.evidence(run.id).ended() is not None
@@ -219,7 +224,7 @@ def _with_rest(plan: Plan, report: Report, scope: Scope) -> Report:
 def _new(plan: Plan, lease: Lease) -> Run:
     now = datetime.now(UTC)
     return Run(
-        id=f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}",
+        id=new_name(now),
         estate=plan.estate,
         environment=plan.environment,
         digest=plan.digest,

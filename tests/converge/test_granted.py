@@ -14,6 +14,8 @@ from ismgr_automation.approval.safeguards import Safeguards
 from ismgr_automation.cli.main import run
 from ismgr_automation.converge.gate import granted, proposal
 from ismgr_automation.core.errors import NotApproved, NotSigned
+from ismgr_automation.core.events import OutputSeen
+from ismgr_automation.evidence.audit import Claims, verify
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.approvals import NAMESPACE, Approval, Permission
 from ismgr_automation.ports.history import COMMIT_NAMESPACE
@@ -193,6 +195,31 @@ def test_a_resume_under_the_approvals_that_it_has_uses_nothing_more(guarded):
     assert guarded.site.runs.nonces(left) == (f"{1:032x}",)
     fates = [json.loads(line)["body"].get("fate") for line in guarded.site.evidence.read() if b'"lease"' in line]
     assert fates == ["taken", "lost", "taken"]
+
+
+def test_a_refused_apply_of_a_plan_is_on_record_and_leaves_evidence_whole(guarded):
+    estate = guarded.propose(key="ada")
+    plan = estate.plan()
+    with pytest.raises(NotApproved):
+        estate.apply(plan)
+    lines = list(guarded.site.evidence.read())
+    (refused,) = [json.loads(line) for line in lines]
+    assert (refused["kind"], refused["body"]["reason"]) == ("refused", "not-approved")
+    assert refused["body"]["digest"] == plan.digest
+    assert guarded.site.evidence.closes == 1
+    guarded.sign("ben", plan)
+    assert estate.apply(plan).ok
+    whole = verify(list(guarded.site.evidence.read()), Claims(environment="lab"), MemorySignatures())
+    assert whole.problems == ()
+
+
+def test_a_refusal_that_cannot_be_recorded_is_still_that_refusal(guarded):
+    estate = guarded.propose(key="ada")
+    guarded.site.evidence.full = True
+    plan = estate.plan()
+    with pytest.raises(NotApproved):
+        estate.apply(plan)
+    assert [one for one in guarded.site.events if isinstance(one, OutputSeen) and "not on record" in one.text]
 
 
 def test_people_are_told_with_a_plan_which_approvals_are_missing(guarded, capsys):

@@ -20,7 +20,6 @@ from ismgr_automation.reports.formats.shapes import (
     record as shape,
 )
 
-
 LATER = ("approvals", "break_glass")
 """Fields that came to ``resumed`` later."""
 
