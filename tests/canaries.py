@@ -33,6 +33,9 @@ MAY_HOLD: Mapping[str, str] = {
     "*/.secrets/*": "the file backend's own",
     "*/.secrets-plan/*": "the file backend's own, of plan credentials",
     "*/outside": "a secret that lies beside the folder of its backend, and is refused",
+    "*/estate[0-9]*/bmc/*": "the file backend's own, under another name",
+    "*/ismgr/lab/*": "the lab's own: it makes up the secrets of its machines",
+    "*/knot.conf": "a name server's own settings",
     "*/test_the_search_for_secrets_*/leak": "planted, and found by the test that plants it",
     "*/estate/sudo": "a rehearsed sudo, which knows the password that it asks for",
     "*/test_plain_ansible_playbook_*/db[12]": "what a playbook wrote on its host, which is this machine",
@@ -42,18 +45,19 @@ MAY_HOLD: Mapping[str, str] = {
 """Files that may hold a canary, and why."""
 
 MAY_BE_GIVEN: Mapping[tuple[str, str], str] = {
-    ("*", "PULUMI_CONFIG_PASSPHRASE"): "the engine takes its key in no other way",
-    ("python*", "CANARY_ENV_*"): "the environment backend's own: ismgr itself, and programs that open references",
-    ("git", "CANARY_ENV_*"): "a tool of ours, with the environment of whoever started us: it runs no proposed code",
-    ("ssh*", "CANARY_ENV_*"): "the same; it sends none of it to a host",
-    ("sleep", "LEAK"): "planted, and found by the test that plants it",
-    ("gcc", "CANARY_ENV_*"): "Python's own search for a shared library",
-    ("ld", "CANARY_ENV_*"): "Python's own search for a shared library",
-    ("pulumi*", "CANARY_ENV_*"): "the engine passes on what its programs and providers open",
+    ("*", "variable PULUMI_CONFIG_PASSPHRASE"): "the engine takes its key in no other way",
+    ("python*", "variable CANARY_ENV_*"): "the environment backend's own: ismgr, and what opens references",
+    ("git", "variable CANARY_ENV_*"): "a tool of ours, with our own environment: it runs no proposed code",
+    ("ssh*", "variable CANARY_ENV_*"): "the same; it sends none of it to a host",
+    ("podman", "argument *"): "a test makes a user with a password on a machine of the lab, as a person would",
+    ("sleep", "variable LEAK"): "planted, and found by the test that plants it",
+    ("gcc", "variable CANARY_ENV_*"): "Python's own search for a shared library",
+    ("ld", "variable CANARY_ENV_*"): "Python's own search for a shared library",
+    ("pulumi*", "variable CANARY_ENV_*"): "the engine passes on what its programs and providers open",
 }
-"""Environment variables of children that may hold a canary (program, variable), and why."""
+"""What children may be given a canary in (program, variable or argument), and why."""
 
-_HEADER = "-----"
+_HEADERS = ("-----", "$ANSIBLE_VAULT;")
 _EVERY_KEY = "b3BlbnNzaC1rZXktdjEA"
 """The first line of every OpenSSH private key without a passphrase is the same."""
 
@@ -100,7 +104,7 @@ def patterns(values: Iterable[str]) -> tuple[bytes, ...]:
     found: set[bytes] = set()
     for value in values:
         for line in map(str.strip, value.splitlines()):
-            if len(line) >= SHORTEST and not line.startswith((_HEADER, _EVERY_KEY)):
+            if len(line) >= SHORTEST and not line.startswith((*_HEADERS, _EVERY_KEY)):
                 found |= {line.encode(), *_in_base64(line.encode())}
     return tuple(sorted(found))
 
@@ -157,15 +161,12 @@ def given(
     program: str, arguments: Iterable[bytes], environment: Mapping[bytes, bytes], wanted: Wanted
 ) -> Iterator[Leak]:
     """Where a process has a canary: an argument by its number, a variable by its name."""
+    found = [f"argument {number}" for number, one in enumerate(arguments) if wanted.search(one)]
+    found += [f"variable {os.fsdecode(key)}" for key, value in environment.items() if wanted.search(value)]
     name = Path(program).name
-    for number, one in enumerate(arguments):
-        if wanted.search(one):
-            yield Leak(name, f"argument {number}")
-    for key, value in environment.items():
-        if wanted.search(value):
-            variable = os.fsdecode(key)
-            if not any(fnmatch(name, left) and fnmatch(variable, right) for left, right in MAY_BE_GIVEN):
-                yield Leak(name, f"variable {variable}")
+    for where in found:
+        if not any(fnmatch(name, left) and fnmatch(where, right) for left, right in MAY_BE_GIVEN):
+            yield Leak(name, where)
 
 
 @dataclass(slots=True)
