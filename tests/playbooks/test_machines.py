@@ -99,47 +99,81 @@ def test_the_application_refuses_a_record_that_is_none(converged: World, text: s
     assert done.stdout == "400"
 
 
-DRIFT = {
-    "nameservers": (
-        "gw1.dc1",
-        "nft flush ruleset; echo 'version: 1' >> /etc/knot/knot.conf; systemctl disable --quiet knot",
-        {"The packet filter is loaded", "Configuration and new zones are in place", "Service runs"},
-    ),
-    "databases": (
-        "db1.dc1",
-        """
-        echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/10-base.conf
-        touch /etc/ssh/authorized_keys.d/mallory
-        echo 'host all all 0.0.0.0/0 trust' >> /etc/postgresql/15/main/pg_hba.conf
-        cd / && runuser -u postgres -- psql -qc 'ALTER ROLE records SUPERUSER'
-        """,
-        {
-            "Settings of users, sshd and time are in place",
-            "Services run",
-            "Its configuration is in place",
-            "The primary runs and has its users, database and slots",
-        },
-    ),
-    "webs": (
-        "web1.dc2",
-        """
-        chmod 644 /etc/records/environment
-        systemctl stop records
-        nft add rule inet base input accept
-        rm /etc/localtime
-        """,
-        {
-            "Settings of users, sshd and time are in place",
-            "The packet filter is loaded",
-            "Its settings are in place",
-            "Service runs",
-        },
-    ),
-    "edges": (
-        "edge1.dc2",
-        "echo '# by hand' >> /etc/haproxy/haproxy.cfg; ln -sf /dev/null /etc/systemd/system/nftables.service",
-        {"Services run", "Configuration is in place", "Service runs"},
-    ),
+FILES, FILTER, UNITS = "Settings of users, sshd and time are in place", "The packet filter is loaded", "Services run"
+
+DRIFT: dict[str, dict[str, tuple[str, set[str]]]] = {
+    "nameservers": {
+        "gw1.dc1": (
+            "nft flush ruleset; echo 'version: 1' >> /etc/knot/knot.conf; systemctl disable --quiet knot",
+            {FILTER, "Configuration and new zones are in place", "Service runs"},
+        ),
+        "gw1.dc2": (
+            """
+            chmod 644 /etc/knot/key.conf
+            rm /etc/sudoers.d/10-base
+            systemctl mask --now --quiet knot
+            """,
+            {FILES, "The key is in place", "Service runs"},
+        ),
+    },
+    "databases": {
+        "db1.dc1": (
+            """
+            echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/10-base.conf
+            touch /etc/ssh/authorized_keys.d/mallory
+            echo 'host all all 0.0.0.0/0 trust' >> /etc/postgresql/15/main/pg_hba.conf
+            cd / && runuser -u postgres -- psql -qc 'ALTER ROLE records SUPERUSER'
+            """,
+            {
+                *(FILES, UNITS, "Its configuration is in place"),
+                "The primary runs and has its users, database and slots",
+            },
+        ),
+        "db1.dc2": (
+            """
+            echo 'max_connections = 7' >> /etc/postgresql/15/main/conf.d/ismgr.conf
+            echo 'x:1:*:x:y' > $(find /var/lib/postgresql -maxdepth 1 -type f -name '*pgpass*' | head -n 1)
+            chown root /etc/postgresql/15/main/start.conf
+            """,
+            {"Its configuration is in place", "The password for streaming is in place", "The standby runs and streams"},
+        ),
+    },
+    "webs": {
+        "web1.dc2": (
+            """
+            chmod 644 /etc/records/environment
+            systemctl stop records
+            nft add rule inet base input accept
+            rm /etc/localtime
+            """,
+            {FILES, FILTER, "Its settings are in place", "Service runs"},
+        ),
+        "web1.dc1": (
+            """
+            usermod --shell /bin/bash records
+            echo 'Nice=19' >> /etc/systemd/system/records.service
+            touch /opt/records/templates/planted.html
+            rm /etc/ssh/authorized_keys.d/*
+            ln -sf /dev/null /etc/sysctl.d/60-base.conf
+            """,
+            {FILES, "The application's own user exists", "The application is in place", "Service runs"},
+        ),
+    },
+    "edges": {
+        "edge1.dc2": (
+            "echo '# by hand' >> /etc/haproxy/haproxy.cfg; ln -sf /dev/null /etc/systemd/system/nftables.service",
+            {UNITS, "Configuration is in place", "Service runs"},
+        ),
+        "edge1.dc1": (
+            """
+            rm -r /etc/systemd/system/haproxy.service.d
+            systemctl mask --now --quiet haproxy
+            sed -i 's/drop/accept/' /etc/nftables.conf
+            echo 'server 192.0.2.1' >> /etc/chrony/chrony.conf
+            """,
+            {FILES, FILTER, "Configuration is in place", "Service runs"},
+        ),
+    },
 }
 
 
@@ -147,11 +181,16 @@ DRIFT = {
 def test_what_somebody_changed_by_hand_is_predicted_put_back_and_nothing_else_is_touched(
     converged: World, group: str
 ) -> None:
-    name, script, tasks = DRIFT[group]
-    sh(converged, name, script)
-    predicted = converged.play(group, "--check")
-    applied = converged.play(group)
-    assert predicted.changed == applied.changed == {(name, task) for task in tasks}
+    for name, (script, _) in DRIFT[group].items():
+        sh(converged, name, script)
+    engine, request = converged.engine(), converged.request(group)
+    looked = engine.check(request, converged.context())
+    done = engine.run(request, converged.context())
+    expected = {(name, task) for name, (_, tasks) in DRIFT[group].items() for task in tasks}
+    assert {(one.host, one.task) for one in looked.tasks} == expected
+    # not only which tasks: each at its place, with the same words before and after
+    assert looked.tasks == done.tasks
+    assert not any(one.unpredictable for one in looked.tasks)
 
 
 def test_a_second_run_changes_nothing(converged: World) -> None:

@@ -18,13 +18,16 @@ from pathlib import Path
 import yaml
 
 from ismgr_automation import shipped
+from ismgr_automation.core.address import group as group_address
 from ismgr_automation.core.json import Json, JsonObject
-from ismgr_automation.engines.secrets import Backends
+from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.engines.ansible.engine import AnsibleEngine
+from ismgr_automation.engines.secrets import Backends, PrivateFiles
 from ismgr_automation.engines.testinfra.verifier import TestinfraVerifier
 from ismgr_automation.lab import Lab
 from ismgr_automation.lab.topology import Segment
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.hosts import Host, Ssh
+from ismgr_automation.ports.hosts import Host, PlaybookRequest, Ssh
 from ismgr_automation.ports.verification import SuiteRequest, Verdict
 
 DEADLINE = timedelta(minutes=5)
@@ -106,12 +109,13 @@ class World:
         )
 
     def variables(self, group: str) -> JsonObject:
-        """A host group's variables with its secrets opened."""
+        """A host group's variables; a secret as the template that reads its file."""
         return self._open(self.groups[group]["variables"])
 
     def _open(self, value: Json) -> Json:
         if isinstance(value, Mapping) and set(value) == {"secret"}:
-            return (self.estate / ".secrets" / str(value["secret"]).removeprefix("file:")).read_text().strip("\n")
+            path = self.estate / ".secrets" / str(value["secret"]).removeprefix("file:")
+            return f"{{{{ lookup('ansible.builtin.file', '{path}') }}}}"
         if isinstance(value, Mapping):
             return {key: self._open(item) for key, item in value.items()}
         return value
@@ -158,6 +162,45 @@ class World:
         play = read(done.stdout)
         assert done.returncode == 0 or play.failed, done.stdout + done.stderr
         return play
+
+    def engine(self) -> AnsibleEngine:
+        """The library's own way to run a playbook."""
+        return AnsibleEngine(Backends({"file": PrivateFiles(root=self.estate / ".secrets")}))
+
+    def request(self, group: str) -> PlaybookRequest:
+        """A group's playbook on its hosts, as the library asks for it."""
+        given = self.groups[group]["variables"]
+        assert isinstance(given, Mapping)
+        return PlaybookRequest(
+            address=group_address(group),
+            playbook=shipped.root() / str(self.groups[group]["playbook"]).removeprefix(shipped.PREFIX),
+            root=self.estate,
+            inventory=self.hosts(),
+            groups={
+                name: tuple(host.name for host in members)
+                for one in self.groups
+                for members in [self.hosts(one)]
+                for name in (one, f"role_{members[0].labels['role']}")
+            },
+            limit=tuple(one.name for one in self.hosts(group)),
+            variables={
+                key: SecretRef.parse(str(value["secret"]))
+                if isinstance(value, Mapping) and "secret" in value
+                else value
+                for key, value in given.items()
+            },
+            ssh=Ssh(key_file=self.lab.folder.operator_key),
+            become=True,
+            become_password=None,
+            roles_path=(),
+            deadline=DEADLINE,
+        )
+
+    def context(self) -> Context:
+        """A context of one call."""
+        folder = self.work / f"call-{next(self._numbers)}"
+        folder.mkdir()
+        return Context(work=folder)
 
     def verify(self, group: str, *suites: str) -> Mapping[str, str]:
         """Run a group's suites, or the given ones, on its hosts; what did not pass with its message."""
