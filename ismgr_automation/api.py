@@ -205,12 +205,12 @@ class Estate:
 
     def run(self, run: str) -> Run:
         """What is recorded of a run. Raises ``InputError`` naming near ones when there is no such run."""
-        with self._scope((), ()) as scope:
+        with self._looked_up() as scope:
             return scope.engines.runs.run(run)
 
     def runs(self, limit: int = 50) -> tuple[Run, ...]:
         """The newest runs of this environment first."""
-        with self._scope((), ()) as scope:
+        with self._looked_up() as scope:
             return scope.engines.runs.runs(scope.environment_name, limit)
 
     def approvals(self, plan: Plan, approvals: Sequence[Approval] = ()) -> Verdict:
@@ -288,6 +288,13 @@ class Estate:
 
     @contextmanager
     def _scope(self, targets: Names, excludes: Names, mode: Mode = Mode.PLAN) -> Iterator[Scope]:
+        with self._looked_up(targets, excludes, mode) as scope:
+            _refuse_unsigned(scope)
+            yield scope
+
+    @contextmanager
+    def _looked_up(self, targets: Names = (), excludes: Names = (), mode: Mode = Mode.PLAN) -> Iterator[Scope]:
+        """A scope that runs no code of the estate, so that nobody asks who signed it: it looks up what was done."""
         if not self._remove.alive:
             raise InputError("This estate was closed.", next_step="Open it again.")
         selection = self._selection(targets, excludes)
@@ -295,9 +302,8 @@ class Estate:
             _this_machine(),
             tempfile.TemporaryDirectory(prefix="run-", dir=self._work, ignore_cleanup_errors=True) as work,
         ):
-            scope = self._wired(selection, Context(work=Path(work), emit=self._emit, cancelled=self.cancelled), mode)
-            _refuse_unsigned(scope)
-            yield scope
+            context = Context(work=Path(work), emit=self._emit, cancelled=self.cancelled)
+            yield self._wired(selection, context, mode)
 
     def _wired(self, selection: Selection, context: Context, mode: Mode) -> Scope:
         return self._wiring.wire(

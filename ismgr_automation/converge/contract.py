@@ -68,8 +68,10 @@ def resume_exactly(
     """
     run = working.engines.runs.run(run_id)
     if run.state is not RunState.RUNNING:
+        rest = f"`ismgr runs show {run.id} --rest FILE` writes the plan of what it left to do."
         raise InputError(
-            f"The run {run.id} has ended: it is {run.state}.", next_step="Plan again to see what is left to do."
+            f"The run {run.id} has ended: it is {run.state}.",
+            next_step=rest if run.rest else "Plan again to see what is left to do.",
         )
     _refuse_elsewhere(run, working)
     planned = read(run.plan, f"run {run.id}")

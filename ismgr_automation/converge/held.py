@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from ismgr_automation.converge.contract import apply_exactly, resume_exactly
 from ismgr_automation.converge.refused import refusals_on_record
 from ismgr_automation.converge.report import Report
-from ismgr_automation.converge.run import Tenure
+from ismgr_automation.converge.run import Tenure, refuse_if_lost
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address
+from ismgr_automation.core.errors import Cancelled
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.approvals import Approval
@@ -59,15 +60,17 @@ class Held:
 
     def plan(self, targets: Names = (), excludes: Names = ()) -> Plan:
         """Plan under the lease."""
-        return self._known(self._estate.plan(targets, excludes))
+        with self._told_apart():
+            return self._known(self._estate.plan(targets, excludes))
 
     def plan_destroy(self, targets: Names = (), excludes: Names = ()) -> Plan:
         """Plan to delete stacks under the lease."""
-        return self._known(self._estate.plan_destroy(targets, excludes))
+        with self._told_apart():
+            return self._known(self._estate.plan_destroy(targets, excludes))
 
     def apply(self, plan: Plan, *, approvals: Sequence[Approval] = ()) -> Report:
         """Apply a plan; one that was made under this lease is not looked at a second time."""
-        with self._scopes(plan) as (looking, working):
+        with self._told_apart(), self._scopes(plan) as (looking, working):
             composed = plan.digest in self._composed
             with nullcontext() if composed else refusals_on_record(plan, working, self._tenure):
                 return apply_exactly(plan, looking, working, self._tenure, composed=composed, approvals=approvals)
@@ -75,8 +78,17 @@ class Held:
     def resume(self, run: str, *, approvals: Sequence[Approval] = ()) -> Report:
         """Go on with a run whose process died."""
         planned = read(self._estate.run(run).plan, f"run {run}")
-        with self._scopes(planned) as (looking, working):
+        with self._told_apart(), self._scopes(planned) as (looking, working):
             return resume_exactly(run, looking, working, self._tenure, approvals=approvals)
+
+    @contextmanager
+    def _told_apart(self) -> Iterator[None]:
+        """A lost lease stops engines as somebody's wish does; whoever is stopped must hear which of them it was."""
+        try:
+            yield
+        except Cancelled:
+            refuse_if_lost(self._tenure)
+            raise
 
     def _known(self, plan: Plan) -> Plan:
         self._composed = {plan.digest}

@@ -54,7 +54,7 @@ def perform(plan: Plan, scope: Scope, tenure: Tenure, granted: Granted) -> Repor
     Raises ``LeaseLost`` when the lease is over by now, ``NotApproved`` when an approval was used before, and
     ``EngineError`` when the run cannot be written down; then nothing was touched.
     """
-    _refuse_if_lost(tenure)
+    refuse_if_lost(tenure)
     run = _new(plan, tenure.lease)
     scope = _for(run, scope)
     # a runner key that cannot be had is told while nothing has begun
@@ -76,7 +76,7 @@ def take_up(plan: Plan, run: Run, scope: Scope, tenure: Tenure, granted: Granted
 
     Raises what ``perform`` raises.
     """
-    _refuse_if_lost(tenure)
+    refuse_if_lost(tenure)
     before, run = run, replace(run, token=tenure.lease.token, holder=tenure.lease.holder)
     scope = _for(run, scope)
     steps = scope.engines.journal.steps(run.id)
@@ -135,7 +135,8 @@ class _Silent:
         """Nothing."""
 
 
-def _refuse_if_lost(tenure: Tenure) -> None:
+def refuse_if_lost(tenure: Tenure) -> None:
+    """Raise ``LeaseLost`` when nothing may begin any more."""
     lost = tenure.lost()
     if lost:
         raise LeaseLost(

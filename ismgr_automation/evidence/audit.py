@@ -328,6 +328,8 @@ def _unsigned(reading: _Reading, run: str, closing: Record, covered: int) -> Non
 
 def _audited(name: str, seen: _Seen) -> AuditedRun:
     state = seen.closing.body.get("state") if seen.closing is not None else ""
+    if seen.first.kind is Kind.REFUSED:
+        state = str(Kind.REFUSED)
     return AuditedRun(
         run=name,
         first=seen.first_line,

@@ -241,6 +241,15 @@ def test_unsigned_code_is_neither_planned_nor_applied(tmp_path):
     assert guarded.site.world.effects() == []
 
 
+def test_runs_can_be_looked_up_from_a_commit_that_must_not_be_run(tmp_path):
+    guarded = Guarded(tmp_path, "signed_commits: true")
+    signed = guarded.propose(key="ada")
+    report = signed.apply(signed.plan())
+    hidden = guarded.propose(key="")
+    assert hidden.run(report.run).digest == report.digest
+    assert [one.id for one in hidden.runs()] == [report.run]
+
+
 def test_a_worktree_is_refused_where_approvals_are_asked(guarded):
     estate = guarded.propose(key="ada")
     plan = estate.plan()

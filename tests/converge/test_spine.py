@@ -302,3 +302,55 @@ def test_who_dies_between_the_ends_of_evidence_and_of_run_leaves_evidence_whole(
     assert site.world.effects() == before
     found = verify([line for _, line in site.evidence.lines], Claims(environment="lab"), MemorySignatures())
     assert found.problems == ()
+
+
+def test_who_is_stopped_because_the_lease_was_lost_is_not_told_that_somebody_cancelled(site: Rehearsal) -> None:
+    with site.open() as estate, estate.hold() as held:
+
+        def lose(_call: str) -> None:
+            held._kept.why = "somebody broke it"
+            held._kept.lost.set()
+            estate.cancelled.set()
+            raise Cancelled("Stopped.")
+
+        site.world.watch.append(lose)
+        with pytest.raises(LeaseLost, match="somebody broke it") as lost:
+            held.plan()
+    assert lost.value.exit_code is ExitCode.REFUSED
+    assert site.world.effects() == []
+
+
+def test_what_dead_processes_spent_of_the_budget_stays_spent(site: Rehearsal) -> None:
+    site.edit("estate.yaml", "lab: {passphrase", "lab: {failure_budget: 1, passphrase")
+    site.edit("groups.yaml", 'waves: [1, "100%"]', "waves: [1]")
+    site.settle()
+    for name in ("db1.dc1", "db1.dc2"):
+        site.world.values[name]["install"] = "0"
+        site.world.breaks[name, "install"] = "no"
+    left = died_at(site, Boundary.AFTER_FINISHED)
+    report = site.resume()
+    assert report.run == left
+    assert [one.fate for one in report.outcomes] == [Fate.FAILED, Fate.FAILED]
+    assert "db1.dc2" in report.stopped
+    assert site.runs.run(left).state is RunState.STOPPED
+
+
+def test_a_run_that_stopped_says_where_the_plan_of_what_is_left_is(site: Rehearsal) -> None:
+    site.world.breaks["edge1.dc1", "install"] = "no"
+    report = site.apply()
+    site.let_go()
+    with site.open() as estate, pytest.raises(InputError, match="has ended: it is stopped") as ended:
+        estate.resume(report.run)
+    assert f"ismgr runs show {report.run} --rest" in ended.value.next_step
+
+
+def test_a_run_that_was_cancelled_is_closed_as_such_and_not_resumed(site: Rehearsal) -> None:
+    plan, scope = site.plan(), site.scope()
+    site.world.watch.append(lambda call: scope.context.cancelled.set() if call == "run databases" else None)
+    report = site.apply(plan, scope=scope)
+    assert (report.exit_code, site.runs.run(report.run).state) == (ExitCode.CANCELLED, RunState.CANCELLED)
+    assert kinds(site)[-2:] == ["cancelled", "run-closed"]
+    assert site.world.effects().count("run databases") == 1
+    site.let_go()
+    with site.open() as estate, pytest.raises(InputError, match="has ended: it is cancelled"):
+        estate.resume(report.run)
