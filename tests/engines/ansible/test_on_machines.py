@@ -96,8 +96,8 @@ def room(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
     for name in ("carol", "wrong"):
         (secrets / name).chmod(0o600)
     switch_on(lab, *ON)
-    script = f"""
-        useradd -m -s /bin/sh carol && echo 'carol:{PASSWORD}' | chpasswd
+    script = """
+        useradd -m -s /bin/sh carol && chpasswd
         echo 'carol ALL=(ALL) ALL' > /etc/sudoers.d/carol
         useradd -m -s /bin/sh plain
         for one in carol plain; do
@@ -105,7 +105,7 @@ def room(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
             install -m 600 -o $one -g $one /home/debian/.ssh/authorized_keys /home/$one/.ssh/authorized_keys
         done
     """
-    lab.run("db1.dc1", ["sh", "-ec", script])
+    lab.run("db1.dc1", ["sh", "-ec", script], stdin=f"carol:{PASSWORD}\n".encode())
     yield Room(
         lab=lab,
         store=Backends({"file": PrivateFiles(root=secrets)}),
