@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs/explanation/estate.md"
 BLOCK = re.compile(r"^```yaml\n# (?P<file>\S+\.yaml)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def test_the_estate_of_the_page_is_sound_and_shows_every_promise_of_an_environment(tmp_path):
+def test_the_estate_of_the_page_is_sound_and_shows_every_promise_of_an_environment(tmp_path: Path) -> None:
     files = {one["file"]: one["text"] for one in BLOCK.finditer(PAGE.read_text())}
     assert set(files) == {"estate.yaml", "people.yaml", "groups.yaml"}
     for name, text in files.items():
