@@ -188,7 +188,7 @@ class Estate:
         """
         from ismgr_automation.runs.keeper import hold, this_process
 
-        with self._scope((), ()) as scope:
+        with self._scope((), (), Mode.APPLY) as scope:
             name, store, ttl = scope.lease, scope.engines.leases, duration(scope.environment.lease_ttl)
         leash = self._work / "leash"
         with hold(

@@ -122,7 +122,14 @@ def wire(
     backends = secret_backends(estate.document, directory, credentials, tree=tree.root)
     content = TreeContent(tree=tree)
     store = Backends.from_json(backends, key=reference(chosen.environment.passphrase))
-    kept = Records(estate=estate, chosen=chosen, directory=directory, tree=tree.root, emit=context.emit)
+    kept = Records(
+        estate=estate,
+        chosen=chosen,
+        directory=directory,
+        tree=tree.root,
+        emit=context.emit,
+        credentials=credentials,
+    )
     if mode is Mode.APPLY and not tree.revision.worktree:
         kept.check_steps()
     engines = Engines(

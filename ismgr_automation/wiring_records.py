@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ismgr_automation.core.events import Emit, ignore
+from ismgr_automation.estate.documents import PlanCredentials
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.estate.resolve import Chosen, database_url, duration, evidence_folder, reference, secret_backends
 from ismgr_automation.evidence.recorder import ChainRecorder, Recorder
@@ -46,6 +47,8 @@ class Records:
     directory: Path
     tree: Path
     emit: Emit = ignore
+    credentials: PlanCredentials | None = None
+    """Those of planning, where the environment has some: who plans need not be able to read what who applies can."""
 
     @cached_property
     def executor(self) -> str:
@@ -180,7 +183,7 @@ class Records:
 
     @cached_property
     def _store(self) -> Backends:
-        # the database and the runner key are ours, whatever a plan may read
         from ismgr_automation.engines.secrets import Backends
 
-        return Backends.from_json(secret_backends(self.estate.document, self.directory, tree=self.tree))
+        described = secret_backends(self.estate.document, self.directory, self.credentials, tree=self.tree)
+        return Backends.from_json(described)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation import wiring
-from ismgr_automation.converge.scope import Scope, Selection
+from ismgr_automation.converge.scope import Mode, Scope, Selection
 from ismgr_automation.core.address import group
 from ismgr_automation.core.errors import EngineFailed, InputError, SettingsError
 from ismgr_automation.estate.load import load
@@ -19,7 +19,7 @@ from ismgr_automation.wiring import TreeContent
 from tests.rehearsal import FILES
 
 
-def wire(folder: Path, environment: str | None = None, **documents: str) -> Scope:
+def wire(folder: Path, environment: str | None = None, mode: Mode = Mode.PLAN, **documents: str) -> Scope:
     files = {**FILES, **{name.replace("__", "/").replace("_yaml", ".yaml"): text for name, text in documents.items()}}
     folder.mkdir(exist_ok=True)
     subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
@@ -33,6 +33,7 @@ def wire(folder: Path, environment: str | None = None, **documents: str) -> Scop
         environment=environment,
         context=Context(work=folder),
         selection=Selection(),
+        mode=mode,
     )
 
 
@@ -69,6 +70,20 @@ def test_a_database_that_is_not_supported_is_refused_without_its_password(tmp_pa
     with pytest.raises(SettingsError, match="postgresql") as caught:
         wire(tmp_path, estate_yaml=text)
     assert "canary" not in str(caught.value)
+
+
+def test_who_plans_opens_the_database_with_credentials_of_planning(tmp_path: Path) -> None:
+    text = settings(
+        "environments: {a: {database: 'postgresql://u:{secret}@192.0.2.1/db', database_password: {secret: 'kept:db'}, "
+        "plan_credentials: {secrets: {kept: {kind: file, root: plan-secrets}}}}}\n"
+        "secrets: {kept: {kind: file, root: apply-secrets}}"
+    )
+    (tmp_path / "plan-secrets").mkdir()
+    (tmp_path / "plan-secrets" / "db").write_text("read-only")
+    (tmp_path / "plan-secrets" / "db").chmod(0o600)
+    assert wire(tmp_path, estate_yaml=text).environment_name == "a"
+    with pytest.raises(InputError, match="kept:db"):
+        wire(tmp_path, mode=Mode.APPLY, estate_yaml=text)
 
 
 @pytest.mark.parametrize(
