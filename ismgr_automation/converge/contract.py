@@ -49,11 +49,13 @@ def apply_exactly(
         changed = inputs_moved(planned, (), looking)
         if changed:
             raise StalePlan(moved=changed)
+    # a signature that is missing does not cost a look at the whole world
+    allowed = granted(planned, looking, now, approvals)
+    if not composed:
         again = plan_destroy(looking, now) if planned.purpose is Purpose.DESTROY else compose_now(looking, now)
         refuse_if_stale(planned, again)
         refuse_if_errored(again)
         planned = _with_sidecars(planned, again)
-    allowed = granted(planned, looking, now, approvals)
     _refuse_if_cancelled(working, tenure)
     return perform(planned, working, tenure, allowed)
 

@@ -92,6 +92,23 @@ class Report:
         return any(one.touched or one.fate in (Fate.LANDED, Fate.UNKNOWN) for one in self.outcomes)
 
     @property
+    def reason(self) -> str:
+        """Why it ended, for pipelines: finer than the exit code, and as stable."""
+        if self.ok:
+            return "done"
+        if self.cancelled:
+            return "cancelled"
+        if self.refused:
+            return "policy-denied"
+        if any(one.unplanned for one in self.outcomes):
+            return "unplanned-change"
+        if any(one.stops for one in self.outcomes):
+            return "world-moved"
+        if self.of(Fate.UNKNOWN):
+            return "unknown"
+        return "failed" if self.of(Fate.FAILED) else "not-finished"
+
+    @property
     def exit_code(self) -> ExitCode:
         """The code of PLAN section 8 that tells this."""
         if self.ok:
@@ -118,6 +135,7 @@ def report_json(report: Report) -> JsonObject:
         "digest": report.digest,
         "ok": report.ok,
         "exit_code": int(report.exit_code),
+        "reason": report.reason,
         "rounds": report.rounds,
         "seconds": round(report.seconds, 3),
         "stopped": report.stopped,

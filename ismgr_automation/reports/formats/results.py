@@ -56,6 +56,7 @@ def _report() -> JsonObject:
             "digest": DIGEST,
             "ok": YES_OR_NO,
             "exit_code": EXIT_CODE,
+            "reason": TEXT,
             "rounds": WHOLE,
             "seconds": NUMBER,
             "stopped": TEXT,
@@ -65,7 +66,8 @@ def _report() -> JsonObject:
             "waiting": listed(deferred()),
             "rest": YES_OR_NO,
             "warnings": listed(TEXT),
-        }
+        },
+        optional=("reason",),
     )
 
 
