@@ -94,19 +94,17 @@ class Report:
     @property
     def reason(self) -> str:
         """Why it ended, for pipelines: finer than the exit code, and as stable."""
-        if self.ok:
-            return "done"
-        if self.cancelled:
-            return "cancelled"
-        if self.refused:
-            return "policy-denied"
-        if any(one.unplanned for one in self.outcomes):
-            return "unplanned-change"
-        if any(one.stops for one in self.outcomes):
-            return "world-moved"
-        if self.of(Fate.UNKNOWN):
-            return "unknown"
-        return "failed" if self.of(Fate.FAILED) else "not-finished"
+        reasons = (
+            (self.ok, "done"),
+            (self.cancelled, "cancelled"),
+            (self.refused, "policy-denied"),
+            (any(one.unplanned for one in self.outcomes), "unplanned-change"),
+            (any(one.stops for one in self.outcomes), "world-moved"),
+            (bool(self.of(Fate.UNKNOWN)), "unknown"),
+            (bool(self.of(Fate.FAILED)), "failed"),
+            (True, "not-finished"),
+        )
+        return next(word for holds, word in reasons if holds)
 
     @property
     def exit_code(self) -> ExitCode:

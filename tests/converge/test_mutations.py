@@ -297,6 +297,7 @@ def test_a_world_that_moves_during_the_run_stops_it_before_the_next_change(
     late = next(one for one in report.outcomes if one.key == key)
     assert (late.fate, late.touched, late.stops) == (Fate.FAILED, False, True)
     assert words in report.stopped
+    assert report.reason in {"unplanned-change", "world-moved"}
     assert report.exit_code is ExitCode.PARTLY_APPLIED
     assert report.outcomes[-1] is late or report.outcomes[-1].fate is Fate.NOT_STARTED
 
@@ -306,6 +307,7 @@ def test_an_unplanned_change_fails_the_run_and_is_named(pending: Rehearsal) -> N
     report = pending.apply()
     first = report.outcomes[0]
     assert (first.key, first.fate, first.touched) == ("group/databases#1", Fate.FAILED, True)
+    assert report.reason == "unplanned-change"
     assert "db1.dc1: memory : install" in first.unplanned[0]
     assert report.of(Fate.LANDED) == ()
     assert report.exit_code is ExitCode.PARTLY_APPLIED
