@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from ismgr_automation.core.address import Address, group, host, stack
 from ismgr_automation.core.errors import CredentialRejected, EngineError, InputError
-from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.core.secret import SecretRef, references_in
 from ismgr_automation.estate.documents import Environment, PlanCredentials, SecretValue
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.planning.change import Finding, Level
@@ -172,7 +172,7 @@ def doors(estate: Estate, environment: Environment, credentials: PlanCredentials
     for name, document in estate.stacks.items():
         for held in document.config.values():
             if not isinstance(held, SecretValue):
-                for ref in _deep(held):
+                for ref in references_in(held):
                     found.setdefault(ref, f"passed on by stack/{name}")
     return found
 
@@ -192,23 +192,3 @@ def _uses(
         for key, held in one.variables.items():
             if isinstance(held, SecretRef) and not key.startswith(_LOGIN):
                 yield host(one.name), held
-
-
-def _deep(value: object) -> Iterator[SecretRef]:
-    """References inside plain JSON: programs hand them to providers as they are."""
-    match value:
-        case {"secret": str(text), **rest} if not rest:
-            try:
-                yield SecretRef.parse(text)
-            except ValueError:
-                return
-        case Mapping():
-            for name, item in value.items():
-                # programs hand such strings on as they are: ``key_secret_ref: env:DNS_KEY``
-                named = str(name).endswith(("_ref", "Ref")) and isinstance(item, str)
-                yield from _deep({"secret": item} if named else item)
-        case list() | tuple():
-            for item in value:
-                yield from _deep(item)
-        case _:
-            return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -26,6 +27,31 @@ class SecretRef:
         if path.startswith("/") or ".." in path.split("/"):
             raise ValueError(f"the path of secret reference {text!r} must stay inside its backend")
         return cls(backend, path)
+
+
+def references_in(value: object) -> Iterator[SecretRef]:
+    """References inside plain JSON, ``{"secret": "backend:path"}`` or the text of a key that ends in ``_ref``: programs
+    hand them to providers as they are.
+
+    >>> list(references_in({"bmc": {"password": {"secret": "env:BMC"}}, "key_ref": "file:dns"}))
+    [SecretRef(backend='env', path='BMC'), SecretRef(backend='file', path='dns')]
+    """
+    match value:
+        case {"secret": str(text), **rest} if not rest:
+            try:
+                yield SecretRef.parse(text)
+            except ValueError:
+                return
+        case Mapping():
+            for name, item in value.items():
+                # programs hand such strings on as they are: ``key_secret_ref: env:DNS_KEY``
+                named = str(name).endswith(("_ref", "Ref")) and isinstance(item, str)
+                yield from references_in({"secret": item} if named else item)
+        case list() | tuple():
+            for item in value:
+                yield from references_in(item)
+        case _:
+            return
 
 
 class Secret:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ismgr_automation.core.json import Json, JsonObject
-from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.core.secret import references_in
 from ismgr_automation.engines.secrets import own_references
 
 NAMES = frozenset(
@@ -48,7 +48,7 @@ def referred(config: Mapping[str, object], backends: JsonObject, variables: Mapp
         for name, body in backends.items()
         if isinstance(body, Mapping) and body.get("kind") == "environment"
     }
-    asked = tuple(_references(config))
+    asked = tuple(references_in(config))
     opening = own_references({ref.backend for ref in asked}, backends)
     names = {prefixes[ref.backend] + ref.path for ref in (*asked, *opening) if ref.backend in prefixes}
     whole = tuple(prefix for prefix in prefixes.values() if prefix)
@@ -58,25 +58,6 @@ def referred(config: Mapping[str, object], backends: JsonObject, variables: Mapp
 def described(backends: JsonObject) -> str:
     """The value of ``ISMGR_SECRET_BACKENDS``."""
     return json.dumps(backends, sort_keys=True)
-
-
-def _references(value: object) -> Iterator[SecretRef]:
-    match value:
-        case {"secret": str(text), **rest} if not rest:
-            try:
-                yield SecretRef.parse(text)
-            except ValueError:
-                return
-        case Mapping():
-            for name, item in value.items():
-                # programs hand such strings to our provider as they are: ``key_secret_ref: env:DNS_KEY``
-                named = str(name).endswith(("_ref", "Ref")) and isinstance(item, str)
-                yield from _references({"secret": item} if named else item)
-        case list() | tuple():
-            for item in value:
-                yield from _references(item)
-        case _:
-            return
 
 
 def plain(value: object) -> object:
