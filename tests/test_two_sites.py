@@ -250,7 +250,8 @@ def test_control_c_ends_everything_of_ours_and_loses_nothing(site: Site, stage: 
 
 def _ours(folder: Path, site: Site) -> bool:
     """Whether a left folder holds this site's documents (other sessions of this host have folders of their own)."""
-    return (folder / "tree" / "groups.yaml").read_text() == (site.estate / "groups.yaml").read_text()
+    groups = folder / "tree" / "groups.yaml"
+    return groups.is_file() and groups.read_text() == (site.estate / "groups.yaml").read_text()
 
 
 def test_a_bmc_that_says_yes_and_does_nothing_fails_its_stack_by_name(site: Site) -> None:

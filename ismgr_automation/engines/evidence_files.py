@@ -8,9 +8,11 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from ismgr_automation.ports.evidence import EMPTY, Head, line_digest
 from ismgr_automation.ports.signing import Signature
 
 ENGINE = "evidence"
+PATIENCE_SECONDS = 10.0
+"""How long another process may take for one write."""
 SEGMENT = re.compile(r"^(?P<number>[0-9]{6,})-(?P<run>.+)\.jsonl$")
 ARMOR = re.compile(r"-----BEGIN SSH SIGNATURE-----(?P<body>.*?)-----END SSH SIGNATURE-----", re.DOTALL)
 KEY_AT = len("SSHSIG") + 4
@@ -46,31 +50,30 @@ class _Open:
 class FileEvidenceLog:
     """``ports.evidence.EvidenceLog`` below ``ROOT/ENVIRONMENT``: ``000001-RUN.jsonl`` and ``000001-RUN.jsonl.sig``.
 
-    One process writes at a time, which a lock on ``.lock`` sees to, on this machine; the lease of the environment sees
-    to it elsewhere. Half a line that a crash left is moved into a file beside its segment when the next run begins.
+    Whoever holds the environment's lease may take the pen, also from a process that is still there but paused: each
+    write looks whose pen it is, under a lock, so that one who wakes up late writes nothing. Half a line that a crash
+    left is moved into a file beside its segment when the pen is taken.
     """
 
     def __init__(self, root: Path, environment: str) -> None:
         self._folder = root / environment
         self._environment = environment
         self._guard = threading.Lock()
-        self._lock: int | None = None
+        self._pen = ""
         self._head = EMPTY
         self._open: _Open | None = None
         self._broken: OSError | None = None
 
     def head(self) -> Head:
-        """See the port. Raises ``EngineFailed`` when another process writes, or the log cannot be used."""
-        with self._guard:
-            self._take()
+        """See the port. Raises ``EngineFailed`` when another process has taken the pen, or the log cannot be used."""
+        with self._guard, self._turn():
             return self._head
 
     def append(self, run: str, lines: Sequence[bytes], signature: Signature | None = None) -> None:
         """See the port. After an error of the disk's own (not: no room) nothing more is written by this process."""
         if not lines:
             return
-        with self._guard:
-            self._take()
+        with self._guard, self._turn():
             if json.loads(lines[0]).get("previous") != self._head.digest:
                 raise self._failed("these lines do not follow what the log holds", "Look again where it ends.")
             try:
@@ -123,43 +126,63 @@ class FileEvidenceLog:
         found = [_Segment(number=int(one["number"]), run=one["run"], path=self._folder / one.string) for one in matches]
         return sorted(found, key=lambda one: (one.number, one.run))
 
-    def _take(self) -> None:
-        """Make the log ours, cut half a line off, and see where it ends. Nothing happens when it is ours already."""
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One look or write with the pen in our hand, and the lock held; the pen is taken when we have none yet."""
         if self._broken is not None:
             raise self._unwritten(self._broken)
-        if self._lock is not None:
-            return
+        lock = self._locked()
         try:
-            _make(self._folder)
-            self._lock = self._locked()
+            holder = os.pread(lock, 128, 0).decode(errors="replace").strip()
+            if not self._pen:
+                self._take(lock)
+            elif holder != self._pen:
+                raise self._failed(
+                    f"process {holder.partition(' ')[0] or '?'} on this machine is writing it now",
+                    "Whoever holds the lease writes; look with `ismgr lease`.",
+                )
+            yield
+        finally:
+            os.close(lock)
+
+    def _take(self, lock: int) -> None:
+        """Take the pen, cut half a line off, and see where the log ends."""
+        pen = f"{os.getpid()} {secrets.token_hex(8)}"
+        try:
             self._head = self._end()
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{pen}\n".encode(), 0)
         except OSError as problem:
-            self._let_go()
             raise self._unwritten(problem) from problem
-        except BaseException:
-            self._let_go()
-            raise
+        self._pen = pen
 
     def _locked(self) -> int:
-        fd = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        """The file that says whose pen it is, locked for us. A write is short: nobody waits long."""
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            writer = os.read(fd, 32).decode(errors="replace").strip()
-            os.close(fd)
-            raise self._failed(
-                f"process {writer or '?'} on this machine is writing it", "Wait until that process has ended."
-            ) from None
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
-        return fd
+            _make(self._folder)
+            fd = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as problem:
+            raise self._unwritten(problem) from problem
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    writer = os.pread(fd, 32, 0).decode(errors="replace").partition(" ")[0].strip()
+                    os.close(fd)
+                    raise self._failed(
+                        f"process {writer or '?'} on this machine is in the middle of a write",
+                        "Wait until that process has ended, or end it.",
+                    ) from None
+                time.sleep(0.005)
+            else:
+                return fd
 
     def _let_go(self) -> None:
         if self._open is not None:
             os.close(self._open.fd)
-        if self._lock is not None:
-            os.close(self._lock)
-        self._open, self._lock = None, None
+        self._open, self._pen = None, ""
 
     def _end(self) -> Head:
         for segment in reversed(self._segments()):

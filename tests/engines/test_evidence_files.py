@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from ismgr_automation.core.address import stack
 from ismgr_automation.core.errors import EngineFailed
+from ismgr_automation.engines import evidence_files
 from ismgr_automation.engines.evidence_files import FileEvidenceLog, public_key
 from ismgr_automation.evidence.audit import Audit, Claims, Fault, verify
 from ismgr_automation.evidence.chain import Kind, parse
@@ -136,15 +138,28 @@ def test_a_run_that_goes_on_after_another_gets_a_second_file(tmp_path: Path) -> 
     assert audit(tmp_path).ok
 
 
-def test_only_one_writes_at_a_time_and_the_other_is_told_who(tmp_path: Path) -> None:
+def test_who_takes_the_pen_writes_and_the_one_before_writes_no_more(tmp_path: Path) -> None:
     first = recorder(tmp_path, "run-1")
     first.write(intent())
-    second = recorder(tmp_path, "run-2")
-    with pytest.raises(EngineFailed, match=f"process {os.getpid()} on this machine is writing it"):
-        second.write(intent())
-    first.close(DONE)
+    second = recorder(tmp_path, "run-1")
     second.write(intent())
-    assert [parse(line).run for line in second.log.read()] == ["run-1", "run-1", "run-2"]
+    with pytest.raises(EngineFailed, match=f"process {os.getpid()} on this machine is writing it now"):
+        first.write(intent())
+    second.close(DONE)
+    assert [parse(line).sequence for line in second.log.read()] == [1, 2, 3]
+    assert audit(tmp_path).ok
+
+
+def test_a_writer_in_the_middle_of_a_write_is_waited_for_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence_files, "PATIENCE_SECONDS", 0.05)
+    recorder(tmp_path, "run-1").write(intent())
+    with (tmp_path / "lab" / ".lock").open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(EngineFailed, match=f"process {os.getpid()} on this machine is in the middle of a write"):
+            recorder(tmp_path, "run-2").write(intent())
+    recorder(tmp_path, "run-2").write(intent())
 
 
 @settings(max_examples=40)
