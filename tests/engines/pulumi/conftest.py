@@ -142,13 +142,14 @@ PulumiEngine(lambda: found, Backends({}), root).up(asked, Context(work=root / "w
 @contextlib.contextmanager
 def apply_elsewhere(bench: Bench, engine: Path) -> Iterator[subprocess.Popen[bytes]]:
     """An apply of the stack ``things`` by another process of ours, to be killed; its work folder is ours to remove."""
+    before = our_processes()  # servers that other tests share live on
     started = subprocess.Popen([sys.executable, "-c", APPLY, str(bench.root), str(engine)], stderr=subprocess.PIPE)
     try:
         yield started
     finally:
         started.kill()
         started.communicate()
-        wait_for(lambda: not [pid for pid in our_processes() | left(bench) if pid != os.getpid()])
+        wait_for(lambda: not (our_processes() | left(bench)) - before - {os.getpid()})
         for folder in bench.work.iterdir():
             shutil.rmtree(folder)
 

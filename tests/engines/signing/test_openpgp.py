@@ -84,6 +84,6 @@ def test_a_key_that_was_revoked_does_not_count(gpg, tmp_path):
 
 def test_a_file_that_holds_no_key_is_named(tmp_path):
     (tmp_path / "keys").mkdir()
-    (tmp_path / "keys/notes.txt").write_text("not a key")
+    (tmp_path / "keys/notes.txt").write_text("notes about keys")
     with pytest.raises(InputError, match=r"notes\.txt holds no OpenPGP public key"), keyring(tmp_path / "keys"):
         pass
