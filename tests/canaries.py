@@ -88,12 +88,15 @@ def spelled(folder: Path = TESTS) -> frozenset[str]:
 
 
 def kept(folder: Path) -> frozenset[str]:
-    """The contents of the secret files below a folder; public halves are none."""
+    """The contents of the secret files below a folder; public halves are none, nor is the code of our own room for
+    secrets in a copy of the package."""
     found: set[str] = set()
     for inner, folders, names in os.walk(folder):
         if Path(inner).name in KEPT_IN or any(part in KEPT_IN for part in Path(inner).relative_to(folder).parts):
             found |= {
-                text for name in names if not name.endswith(".pub") and (text := _text(Path(inner, name))) is not None
+                text
+                for name in names
+                if not name.endswith((".pub", ".py", ".pyc")) and (text := _text(Path(inner, name))) is not None
             }
         folders.sort()
     return frozenset(found)
