@@ -3,7 +3,6 @@ disks; what a record says is not its business."""
 
 from __future__ import annotations
 
-import base64
 import fcntl
 import json
 import os
@@ -18,15 +17,12 @@ from pathlib import Path
 
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.ports.evidence import EMPTY, Head, line_digest
-from ismgr_automation.ports.signing import Signature
+from ismgr_automation.ports.signing import Signature, embedded_key
 
 ENGINE = "evidence"
 PATIENCE_SECONDS = 10.0
 """How long another process may take for one write."""
 SEGMENT = re.compile(r"^(?P<number>[0-9]{6,})-(?P<run>.+)\.jsonl$")
-ARMOR = re.compile(r"-----BEGIN SSH SIGNATURE-----(?P<body>.*?)-----END SSH SIGNATURE-----", re.DOTALL)
-KEY_AT = len("SSHSIG") + 4
-"""Where the public key stands in a signature: after the magic and the version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +108,7 @@ class FileEvidenceLog:
         for segment in self._segments():
             with suppress(FileNotFoundError):
                 armored = _beside(segment.path).read_text(encoding="utf-8", errors="replace")
-                found[segment.run] = Signature(armored=armored, key=public_key(armored))
+                found[segment.run] = Signature(armored=armored, key=embedded_key(armored))
         return found
 
     def _segments(self) -> list[_Segment]:
@@ -271,25 +267,6 @@ class FileEvidenceLog:
             untouched="What was to be recorded has not begun.",
             next_step=next_step,
         )
-
-
-def public_key(armored: str) -> str:
-    """The public key line inside an armored signature; empty when it is none."""
-    match = ARMOR.search(armored)
-    if match is None:
-        return ""
-    try:
-        blob = base64.b64decode("".join(match["body"].split()), validate=True)
-    except ValueError:
-        return ""
-    key = _text(blob, KEY_AT)
-    return f"{_text(key, 0).decode('ascii', 'replace')} {base64.b64encode(key).decode()}" if key else ""
-
-
-def _text(blob: bytes, at: int) -> bytes:
-    """A string of the SSH wire format: its length in four bytes, then its bytes."""
-    length = int.from_bytes(blob[at : at + 4], "big")
-    return blob[at + 4 : at + 4 + length]
 
 
 def _beside(segment: Path) -> Path:

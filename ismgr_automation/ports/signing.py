@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
+import struct
 from dataclasses import dataclass
 from typing import Protocol
+
+_ARMOR = re.compile(r"-----BEGIN SSH SIGNATURE-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END SSH SIGNATURE-----\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,30 @@ def fingerprint(line: str) -> str:
     except (IndexError, binascii.Error):
         return ""
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def embedded_key(armored: str) -> str:
+    """The public key line inside an armored SSH signature; empty when it is no such thing."""
+    match = _ARMOR.fullmatch(armored.strip() + "\n")
+    if match is None:
+        return ""
+    try:
+        blob = base64.b64decode("".join(match[1].split()), validate=True)
+        if blob[:10] != b"SSHSIG\0\0\0\1":
+            return ""
+        public = _field(blob, 10)
+        return f"{_field(public, 0).decode('ascii')} {base64.b64encode(public).decode()}"
+    except (binascii.Error, struct.error, UnicodeDecodeError, IndexError):
+        return ""
+
+
+def _field(blob: bytes, start: int) -> bytes:
+    """A string of the SSH wire format: its length in four bytes, then its bytes."""
+    (size,) = struct.unpack_from(">I", blob, start)
+    found = blob[start + 4 : start + 4 + size]
+    if len(found) != size:
+        raise IndexError
+    return found
 
 
 class Signer(Protocol):

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from ismgr_automation.core.address import stack
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.engines import evidence_files
-from ismgr_automation.engines.evidence_files import FileEvidenceLog, public_key
+from ismgr_automation.engines.evidence_files import FileEvidenceLog
 from ismgr_automation.evidence.audit import Audit, Claims, Fault, verify
 from ismgr_automation.evidence.chain import Kind, parse
 from ismgr_automation.evidence.entries import Intent, RunClosed
 from ismgr_automation.evidence.recorder import ChainRecorder
 from ismgr_automation.ports.evidence import EMPTY, NAMESPACE, line_digest
 from ismgr_automation.ports.runs import RunState
-from ismgr_automation.ports.signing import Signature
+from ismgr_automation.ports.signing import Signature, embedded_key
 from tests.evidence.chains import DigestVerifier
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -117,7 +117,7 @@ def test_the_closing_signature_is_one_that_plain_ssh_keygen_takes(tmp_path: Path
 
 @pytest.mark.parametrize("text", ["", "gossip", "-----BEGIN SSH SIGNATURE-----\n%%%\n-----END SSH SIGNATURE-----"])
 def test_what_is_no_signature_has_no_key(text: str) -> None:
-    assert public_key(text) == ""
+    assert embedded_key(text) == ""
 
 
 def test_a_run_that_goes_on_after_another_gets_a_second_file(tmp_path: Path) -> None:

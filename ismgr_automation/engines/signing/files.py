@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ismgr_automation.core.errors import InputError
-from ismgr_automation.engines.signing.ssh import embedded_key
 from ismgr_automation.ports.approvals import Approval, Permission
-from ismgr_automation.ports.signing import Signature
+from ismgr_automation.ports.signing import Signature, embedded_key
 
 _MOST_BYTES = 64 * 1024
 

@@ -3,11 +3,8 @@ own sees. Trust comes from the signers that a caller names, never from a file of
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import re
-import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,13 +17,12 @@ from ismgr_automation.core.errors import EngineFailed, InputError
 from ismgr_automation.core.secret import Secret, SecretRef
 from ismgr_automation.engines import process
 from ismgr_automation.engines.ssh.agent import agent
-from ismgr_automation.ports.signing import AllowedSigner, Signature, bare_key, fingerprint
+from ismgr_automation.ports.signing import AllowedSigner, Signature, bare_key, embedded_key, fingerprint
 
 ENGINE = "ssh-keygen"
 _SIGNING = timedelta(minutes=2)
 """A person may have to find the hardware key and touch it."""
 _CHECKING = timedelta(seconds=30)
-_ARMOR = re.compile(r"-----BEGIN SSH SIGNATURE-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END SSH SIGNATURE-----\s*")
 _PLAIN_KEY = re.compile(r"[a-z0-9@.-]+ [A-Za-z0-9+/]+=*")
 _PRINCIPAL = re.compile(r"[A-Za-z0-9@:._+/=-]+")
 _NAMESPACE = re.compile(r"[A-Za-z0-9@._-]+")
@@ -163,21 +159,6 @@ class SecretSigner:
             return AgentSigner(listed.stdout.strip(), socket).sign(data, namespace)
 
 
-def embedded_key(armored: str) -> str:
-    """The public key line inside an armored SSH signature; empty when it is no such thing."""
-    match = _ARMOR.fullmatch(armored.strip() + "\n")
-    if match is None:
-        return ""
-    try:
-        blob = base64.b64decode("".join(match[1].split()), validate=True)
-        if blob[:10] != b"SSHSIG\0\0\0\1":
-            return ""
-        public = _field(blob, 10)
-        return f"{_field(public, 0).decode('ascii')} {base64.b64encode(public).decode()}"
-    except (binascii.Error, struct.error, UnicodeDecodeError, IndexError):
-        return ""
-
-
 def allowed_line(signer: AllowedSigner) -> str:
     """A line of an allowed-signers file. Raises ``InputError`` for what could be read as something else there."""
     key = bare_key(signer.key)
@@ -194,14 +175,6 @@ def allowed_line(signer: AllowedSigner) -> str:
     times += [f'valid-before="{signer.valid_before}"'] if signer.valid_before else []
     options = ",".join([f'namespaces="{",".join(signer.namespaces)}"', *times])
     return f"{signer.principal} {options} {key}"
-
-
-def _field(blob: bytes, start: int) -> bytes:
-    (size,) = struct.unpack_from(">I", blob, start)
-    found = blob[start + 4 : start + 4 + size]
-    if len(found) != size:
-        raise IndexError
-    return found
 
 
 @contextmanager
