@@ -12,6 +12,7 @@ from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.requests import playbook_request
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.verify import verify_group
+from ismgr_automation.planning.budget import troubled
 from ismgr_automation.planning.change import Certainty, Change
 from ismgr_automation.planning.compose import task_step
 from ismgr_automation.planning.unplanned import predicted_only, unplanned, wider
@@ -101,7 +102,7 @@ def _compared(change: Change, result: PlaybookResult) -> Done:
         unplanned=surplus,
         spared=() if trouble else predicted_only(change.steps, result),
         applied=tuple(task_step(one) for one in result.tasks if one.status is Status.CHANGED),
-        troubled=tuple(sorted({*result.failed, *(one.host for one in result.unreachable)})),
+        troubled=troubled(result),
         leftovers=result.leftovers,
     )
 
@@ -126,5 +127,5 @@ def _verified(done: Done, hosts: Sequence[str], work: HostWork, scope: Scope) ->
         done,
         trouble="; ".join(one for one in (done.trouble, words) if one),
         checks=checks,
-        troubled=tuple(sorted({*done.troubled, *(one.host for one in bad)})),
+        troubled=tuple(sorted({*done.troubled, *troubled(None, checks)})),
     )
