@@ -173,7 +173,7 @@ def _read(face: Face, path: Path) -> Plan:
 
 
 def _permission(plan: Plan, valid: str, *, break_glass: bool, reason: str) -> Permission:
-    from ismgr_automation.estate.documents import DURATION, PATTERNS
+    from ismgr_automation.estate.fields import DURATION, PATTERNS
     from ismgr_automation.estate.resolve import duration
     from ismgr_automation.ports.approvals import Permission
 

@@ -12,7 +12,8 @@ from ismgr_automation.core.address import Address, group, stack
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.core.json import Json, digest
 from ismgr_automation.core.secret import SecretRef
-from ismgr_automation.estate.documents import HostGroup, OutputValue, SecretValue, SiteValue, Stack
+from ismgr_automation.estate.documents import HostGroup, Stack
+from ismgr_automation.estate.fields import OutputValue, SecretValue, SiteValue
 from ismgr_automation.estate.resolve import as_user, become_password, duration, reference
 from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.ports.hosts import PlaybookRequest

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from ismgr_automation.core.address import Address, group, host, stack
 from ismgr_automation.core.errors import CredentialRejected, EngineError, InputError
 from ismgr_automation.core.secret import SecretRef, references_in
-from ismgr_automation.estate.documents import Environment, PlanCredentials, SecretValue
+from ismgr_automation.estate.documents import Environment, PlanCredentials
+from ismgr_automation.estate.fields import SecretValue
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.planning.change import Finding, Level
 from ismgr_automation.ports.hosts import Host

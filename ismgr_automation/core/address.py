@@ -16,6 +16,10 @@ class Kind(StrEnum):
     SERVICE = "service"
     SITE = "site"
     TEAM = "team"
+    BASELINE = "baseline"
+    WINDOW = "window"
+    FREEZE = "freeze"
+    EXEMPTION = "exemption"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,3 +63,8 @@ def group(name: str) -> Address:
 def host(name: str) -> Address:
     """The address of a host, by its inventory name."""
     return Address(Kind.HOST, name)
+
+
+def baseline(name: str) -> Address:
+    """The address of a PatchBaseline document, and of the changes that it asks for."""
+    return Address(Kind.BASELINE, name)

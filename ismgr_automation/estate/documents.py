@@ -6,123 +6,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from ismgr_automation import shipped
-from ismgr_automation.core.secret import SecretRef
-
-NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"
-DURATION = r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"
-OUTPUT = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?\.[A-Za-z_][A-Za-z0-9_]*$"
-PUBLIC_KEY = r"^(ssh|ecdsa|sk)-\S+ \S+.*$"
-HOST_KEY = r"^(ssh|ecdsa)-\S+ \S+.*$"
-WEB_ADDRESS = r"^https?://.+$"
-SHARE = r"^([0-9]|[1-9][0-9]|100)%$"
-LABEL = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
-PATTERNS: Mapping[str, str] = {
-    NAME: "lower case letters, digits, dots and hyphens",
-    DURATION: "a number and ms, s, m, h or d, such as 30s, 15m or 4h",
-    OUTPUT: "STACK.OUTPUT, such as dc1-servers.hosts",
-    PUBLIC_KEY: "an OpenSSH public key line, such as ssh-ed25519 AAAA... name",
-    HOST_KEY: "an OpenSSH public key line, such as ssh-ed25519 AAAA...",
-    WEB_ADDRESS: "a URL that begins with https:// or http://",
-    SHARE: "a percentage, such as 5%",
-    LABEL: "letters, digits, dots, underscores and hyphens",
-}
-"""What each pattern asks for, in words; people are never shown a regular expression."""
-
-Name = Annotated[str, Field(pattern=NAME, max_length=63, description=PATTERNS[NAME])]
-
-
-def _wrong(summary: str, expected: str) -> PydanticCustomError:
-    """A mistake in our own words; ``sentences`` passes them on as they are."""
-    return PydanticCustomError(OWN_WORDS, "{summary}", {"summary": summary, "expected": expected})
-
-
-OWN_WORDS = "ismgr"
-
-
-def _inside(path: str) -> str:
-    rest = path.removeprefix(shipped.PREFIX)
-    if rest.startswith("/") or ".." in rest.split("/"):
-        raise _wrong("the path leaves the estate", "a path relative to the estate's folder, without '..'")
-    if not rest or "\\" in rest or "\0" in rest:
-        raise _wrong("this is not a path", "a path with forward slashes")
-    return path
-
-
-def _secret_path(text: str) -> str:
-    try:
-        SecretRef.parse(text)
-    except ValueError:
-        # the text is not repeated: it may be the secret itself, put here by mistake
-        raise _wrong("this is not a reference to a secret", "backend:path, such as file:bmc/db1.dc1") from None
-    return text
-
-
-RelativePath = Annotated[
-    str,
-    Field(min_length=1, description="a path inside the estate, or ismgr: and the path of shipped content"),
-    AfterValidator(_inside),
-]
-Duration = Annotated[str, Field(pattern=DURATION, description=PATTERNS[DURATION])]
-SecretPath = Annotated[
-    str,
-    Field(description="backend:path, for example file:bmc/db1.dc1 or env:BMC_PASSWORD"),
-    AfterValidator(_secret_path),
-]
-
-
-class Document(BaseModel):
-    """What all parts share: frozen, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class SecretValue(Document):
-    """A reference to a secret, written ``{secret: backend:path}``."""
-
-    secret: SecretPath
-
-
-class OutputValue(Document):
-    """Another stack's output, written ``{output: STACK.NAME}``."""
-
-    output: Annotated[str, Field(pattern=OUTPUT, description=PATTERNS[OUTPUT])]
-
-
-class SiteValue(Document):
-    """The machines and networks of a Site document, written ``{site: NAME}``."""
-
-    site: Name
-
-
-def _reference(*kinds: str) -> Discriminator:
-    """An object with exactly one key that names a kind of reference is that reference; all else is plain JSON."""
-
-    def choose(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return next(iter(value)) if len(value) == 1 and next(iter(value)) in kinds else "json"
-        names: Mapping[type, str] = {SecretValue: "secret", OutputValue: "output", SiteValue: "site"}
-        return names.get(type(value), "json")
-
-    return Discriminator(choose)
-
-
-ConfigEntry = Annotated[
-    Annotated[SecretValue, Tag("secret")]
-    | Annotated[OutputValue, Tag("output")]
-    | Annotated[SiteValue, Tag("site")]
-    | Annotated[JsonValue, Tag("json")],
-    _reference("secret", "output", "site"),
-]
-Variable = Annotated[
-    Annotated[SecretValue, Tag("secret")] | Annotated[OutputValue, Tag("output")] | Annotated[JsonValue, Tag("json")],
-    _reference("secret", "output"),
-]
+from ismgr_automation.estate.fields import (
+    HOST_KEY,
+    LABEL,
+    PATTERNS,
+    PUBLIC_KEY,
+    SHARE,
+    WEB_ADDRESS,
+    ConfigEntry,
+    Document,
+    Duration,
+    Name,
+    RelativePath,
+    SecretValue,
+    Variable,
+)
+from ismgr_automation.estate.maintenance import Drain, Exemption, Freeze, MaintenanceWindow, PatchBaseline, Switchover
 
 
 class EnvironmentBackend(Document):
@@ -203,7 +106,9 @@ class ApprovalRule(Document):
     data_classes: tuple[str, ...] = ()
     """... or something that a Service with one of these data classes runs on ..."""
     destroys: bool = False
-    """... or something is deleted or replaced."""
+    """... or something is deleted or replaced ..."""
+    urgent: bool = False
+    """... or windows and freezes are overridden. Without a rule that says so nobody can override them."""
 
 
 class EvidenceSettings(Document):
@@ -446,6 +351,10 @@ class HostGroup(Document):
     """More than half of the members must always be up."""
     at_most: Annotated[int, Field(ge=1)] | None = None
     """The most hosts this group may grow to when a plan cannot yet know them."""
+    drain: Drain | None = None
+    """How a member is taken out of its load balancer before it is patched."""
+    switchover: Switchover | None = None
+    """How the primary role is moved before the member that has it is patched: standbys go first."""
     become: bool | None = None
     deadline: Duration = "30m"
 
@@ -477,7 +386,9 @@ class Service(Document):
     objectives: Objectives = Objectives()
 
 
-AnyDocument = EstateDocument | Team | Site | Stack | HostGroup | Service
+AnyDocument = (
+    EstateDocument | Team | Site | Stack | HostGroup | Service | PatchBaseline | MaintenanceWindow | Freeze | Exemption
+)
 KINDS: Mapping[str, type[AnyDocument]] = {
     "Estate": EstateDocument,
     "Team": Team,
@@ -485,4 +396,8 @@ KINDS: Mapping[str, type[AnyDocument]] = {
     "Stack": Stack,
     "HostGroup": HostGroup,
     "Service": Service,
+    "PatchBaseline": PatchBaseline,
+    "MaintenanceWindow": MaintenanceWindow,
+    "Freeze": Freeze,
+    "Exemption": Exemption,
 }

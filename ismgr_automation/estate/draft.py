@@ -17,9 +17,22 @@ from ismgr_automation.estate.documents import (
     Stack,
     Team,
 )
+from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWindow, PatchBaseline
 from ismgr_automation.estate.marks import Marked
 
-Model = TypeVar("Model", EstateDocument, Team, Site, Stack, HostGroup, Service)
+Model = TypeVar(
+    "Model",
+    EstateDocument,
+    Team,
+    Site,
+    Stack,
+    HostGroup,
+    Service,
+    PatchBaseline,
+    MaintenanceWindow,
+    Freeze,
+    Exemption,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,11 +17,12 @@ from ismgr_automation.estate import tree
 from ismgr_automation.estate.consistency import check
 from ismgr_automation.estate.documents import KINDS, HostGroup, Service, Site, Stack, Team
 from ismgr_automation.estate.draft import Draft, Entry
+from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWindow, PatchBaseline
 from ismgr_automation.estate.marks import MOST_BYTES, Marked, Spot, claims, parse
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.estate.sentences import kind_of, translate
 
-Kept = TypeVar("Kept", Team, Site, Stack, HostGroup, Service)
+Kept = TypeVar("Kept", Team, Site, Stack, HostGroup, Service, PatchBaseline, MaintenanceWindow, Freeze, Exemption)
 
 _ADDRESS_KINDS: Mapping[str, Kind] = {
     "Team": Kind.TEAM,
@@ -29,6 +30,10 @@ _ADDRESS_KINDS: Mapping[str, Kind] = {
     "Stack": Kind.STACK,
     "HostGroup": Kind.GROUP,
     "Service": Kind.SERVICE,
+    "PatchBaseline": Kind.BASELINE,
+    "MaintenanceWindow": Kind.WINDOW,
+    "Freeze": Kind.FREEZE,
+    "Exemption": Kind.EXEMPTION,
 }
 _OURS = frozenset(key for model in KINDS.values() for key in model.model_fields) - {"description"}
 
@@ -211,6 +216,10 @@ def _estate(draft: Draft) -> Estate:
         stacks=_by_name(draft, Stack),
         groups=_by_name(draft, HostGroup),
         services=_by_name(draft, Service),
+        baselines=_by_name(draft, PatchBaseline),
+        windows=_by_name(draft, MaintenanceWindow),
+        freezes=_by_name(draft, Freeze),
+        exemptions=_by_name(draft, Exemption),
         positions=positions,
         fields=fields,
         files=tuple(sorted({entry.marked.path for entry in draft.entries})),

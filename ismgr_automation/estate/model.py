@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.diagnostic import Position
 from ismgr_automation.estate.documents import EstateDocument, HostGroup, Service, Site, Stack, Team
+from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWindow, PatchBaseline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,10 @@ class Estate:
     stacks: Mapping[str, Stack]
     groups: Mapping[str, HostGroup]
     services: Mapping[str, Service]
+    baselines: Mapping[str, PatchBaseline] = field(default_factory=dict)
+    windows: Mapping[str, MaintenanceWindow] = field(default_factory=dict)
+    freezes: Mapping[str, Freeze] = field(default_factory=dict)
+    exemptions: Mapping[str, Exemption] = field(default_factory=dict)
     positions: Mapping[Address, Position]
     fields: Mapping[tuple[Address, str], Position]
     files: tuple[str, ...]
@@ -29,4 +34,6 @@ class Estate:
     @property
     def size(self) -> int:
         """How many documents there are."""
-        return 1 + sum(map(len, (self.teams, self.sites, self.stacks, self.groups, self.services)))
+        main = (self.teams, self.sites, self.stacks, self.groups, self.services)
+        upkeep = (self.baselines, self.windows, self.freezes, self.exemptions)
+        return 1 + sum(map(len, (*main, *upkeep)))

@@ -24,9 +24,9 @@ from ismgr_automation.estate.documents import (
     FileBackend,
     HashicorpVaultBackend,
     PlanCredentials,
-    SecretValue,
     SshSettings,
 )
+from ismgr_automation.estate.fields import SecretValue
 from ismgr_automation.ports.hosts import Host, Ssh
 
 _UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from ismgr_automation.core.diagnostic import Diagnostic, Position, did_you_mean
-from ismgr_automation.estate.documents import OWN_WORDS, PATTERNS
 from ismgr_automation.estate.draft import wrong
+from ismgr_automation.estate.fields import OWN_WORDS, PATTERNS
 from ismgr_automation.estate.marks import Marked
 
 TYPES: Mapping[str, str] = {

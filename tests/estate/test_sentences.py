@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from pydantic_core import core_schema
 
 from ismgr_automation.core.json import Json
-from ismgr_automation.estate.documents import KINDS, OWN_WORDS, PATTERNS
+from ismgr_automation.estate.documents import KINDS
+from ismgr_automation.estate.fields import OWN_WORDS, PATTERNS
 from ismgr_automation.estate.marks import parse
 from ismgr_automation.estate.sentences import LIMITS, TYPES, kind_of, translate
 

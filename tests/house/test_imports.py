@@ -16,6 +16,7 @@ HEAVY = {
     *("ansible", "ansible_runner", "asyncssh", "boto3", "botocore", "celpy", "cryptography", "dbos", "debugpy", "dns"),
     *("fastapi", "git", "grpc", "jinja2", "opentelemetry", "psutil", "pulumi", "pydantic", "pytest", "requests"),
     *("hvac", "sushy", "sushy_tools", "testinfra", "yaml"),
+    *("cvss", "dateutil", "debian", "icalendar", "recurring_ical_events"),
 }
 """What may not be loaded before it is used."""
 
@@ -24,11 +25,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "ansible_runner": ("engines.ansible",),
     "asyncssh": ("engines.ssh", "lab"),
     "boto3": ("engines.aws",),
+    "cvss": ("engines.advisories",),
+    "dateutil": ("core.windows", "engines.calendars"),
+    "debian": ("patching",),
     "dns": ("engines.dns", "lab"),
     "git": ("engines.git",),
     "hvac": ("engines.secrets",),
+    "icalendar": ("engines.calendars",),
     "pulumi": ("engines.pulumi", "provider", "resources"),
     "pytest": ("engines.testinfra",),
+    "recurring_ical_events": ("engines.calendars",),
     "rich": ("cli", "lab", "reports"),
     "sushy": ("engines.redfish",),
     "sushy_tools": ("lab",),

@@ -6,17 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from ismgr_automation.core.diagnostic import Diagnostic, Position, Severity, did_you_mean
 from ismgr_automation.core.json import Json
-from ismgr_automation.estate.documents import (
-    EstateDocument,
-    HostGroup,
-    OutputType,
-    OutputValue,
-    Service,
-    SiteValue,
-    Stack,
-    Team,
-)
+from ismgr_automation.estate.documents import EstateDocument, HostGroup, OutputType, Service, Stack, Team
 from ismgr_automation.estate.draft import Draft, Entry, unknown, wrong
+from ismgr_automation.estate.fields import OutputValue, SiteValue
 
 ROOT_FILE = "estate.yaml"
 ALWAYS_THERE = "env"

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ismgr_automation.core.diagnostic import Diagnostic, Position
-from ismgr_automation.estate.documents import HostGroup, OutputValue, Service, Stack
+from ismgr_automation.estate.documents import HostGroup, Service, Stack
 from ismgr_automation.estate.draft import Draft, Entry, unknown, wrong
+from ismgr_automation.estate.fields import OutputValue
 
 
 class Edge(NamedTuple):

@@ -16,9 +16,9 @@ from ismgr_automation.estate.documents import (
     EstateDocument,
     FileBackend,
     HashicorpVaultBackend,
-    SecretValue,
 )
 from ismgr_automation.estate.draft import Draft, Entry, unknown, wrong
+from ismgr_automation.estate.fields import SecretValue
 
 Where = tuple[str, ...]
 """The keys that lead to a mapping of backends."""

@@ -1,0 +1,95 @@
+"""What is remembered between patch runs: since when a version is known to us, what hosts were like, what was installed
+before, who was away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from ismgr_automation.ports.packages import HostFacts, Move
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class VersionKey:
+    """What has an age: one file of one version of one package. Another digest is another thing, and begins anew."""
+
+    source: str
+    """Origin and package: ``Debian/openssl``."""
+    version: str
+    digest: str
+
+
+class FirstSeen(Protocol):
+    """Since when versions are known to us, outside of the branches that plans read. Entries are only ever added."""
+
+    def known(self, keys: Sequence[VersionKey]) -> Mapping[VersionKey, datetime]:
+        """Those of the keys that were seen before, with when."""
+        ...
+
+    def see(self, keys: Sequence[VersionKey], now: datetime) -> int:
+        """Remember keys that were never seen; those that were keep their time. Returns how many were new."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A host that could not be reached when it was its turn."""
+
+    host: str
+    baseline: str
+    since: datetime
+    expires_at: datetime
+    run: str = ""
+    """The run that missed it; empty: it was away when the plan was made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patched:
+    """What one run did to one host's packages, for a rollback later."""
+
+    run: str
+    host: str
+    at: datetime
+    moves: tuple[Move, ...]
+    took: timedelta
+    rebooted: bool = False
+    rolled_back: str = ""
+    """The run that undid it; empty: nobody did."""
+
+
+class PatchStore(Protocol):
+    """What the database keeps of patching, for one environment. Raises ``EngineError``."""
+
+    def facts(self, hosts: Sequence[str] | None = None) -> Mapping[str, HostFacts]:
+        """The last reading of each host (of all without ``hosts``)."""
+        ...
+
+    def keep_facts(self, facts: Sequence[HostFacts]) -> None:
+        """Keep readings; an older one of the same host is replaced."""
+        ...
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        """Who is in the queue, the longest waiting first."""
+        ...
+
+    def enqueue(self, waiting: Sequence[Waiting]) -> None:
+        """Put hosts into the queue; who is there already keeps its place and its expiry."""
+        ...
+
+    def dequeue(self, hosts: Sequence[str]) -> None:
+        """Take hosts out of the queue."""
+        ...
+
+    def patched(self, host: str | None = None, limit: int = 200) -> tuple[Patched, ...]:
+        """What was done, the newest first."""
+        ...
+
+    def keep_patched(self, patched: Sequence[Patched]) -> None:
+        """Remember what a run did; the same run and host again replaces what was said before."""
+        ...
+
+    def durations(self, host: str, limit: int = 50) -> tuple[timedelta, ...]:
+        """How long past runs took on a host, the newest first."""
+        ...
