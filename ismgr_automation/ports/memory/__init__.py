@@ -18,6 +18,7 @@ from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceL
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
 from ismgr_automation.ports.memory.leases import MemoryClock, MemoryExecutors, MemoryLeaseStore
+from ismgr_automation.ports.memory.patching import MemoryFirstSeen, MemoryPatchStore
 from ismgr_automation.ports.memory.runs import MemoryRunLedger, MemoryStepJournal
 from ismgr_automation.ports.memory.sequencer import (
     Boundary,
@@ -43,9 +44,11 @@ __all__ = [
     "MemoryContent",
     "MemoryEvidenceLog",
     "MemoryExecutors",
+    "MemoryFirstSeen",
     "MemoryHistory",
     "MemoryLeaseStore",
     "MemoryLedger",
+    "MemoryPatchStore",
     "MemoryPins",
     "MemoryPlaybookEngine",
     "MemoryProber",
