@@ -171,11 +171,15 @@ class Expression:
             raise InputError(f"{summary}, not true or false.", next_step=f"Compare something: {self.dialect.example}.")
         return answer
 
-    def standpoint(self, host: Host) -> Hashable:
-        """What of a host the answer depends on: for all hosts with an equal standpoint one answer is enough."""
+    def standpoint(self, host: Host, given: Given | None = None) -> Hashable:
+        """What of a host the answer depends on: for all hosts with an equal standpoint one answer is enough.
+
+        ``given`` has the host already, for whoever asks many expressions.
+        """
         if self.part is not None:
+            given = given or Given.of(f"host {host.name}", host=host)
             try:
-                answer = self.part.execute({"host": described(host)})
+                answer = self.part.execute(given.context)
             except KeyError:
                 return False
             except (RuntimeError, TypeError, ValueError):
