@@ -187,6 +187,10 @@ class Expression:
             return answer if isinstance(answer, bool) else host.name
         return tuple(_looked_at(host, field) for field in self.fields)
 
+    def never(self, standpoint: Hashable) -> bool:
+        """Whether it cannot hold for hosts with that standpoint, whatever else is given."""
+        return standpoint is False
+
 
 def compiled(source: str, dialect: Dialect) -> Expression | tuple[Flaw, ...]:
     """The expression, or everything that is wrong with it as far as that can be told without real values."""

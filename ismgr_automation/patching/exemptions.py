@@ -14,6 +14,7 @@ from ismgr_automation.estate.expressions import SCOPE, Expression, Given
 from ismgr_automation.estate.maintenance import MOST_DAYS, Exemption, Severity
 from ismgr_automation.planning.change import Finding, Level
 from ismgr_automation.ports.hosts import Host
+from ismgr_automation.ports.packages import Installed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,42 +31,41 @@ class Waived:
 NOTHING = Waived()
 
 
-@dataclass(frozen=True, slots=True)
 class Waivers:
-    """The exemptions of an estate, compiled, as they are on one day."""
+    """The exemptions of an estate, compiled, as they are on one day. Each distinct question is answered once."""
 
-    documents: Mapping[str, Exemption]
-    scopes: tuple[tuple[str, Expression], ...]
-    approvers: frozenset[str]
-    day: date
+    def __init__(self, exemptions: Mapping[str, Exemption], teams: Mapping[str, Team], day: date) -> None:
+        """Raises ``InputError`` for a scope that does not compile."""
+        self.documents: Mapping[str, Exemption] = dict(sorted(exemptions.items()))
+        self.approvers = approvers(teams)
+        self.day = day
+        self._scopes = tuple((name, Expression.compile(one.scope, SCOPE)) for name, one in self.documents.items())
+        self._answers: dict[Hashable, bool | str] = {}
 
-    @classmethod
-    def compile(cls, exemptions: Mapping[str, Exemption], teams: Mapping[str, Team], day: date) -> Waivers:
-        """Compile the scopes; raises ``InputError`` for one that does not compile."""
-        scopes = tuple((name, Expression.compile(one.scope, SCOPE)) for name, one in sorted(exemptions.items()))
-        return cls(dict(exemptions), scopes, approvers(teams), day)
-
-    def standpoint(self, host: Host) -> Hashable:
-        """What of a host the answers depend on."""
+    def seat(self, host: Host) -> Seat:
+        """A host as exemptions see it: only those that can hold for it at all are looked at again."""
         given = Given.of(f"host {host.name}", host=host)
-        return tuple(scope.standpoint(host, given) for _, scope in self.scopes)
+        points = [(name, scope, scope.standpoint(host, given)) for name, scope in self._scopes]
+        return Seat(host, tuple(one for one in points if not one[1].never(one[2])))
 
-    def of(self, host: Host, package: Mapping[str, object], cve: str, severity: Severity) -> Waived:
-        """What they say of one CVE (empty: of an update that mends none) of a package (name, source, version)."""
-        if not self.scopes:
-            return NOTHING
-        given = Given.of(f"{package['name']} on {host.name}", host=host, package=package, cve=cve)
+    def of(self, seat: Seat, package: Installed, cve: str, severity: Severity) -> Waived:
+        """What they say of one CVE (empty: of an update that mends none) of an installed package."""
         hold: list[str] = []
         lapsed: list[str] = []
         faults: list[tuple[str, str]] = []
-        for name, scope in self.scopes:
-            try:
-                if not scope.holds(given):
-                    continue
-            except InputError as problem:
-                faults.append((name, problem.summary))
-                continue
-            (hold if self._holds(self.documents[name], severity) else lapsed).append(name)
+        key = (package.name, package.source, package.version, cve)
+        given: Given | None = None
+        for name, scope, point in seat.scopes:
+            answer = self._answers.get((name, point, key))
+            if answer is None:
+                given = given or _given(seat.host, package, cve)
+                answer = self._answers[name, point, key] = _answer(scope, given)
+            if isinstance(answer, str):
+                faults.append((name, answer))
+            elif answer:
+                (hold if self._holds(self.documents[name], severity) else lapsed).append(name)
+        if not hold and not lapsed and not faults:
+            return NOTHING
         return Waived(hold=tuple(hold), lapsed=tuple(lapsed), faults=tuple(faults))
 
     def until(self, name: str, severity: Severity) -> date:
@@ -74,6 +74,32 @@ class Waivers:
 
     def _holds(self, one: Exemption, severity: Severity) -> bool:
         return one.approver in self.approvers and one.issued <= self.day <= until(one, severity)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A host, and the exemptions that can hold for it, each with what of the host the answer depends on."""
+
+    host: Host
+    scopes: tuple[tuple[str, Expression, Hashable], ...]
+
+    @property
+    def view(self) -> Hashable:
+        """For hosts with the same, exemptions say the same."""
+        return tuple((name, point) for name, _, point in self.scopes)
+
+
+def _given(host: Host, package: Installed, cve: str) -> Given:
+    named = {"name": package.name, "source": package.source, "version": package.version}
+    return Given.of(f"{package.name} on {host.name}", host=host, package=named, cve=cve)
+
+
+def _answer(scope: Expression, given: Given) -> bool | str:
+    """Whether a scope holds, or why nobody can tell."""
+    try:
+        return scope.holds(given)
+    except InputError as problem:
+        return problem.summary
 
 
 def until(exemption: Exemption, severity: Severity) -> date:

@@ -56,10 +56,6 @@ class Knowledge:
         self._holes: dict[tuple[str, str], tuple[Hole, ...]] = {}
         self._open: dict[tuple[str, str, str], tuple[Hole, ...]] = {}
 
-    def concerns(self, source: str) -> bool:
-        """Whether anything was ever found in a source package."""
-        return source in self._advisories.fixes
-
     def open(self, source: str, version: str, release: str) -> tuple[Hole, ...]:
         """What a version of a source package has in a release, by CVE."""
         key = (source, version, release)

@@ -3,14 +3,15 @@ Values only; what is unknown is counted as what it is, and is a breach to whoeve
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.maintenance import Severity
 from ismgr_automation.patching.sla import BREACHES, State
-from ismgr_automation.patching.updates import Exposure, Update
+from ismgr_automation.patching.updates import Decision, Exposure, Update
 
 COLUMNS = (
     *("host", "package", "architecture", "installed", "target", "newest", "cve", "severity", "state", "due"),
@@ -69,7 +70,8 @@ class Status:
     """How the estate stands on a day."""
 
     day: date
-    rows: tuple[Row, ...]
+    updates: tuple[Update, ...]
+    """What was counted, by host and package: see ``rows``."""
     total: Tally
     hosts: tuple[Tally, ...]
     groups: tuple[Tally, ...]
@@ -95,17 +97,19 @@ def status(updates: Collection[Update], covered: Covered, day: date) -> Status:
     for one in updates:
         if one.host in by_host:
             by_host[one.host].append(one)
-    mine = [one for found in by_host.values() for one in found]
     unread = frozenset(covered.unread) & set(by_host)
-    hosts = {name: _tally(name, found, name in unread) for name, found in by_host.items()}
+    parts = _parts(updates)
+    hosts = {name: _host(name, [parts[id(one.decision)] for one in found]) for name, found in by_host.items()}
+    hosts |= {name: replace(hosts[name], unread=1) for name in unread}
+    mine = tuple(one for found in by_host.values() for one in found)
     return Status(
         day=day,
-        rows=tuple(row for one in mine for row in rows(one, day)),
+        updates=mine,
         total=_sum("all", hosts.values()),
         hosts=tuple(hosts.values()),
         groups=_sums(covered.groups, hosts),
         services=_sums(covered.services, hosts),
-        severities=tuple(_tally(str(one), mine, severity=one) for one in Severity),
+        severities=_severities(mine, parts),
         unread=tuple(sorted(unread)),
     )
 
@@ -115,10 +119,11 @@ def met(one: Status) -> bool:
     return one.total.breaches == 0
 
 
-def rows(update: Update, day: date) -> tuple[Row, ...]:
+def rows(one: Status) -> Iterator[Row]:
     """A row for each vulnerability; one for an update that has none. An exempt one is excepted, and there."""
-    exposures = update.decision.exposures
-    return tuple(_row(update, one, day) for one in exposures) or (_row(update, None, day),)
+    for update in one.updates:
+        exposures = update.decision.exposures
+        yield from (_row(update, exposure, one.day) for exposure in exposures or (None,))
 
 
 def values(row: Row) -> JsonObject:
@@ -176,19 +181,44 @@ def _row(update: Update, exposure: Exposure | None, day: date) -> Row:
     )
 
 
-def _tally(name: str, updates: Iterable[Update], unread: bool = False, severity: Severity | None = None) -> Tally:
-    counts = dict.fromkeys(State, 0)
-    oldest: date | None = None
-    ready = 0
-    for update in updates:
-        decision = update.decision
-        ready += bool(decision.target) and severity in {None, decision.severity}
-        for one in decision.exposures:
-            if severity in {None, one.severity}:
-                counts[one.state] += 1
-                if one.due and one.state is not State.EXCEPTED:
-                    oldest = min(oldest or one.due, one.due)
-    return Tally(name=name, counts=counts, oldest_due=oldest, updates=ready, unread=int(unread))
+def _parts(updates: Iterable[Update]) -> Mapping[int, Mapping[Severity | None, Tally]]:
+    """What each distinct decision adds, by its identity: in all (None), and to each severity. Hosts share decisions."""
+    decisions = {id(one.decision): one.decision for one in updates}
+    return {key: _part(decision) for key, decision in decisions.items()}
+
+
+def _part(decision: Decision) -> Mapping[Severity | None, Tally]:
+    found: dict[Severity | None, Tally] = {}
+    for severity in (None, *Severity):
+        mine = [one for one in decision.exposures if severity in {None, one.severity}]
+        ready = bool(decision.target) and severity in {None, decision.severity}
+        if mine or ready:
+            counts = {state: sum(one.state is state for one in mine) for state in State}
+            dues = [one.due for one in mine if one.due and one.state is not State.EXCEPTED]
+            found[severity] = Tally(
+                name=str(severity or ""), counts=counts, oldest_due=min(dues, default=None), updates=int(ready)
+            )
+    return found
+
+
+def _host(name: str, parts: Iterable[Mapping[Severity | None, Tally]]) -> Tally:
+    return _sum(name, [part[None] for part in parts if None in part])
+
+
+def _severities(updates: Iterable[Update], parts: Mapping[int, Mapping[Severity | None, Tally]]) -> tuple[Tally, ...]:
+    times = Counter(id(one.decision) for one in updates)
+    found: list[Tally] = []
+    for severity in Severity:
+        mine = [(count, parts[key][severity]) for key, count in times.items() if severity in parts[key]]
+        found.append(
+            Tally(
+                name=str(severity),
+                counts={state: sum(count * one.counts[state] for count, one in mine) for state in State},
+                oldest_due=min((one.oldest_due for _, one in mine if one.oldest_due), default=None),
+                updates=sum(count * one.updates for count, one in mine),
+            )
+        )
+    return tuple(found)
 
 
 def _sums(named: Mapping[str, Collection[str]], hosts: Mapping[str, Tally]) -> tuple[Tally, ...]:

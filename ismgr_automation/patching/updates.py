@@ -7,10 +7,11 @@ from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cmp_to_key
+from operator import attrgetter
 
 from ismgr_automation.estate.maintenance import PatchBaseline, Severity
 from ismgr_automation.patching import sla
-from ismgr_automation.patching.exemptions import NOTHING, Met, Waived, Waivers
+from ismgr_automation.patching.exemptions import NOTHING, Met, Seat, Waived, Waivers
 from ismgr_automation.patching.knowledge import Hole, Knowledge, worst_of
 from ismgr_automation.patching.rules import Candidate, Rules, Ruling, Standing
 from ismgr_automation.patching.sla import Known, State
@@ -135,49 +136,66 @@ class Decider:
         self._waivers = question.waivers
         self._rules = Rules(question.baseline, question.day)
         self._knowledge = Knowledge(question.advisories, question.baseline.severities)
-        self._answers: dict[Hashable, dict[tuple[Installed, tuple[Offered, ...]], Decision | None]] = {}
+        self._sources = question.advisories.fixes
+        # what depends on rules is asked less often than what depends on exemptions as well
+        self._choices: dict[Hashable, dict[_Package, _Choice | None]] = {}
+        self._answers: dict[Hashable, dict[_Package, Decision | None]] = {}
 
     def decide(self, host: Host, facts: HostFacts, data_classes: Collection[str] = ()) -> tuple[Update, ...]:
         """Every package of a host that could move or has an open vulnerability, by name. ``data_classes`` are those
         of the services that run on the host."""
-        classes = frozenset(data_classes)
-        view = (self._rules.standpoint(host), self._waivers.standpoint(host), facts.codename, classes)
-        answers = self._answers.setdefault(view, {})
+        asker = self._asker(host, facts.codename, data_classes)
+        answers = self._answers.setdefault(asker.view, {})
         offers: dict[tuple[str, str], list[Offered]] = {}
         for one in facts.offered:
             offers.setdefault((one.name, one.architecture), []).append(one)
+        pins, sources, name = self._baseline.pins, self._sources, host.name
         found: list[Update] = []
         for package in facts.installed:
-            mine = tuple(offers.get((package.name, package.architecture), ()))
-            if not mine and not self._rules.pin(package.name) and not self._knowledge.concerns(package.source):
-                continue
-            key = (package, mine)
-            if key not in answers:
-                answers[key] = self._decided(_Asker(host, facts.codename, classes), package, mine)
-            decision = answers[key]
-            if decision is not None:
-                found.append(Update(host.name, decision))
-        return tuple(sorted(found, key=_by_name))
+            mine = offers.get((package.name, package.architecture), ())
+            if mine or package.source in sources or package.name in pins:
+                key = (package, tuple(mine))
+                if key not in answers:
+                    answers[key] = self._decided(asker, key)
+                decision = answers[key]
+                if decision is not None:
+                    found.append(Update(name, decision))
+        found.sort(key=_BY_NAME)
+        return tuple(found)
 
-    def _decided(self, asker: _Asker, package: Installed, offers: tuple[Offered, ...]) -> Decision | None:
+    def _asker(self, host: Host, release: str, data_classes: Collection[str]) -> _Asker:
+        seat = self._waivers.seat(host)
+        rules = (self._rules.standpoint(host), release)
+        return _Asker(seat, release, frozenset(data_classes), rules)
+
+    def _decided(self, asker: _Asker, key: _Package) -> Decision | None:
+        choices = self._choices.setdefault(asker.rules, {})
+        if key not in choices:
+            choices[key] = self._choice(asker, *key)
+        choice = choices[key]
+        if choice is None:
+            return None
+        package = key[0]
+        exposures = [self._exposure(asker, package, one, choice) for one in choice.holes]
+        waived = NOTHING
+        if choice.subject is not None and not choice.subject.mends:
+            waived = self._waivers.of(asker.seat, package, "", Severity.NEGLIGIBLE)
+        exempted = self._exempted(choice, exposures, waived)
+        if exempted is not None:
+            choice = replace(choice, goes=False, ruling=exempted)
+            exposures = [replace(one, mended=False) for one in exposures]
+        return _put_together(package, choice, exposures, waived)
+
+    def _choice(self, asker: _Asker, package: Installed, offers: tuple[Offered, ...]) -> _Choice | None:
+        """What baseline and advisories say of a package, before anybody asks for exemptions."""
         holes = self._knowledge.open(package.source, package.source_version, asker.release)
         above = self._candidates(package, offers, holes)
-        pinned = self._pinned(package, offers, holes)
         if not holes and not above and self._rules.pin(package.name) in {"", package.version}:
             return None
-        target, ruling = self._chosen(asker.host, package, above, pinned)
+        pinned = self._pinned(package, offers, holes)
+        target, ruling = self._chosen(asker.seat.host, package, above, pinned)
         subject = target or (above[0] if above else None)
-        exposures = [self._exposure(asker, package, one, above, target) for one in holes]
-        waived = NOTHING
-        if subject is not None and not subject.mends:
-            waived = self._waivers.of(asker.host, _named(package), "", Severity.NEGLIGIBLE)
-        if subject is not None and _may_be_exempt(ruling, target):
-            exempted = self._exempted(subject, exposures, waived)
-            if exempted is not None:
-                target, ruling, exposures = None, exempted, [replace(one, mended=False) for one in exposures]
-        newest = above[0].offered.version if above else ""
-        choice = _Choice(subject=subject, goes=target is not None, ruling=ruling, newest=newest)
-        return _put_together(package, choice, exposures, waived)
+        return _Choice(subject=subject, goes=target is not None, ruling=ruling, holes=holes, above=above)
 
     def _candidates(
         self, package: Installed, offers: Iterable[Offered], holes: tuple[Hole, ...]
@@ -250,29 +268,22 @@ class Decider:
             pinned = None
         return pinned, Ruling(standing=Standing.PINNED, rule=f"{package.name}={pin}", why=why)
 
-    def _exposure(
-        self,
-        asker: _Asker,
-        package: Installed,
-        hole: Hole,
-        above: tuple[Candidate, ...],
-        target: Candidate | None,
-    ) -> Exposure:
-        mending = [one for one in above if hole.mended_by(one.offered.source_version)]
+    def _exposure(self, asker: _Asker, package: Installed, hole: Hole, choice: _Choice) -> Exposure:
+        mending = [one for one in choice.above if hole in one.mends]
         known = Known(
             severity=hole.severity,
             published=hole.published,
             first_seen=min((one.seen for one in mending if one.seen is not None), default=None),
             exploited=hole.exploited,
         )
-        waived = self._waivers.of(asker.host, _named(package), hole.cve, hole.severity)
+        waived = self._waivers.of(asker.seat, package, hole.cve, hole.severity)
         due = sla.due(self._baseline.sla, asker.data_classes, known)
         return Exposure(
             cve=hole.cve,
             severity=hole.severity,
             fixed=hole.fixed,
             offered=bool(mending),
-            mended=target is not None and hole in target.mends,
+            mended=choice.goes and choice.subject is not None and hole in choice.subject.mends,
             exploited=hole.exploited is not None,
             epss=hole.epss,
             due=due,
@@ -280,9 +291,12 @@ class Decider:
             waived=waived,
         )
 
-    def _exempted(self, subject: Candidate, exposures: Iterable[Exposure], waived: Waived) -> Ruling | None:
-        """Why an update is left alone: all that it mends is waived, or it mends nothing and is waived as a whole."""
-        mends = {one.cve for one in subject.mends}
+    def _exempted(self, choice: _Choice, exposures: Iterable[Exposure], waived: Waived) -> Ruling | None:
+        """Why an update is left alone: all that it mends is waived, or it mends nothing and is waived as a whole. What
+        would not be touched for another reason anyway is not called exempt."""
+        if choice.subject is None or not (choice.goes or choice.ruling.standing is Standing.DEFER):
+            return None
+        mends = {one.cve for one in choice.subject.mends}
         waivers = [one.waived for one in exposures if one.cve in mends] or [waived]
         if not all(one.hold for one in waivers):
             return None
@@ -299,13 +313,26 @@ class Decider:
         return min(self._waivers.until(name, one) for one in covered or [Severity.NEGLIGIBLE])
 
 
+_Package = tuple[Installed, tuple[Offered, ...]]
+"""All of a package on a host that decisions depend on."""
+
+_BY_NAME = attrgetter("decision.package", "decision.architecture")
+
+
 @dataclass(frozen=True, slots=True)
 class _Asker:
     """For whom a question is answered: one host that stands for all that are like it."""
 
-    host: Host
+    seat: Seat
     release: str
     data_classes: frozenset[str]
+    rules: Hashable
+    """For hosts with the same, rules give the same answers."""
+
+    @property
+    def view(self) -> Hashable:
+        """For hosts with the same, everything is the same."""
+        return self.rules, self.seat.view, self.data_classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,7 +342,8 @@ class _Choice:
     subject: Candidate | None
     goes: bool
     ruling: Ruling
-    newest: str
+    holes: tuple[Hole, ...]
+    above: tuple[Candidate, ...]
 
 
 def _put_together(package: Installed, choice: _Choice, exposures: list[Exposure], waived: Waived) -> Decision:
@@ -327,7 +355,7 @@ def _put_together(package: Installed, choice: _Choice, exposures: list[Exposure]
         source=package.source,
         installed=package.version,
         target=offered.version if offered and choice.goes else "",
-        newest=choice.newest,
+        newest=choice.above[0].offered.version if choice.above else "",
         digest=offered.digest if offered else "",
         origin=offered.origin if offered else "",
         suite=offered.suite if offered else "",
@@ -346,19 +374,5 @@ def _put_together(package: Installed, choice: _Choice, exposures: list[Exposure]
     )
 
 
-def _may_be_exempt(ruling: Ruling, target: Candidate | None) -> bool:
-    """What would not be touched for another reason anyway is not called exempt."""
-    return target is not None or ruling.standing is Standing.DEFER
-
-
 def _is_security(offered: Offered) -> bool:
     return "security" in offered.suite.lower().replace("/", "-").split("-")
-
-
-def _named(package: Installed) -> Mapping[str, object]:
-    """A package as scopes of exemptions see it: what is installed."""
-    return {"name": package.name, "source": package.source, "version": package.version}
-
-
-def _by_name(update: Update) -> tuple[str, str]:
-    return update.decision.package, update.decision.architecture
