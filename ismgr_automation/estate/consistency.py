@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ismgr_automation.core.diagnostic import Diagnostic
-from ismgr_automation.estate.checks import approvals, groups, names, needs, paths, secrets, sites
+from ismgr_automation.estate.checks import approvals, expressions, groups, names, needs, paths, secrets, sites
 from ismgr_automation.estate.draft import Draft
 
 CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
@@ -32,6 +32,8 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     groups.waves,
     groups.availability,
     groups.endpoints,
+    expressions.rules,
+    expressions.scopes,
     approvals.approval_names,
     approvals.approval_counts,
     approvals.approval_people,
