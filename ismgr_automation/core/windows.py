@@ -20,6 +20,9 @@ YEARS = range(1970, 2400)
 LONGEST = timedelta(days=366)
 """The longest that an occurrence may be."""
 
+LONGEST_RULE = 1000
+"""Characters of a rule."""
+
 MOST_A_DAY = 24
 """How often a rule may open a window on one day."""
 
@@ -211,6 +214,8 @@ def rule_flaws(rule: str) -> tuple[RuleFlaw, ...]:
     """
     if rule.upper().startswith("RRULE:"):
         return (RuleFlaw(offset=0, summary="a rule is written without 'RRULE:'", expected="FREQ=..."),)
+    if len(rule) > LONGEST_RULE:
+        return (RuleFlaw(offset=0, summary="the rule is too long", expected=f"at most {LONGEST_RULE} characters"),)
     found: list[RuleFlaw] = []
     parts: dict[str, tuple[str, int]] = {}
     offset = 0

@@ -158,6 +158,7 @@ FLAWS: dict[str, list[tuple[int, str]]] = {
     "FREQ=DAILY;FREQ=DAILY": [(11, "FREQ is there twice")],
     "FREQ=DAILY;COUNT=0;INTERVAL=0": [(11, "COUNT is '0'"), (19, "INTERVAL is '0'")],
     "FREQ=DAILY;COUNT=1000000": [(11, "COUNT is '1000000'")],
+    "FREQ=DAILY;" + "x" * 1000: [(0, "the rule is too long")],
     "FREQ=DAILY;COUNT=3;UNTIL=20260101": [(11, "the rule has both UNTIL and COUNT")],
     "FREQ=DAILY;UNTIL=20260230": [(11, "UNTIL is '20260230'")],
     "FREQ=DAILY;UNTIL=tomorrow": [(11, "UNTIL is 'TOMORROW'")],
