@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.engines.advisories.fetch import ENGINE, Download, Validators
@@ -55,7 +55,7 @@ class Copies:
         return copy
 
     @contextmanager
-    def incoming(self) -> Iterator[IO[bytes]]:
+    def incoming(self) -> Iterator[Path]:
         """A file that is gone afterwards, unless it was kept. Raises ``EngineFailed`` when the folder cannot be
         written."""
         try:
@@ -63,19 +63,19 @@ class Copies:
             handle, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
         except OSError as problem:
             raise self._unwritable(problem) from problem
+        os.close(handle)
         try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
+            yield Path(name)
         finally:
             Path(name).unlink(missing_ok=True)
 
-    def keep(self, url: str, file: IO[bytes], got: Download, now: datetime) -> Copy:
+    def keep(self, url: str, came: Path, got: Download, now: datetime) -> Copy:
         """Make what came the copy of the URL. The content stands before any fact names it."""
         copy = Copy(path=self._content(got.digest), digest=got.digest, fetched_at=now, validators=got.validators)
         try:
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(copy.path)
+            with came.open("rb") as file:
+                os.fsync(file.fileno())
+            came.replace(copy.path)
         except OSError as problem:
             raise self._unwritable(problem) from problem
         self.note(url, copy)

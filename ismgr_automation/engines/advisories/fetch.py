@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3.exceptions
 
-from ismgr_automation.core.errors import InputError, Unreachable
+from ismgr_automation.core.errors import EngineFailed, InputError, Unreachable
 from ismgr_automation.engines.advisories.limits import Limits
 from ismgr_automation.engines.advisories.places import plain, too_large
 from ismgr_automation.ports.hosts import Reach
@@ -112,9 +112,20 @@ def _saved(answer: requests.Response, url: str, into: IO[bytes], limits: Limits,
             raise too_large(url, "the answer", limits.file_bytes)
         _in_time(url, limits, until)
         total.update(chunk)
-        into.write(chunk)
+        _write(into, chunk)
     validators = Validators(etag=answer.headers.get("ETag", ""), last_modified=answer.headers.get("Last-Modified", ""))
     return Download(digest=f"sha256:{total.hexdigest()}", validators=validators)
+
+
+def _write(into: IO[bytes], chunk: bytes) -> None:
+    try:
+        into.write(chunk)
+    except OSError as problem:
+        raise EngineFailed(
+            f"What was downloaded cannot be written: {problem.strerror or problem}.",
+            engine=ENGINE,
+            next_step="See that the disk of the cache has room.",
+        ) from problem
 
 
 def _chunks(answer: requests.Response) -> Iterator[bytes]:

@@ -117,13 +117,15 @@ class _Reading:
                     yield Fix(cve=cve, source=package.name, release=release, fixed=fixed, urgency=urgency)
 
     def said(self) -> Mapping[str, Said]:
-        """Of each CVE the same. What several share in one record is a word: a score is always that of one."""
+        """Of each CVE the same. Several in one record share a word; a score and a summary are always those of one."""
+        record = self._record
+        summary = shortened(record.summary or record.details or "")
         ratings = [one for one in self._ratings() if one is not None]
         if len(self._cves) > 1:
+            summary = ""
             ratings = [one if one.score is None else _worded(one) for one in ratings]
-        record = self._record
         common = Said(
-            summary=shortened(record.summary or record.details or ""),
+            summary=summary,
             published=record.published.date() if record.published else None,
         )
         made = reduce(combine, (Said(rating=one) for one in ratings), common)

@@ -141,9 +141,10 @@ class FileAdvisories:
 
     def _download(self, one: Wanted, copy: Copy | None, reading: _Reading, parsed: dict[str, Findings]) -> _Got:
         """What the URL holds now. It becomes the copy only after it was understood."""
-        with self._copies.incoming() as file:
+        with self._copies.incoming() as path:
             known = copy.validators if copy is not None else fetch.Validators()
-            came = fetch.download(one.source, file, known, self._limits)
+            with path.open("wb") as file:
+                came = fetch.download(one.source, file, known, self._limits)
             now = self._now()
             if came is None and copy is not None:
                 copy = replace(copy, fetched_at=now)
@@ -151,13 +152,12 @@ class FileAdvisories:
                 return _of_copy(one, copy)
             if came is None:
                 raise places.wrong(one.source, "the server says that nothing has changed, and we have nothing")
-            file.flush()
-            got = _Got(wanted=one, path=Path(file.name), digest=came.digest, dated=None, fetched_at=now)
+            got = _Got(wanted=one, path=path, digest=came.digest, dated=None, fetched_at=now)
             found = self._findings(got, reading)
             if not found.entries:
                 raise places.wrong(one.source, "it is empty")
             parsed[_source_key(got)] = found
-            return _of_copy(one, self._copies.keep(one.source, file, came, now))
+            return _of_copy(one, self._copies.keep(one.source, path, came, now))
 
     def _local(self, one: Wanted) -> _Got:
         path = _path(one.source)

@@ -32,7 +32,10 @@ def codenames(installed: Path = INSTALLED) -> Mapping[str, str]:
     'bookworm'
     """
     found = dict(KNOWN)
-    with suppress(OSError, csv.Error, UnicodeDecodeError), installed.open(encoding="utf-8", newline="") as file:
+    with (
+        suppress(OSError, KeyError, csv.Error, UnicodeDecodeError),
+        installed.open(encoding="utf-8", newline="") as file,
+    ):
         found |= {row["version"]: row["series"] for row in csv.DictReader(file) if row["version"] and row["series"]}
     return found | {name: name for name in found.values()}
 
