@@ -38,6 +38,7 @@ from ismgr_automation.engines.advisories.unpack import json_of, texts_of
 from ismgr_automation.ports.advisories import Fix
 
 RANK = 2
+_BEFORE_ALL = "0"
 _CVE = re.compile(r"(?:DEBIAN-|UBUNTU-)?(?P<cve>CVE-[0-9]{4}-[0-9]{4,})")
 _by_version = cmp_to_key(version_compare)
 
@@ -162,6 +163,10 @@ class _Reading:
             if not is_version(version):
                 self._wrong((*keys, number), "this names no version of a Debian package")
                 return ""
+        beginnings = [event.introduced for event in one.events if event.introduced is not None]
+        if len(one.events) == len(beginnings) + 1 and set(beginnings) == {_BEFORE_ALL}:
+            # nearly every range: comparing versions would take longer than all else
+            return next((event.fixed or "" for event in one.events if event.introduced is None), "")
         last = max(one.events, key=lambda event: (_by_version(_version(event)), event.fixed is None))
         return last.fixed or ""
 

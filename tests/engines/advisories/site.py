@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -51,16 +52,17 @@ class Site:
     """The pages by path, and the headers of each request that came."""
 
     port: int
+    scheme: str = "http"
     pages: dict[str, Page] = field(default_factory=dict)
     asked: list[dict[str, str]] = field(default_factory=list)
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{path}"
+        return f"{self.scheme}://127.0.0.1:{self.port}{path}"
 
 
 @contextlib.contextmanager
-def serve() -> Iterator[Site]:
-    """A running site; gone afterwards."""
+def serve(context: ssl.SSLContext | None = None) -> Iterator[Site]:
+    """A running site, over TLS with a context; gone afterwards."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -84,7 +86,9 @@ def serve() -> Iterator[Site]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    site = Site(port=server.server_port)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    site = Site(port=server.server_port, scheme="http" if context is None else "https")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

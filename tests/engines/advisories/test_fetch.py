@@ -14,8 +14,9 @@ import pytest
 from ismgr_automation.core.errors import EngineFailed, InputError, Unreachable
 from ismgr_automation.engines.advisories import FileAdvisories, Limits
 from ismgr_automation.ports.advisories import Advisories, SourceRead
-from tests.engines.advisories.site import CASES, START, Clock, Page, Site, wanted
+from tests.engines.advisories.site import CASES, START, Clock, Page, Site, serve, wanted
 from tests.engines.loopback import free_port
+from tests.provider.fake_bmc import Authority
 
 GOOD = (CASES / "debian.json").read_bytes()
 NEWER = GOOD.replace(b"3.0.13-1~deb12u1", b"3.0.14-1~deb12u1")
@@ -170,6 +171,33 @@ def test_a_plain_redirect_is_followed_and_the_copy_belongs_to_the_first_url(
     published.pages["/old.json"] = Page(status=301, headers={"Location": "/data.json"})
     found = reader.read([wanted("debian", published.url("/old.json"))], ["bookworm"])
     assert source(found).source == published.url("/old.json")
+
+
+def test_https_is_believed_with_the_authority_of_the_environment_only(
+    reader: FileAdvisories, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path, "tracker")
+    with serve(authority.server_context()) as secure:
+        secure.pages["/data.json"] = Page(body=GOOD)
+        with pytest.raises(Unreachable, match="certificate is not trusted"):
+            read(reader, secure)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.file))
+        assert fixed(read(reader, secure)) == "3.0.13-1~deb12u1"
+
+
+def test_a_redirect_from_https_stays_on_https(
+    reader: FileAdvisories, published: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path, "tracker")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.file))
+    with serve(authority.server_context()) as secure:
+        secure.pages["/data.json"] = Page(status=302, headers={"Location": published.url("/data.json")})
+        with pytest.raises(Unreachable, match="which is not followed"):
+            read(reader, secure)
+        assert not published.asked
+        secure.pages["/data.json"] = Page(status=302, headers={"Location": "/other.json"})
+        secure.pages["/other.json"] = Page(body=GOOD)
+        assert fixed(read(reader, secure)) == "3.0.13-1~deb12u1"
 
 
 def test_a_server_that_drips_is_given_up_at_the_deadline(tmp_path: Path, site: Site) -> None:
