@@ -17,8 +17,10 @@ from typing import Any
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.engines.advisories.fetch import ENGINE, Download, Validators
 
-UNUSED = timedelta(days=30)
-"""What nobody looked at for so long is deleted."""
+GRACE = timedelta(hours=1)
+"""So long a content stays that no URL has any more: another process may be reading it."""
+MOST_RESULTS = 16
+"""So many results are kept, those that were used last: each may have 15 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,9 @@ class Copies:
         with suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._write(self._folder / f"{key}.result.json", value)
+            results = sorted(self._folder.glob("*.result.json"), key=lambda one: one.stat().st_mtime, reverse=True)
+            for one in results[MOST_RESULTS:]:
+                one.unlink()
 
     def _facts(self, url: str) -> Path:
         return self._folder / f"{hashlib.sha256(url.encode('utf-8', 'surrogatepass')).hexdigest()}.copy.json"
@@ -138,19 +143,11 @@ class Copies:
             Path(name).unlink(missing_ok=True)
 
     def _tidy(self, now: datetime) -> None:
-        """Another process may read what we think unused; it is deleted only long after anybody touched it."""
-        used = {
-            self._content(str(facts.get("digest")))
-            for facts in map(self._json, self._folder.glob("*.copy.json"))
-            if facts
-        }
-        for path in [
-            *self._folder.glob("*.content"),
-            *self._folder.glob("*.result.json"),
-            *self._folder.glob("*.part"),
-        ]:
+        every = [self._json(path) for path in self._folder.glob("*.copy.json")]
+        used = {facts.get("digest", "") for facts in every if isinstance(facts, dict)}
+        for path in [*self._folder.glob("*.content"), *self._folder.glob("*.part")]:
             with suppress(OSError):
-                if path not in used and path.stat().st_mtime < (now - UNUSED).timestamp():
+                if f"sha256:{path.stem}" not in used and path.stat().st_mtime < (now - GRACE).timestamp():
                     path.unlink()
 
     def _unwritable(self, problem: OSError) -> EngineFailed:

@@ -6,7 +6,15 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
 
-from ismgr_automation.engines.advisories.findings import Findings, Key, Said, combine, shortened, urgency_rating
+from ismgr_automation.engines.advisories.findings import (
+    Findings,
+    Key,
+    Said,
+    combine,
+    is_word,
+    shortened,
+    urgency_rating,
+)
 from ismgr_automation.engines.advisories.limits import Limits
 from ismgr_automation.engines.advisories.places import Mistakes
 from ismgr_automation.engines.advisories.shapes import DEBIAN_ISSUES, DebianIssue, DebianRelease, fitted
@@ -29,6 +37,8 @@ def read(path: Path, name: str, releases: Collection[str], limits: Limits) -> Fi
         mistakes.at_key((), "expected an object of source packages")
         tree = {}
     for source, raw in tree.items():
+        if not is_word(source):
+            mistakes.at_key((source,), "this is no name of a source package")
         issues = fitted(DEBIAN_ISSUES, raw, mistakes, (source,)) or {}
         for cve, issue in issues.items():
             entries += 1

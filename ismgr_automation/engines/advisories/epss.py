@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
 from ismgr_automation.engines.advisories.findings import NEVER, Findings, Said, combine
 from ismgr_automation.engines.advisories.limits import Limits
+from ismgr_automation.engines.advisories.moments import moment
 from ismgr_automation.engines.advisories.places import wrong, wrong_on
 from ismgr_automation.engines.advisories.unpack import text_of
 
@@ -52,8 +53,7 @@ def _dated(comments: Iterable[str], name: str) -> datetime | None:
     for part in ",".join(comments).lstrip("#").split(","):
         if part.strip().startswith(_DATE):
             try:
-                moment = datetime.fromisoformat(part.strip().removeprefix(_DATE))
+                return moment(part.strip().removeprefix(_DATE))
             except ValueError:
                 raise wrong(name, f"its {_DATE} is no time") from None
-            return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return None

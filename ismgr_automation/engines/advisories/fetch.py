@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import IO
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import requests
 import urllib3.exceptions
@@ -28,7 +28,7 @@ _REDIRECTS = {
     HTTPStatus.TEMPORARY_REDIRECT,
     HTTPStatus.PERMANENT_REDIRECT,
 }
-_BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+_BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +47,16 @@ class Download:
     validators: Validators
 
 
+class _Session(requests.Session):
+    """Leaves redirects to us: requests would read the whole body of one, however long, also when it does not follow."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None of its business."""
+
+
 def is_url(source: str) -> bool:
     """Whether a source is fetched, rather than opened. Raises ``InputError`` for a URL that we do not fetch."""
-    parts = urlsplit(source)
+    parts = _split(source)
     if parts.scheme in {"http", "https"}:
         if "@" in parts.netloc:
             raise InputError(
@@ -72,7 +79,7 @@ def download(url: str, into: IO[bytes], known: Validators, limits: Limits) -> Do
     """
     until = time.monotonic() + limits.deadline.total_seconds()
     try:
-        with requests.Session() as session:
+        with _Session() as session:
             answer = _answer(session, url, known, limits, until)
             if answer.status_code == HTTPStatus.NOT_MODIFIED and known != Validators():
                 return None
@@ -94,13 +101,30 @@ def _answer(session: requests.Session, url: str, known: Validators, limits: Limi
         if answer.status_code not in _REDIRECTS or "Location" not in answer.headers:
             return answer
         answer.close()
-        there = urljoin(here, answer.headers["Location"])
-        allowed = {"https"} if here.startswith("https:") else {"https", "http"}
-        if urlsplit(there).scheme not in allowed or "@" in urlsplit(there).netloc:
-            raise _away(url, f"it leads to {there}, which is not followed", Reach.REFUSED)
+        there = _next(here, answer.headers["Location"])
+        if not there:
+            raise _away(url, f"it leads to {answer.headers['Location']}, which is not followed", Reach.REFUSED)
         _in_time(url, limits, until)
         here = there
     raise _away(url, f"it leads on more than {limits.redirects} times", Reach.REFUSED)
+
+
+def _next(here: str, location: str) -> str:
+    """Where a redirect leads; empty where we do not follow it."""
+    try:
+        there = urljoin(here, location)
+        parts = urlsplit(there)
+    except ValueError:
+        return ""
+    allowed = {"https"} if here.startswith("https:") else {"https", "http"}
+    return there if parts.scheme in allowed and "@" not in parts.netloc else ""
+
+
+def _split(source: str) -> SplitResult:
+    try:
+        return urlsplit(source)
+    except ValueError as problem:
+        raise InputError(f"{plain(source)} is no URL: {plain(str(problem))}.", next_step="Correct it.") from problem
 
 
 def _saved(answer: requests.Response, url: str, into: IO[bytes], limits: Limits, until: float) -> Download:
@@ -165,7 +189,7 @@ def _cause(problem: BaseException) -> tuple[str, Reach]:
 
 def _away(url: str, why: str, cause: Reach) -> Unreachable:
     return Unreachable(
-        plain(f"{url} cannot be had: {why}."),
+        f"{plain(url)} cannot be had: {plain(why)}.",
         engine=ENGINE,
         subject=plain(url),
         cause=cause.value,

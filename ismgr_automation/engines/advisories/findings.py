@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 from debian.debian_support import Version
 
+from ismgr_automation.engines.advisories.places import plain
 from ismgr_automation.engines.advisories.ratings import WORSE, Rating, word
 from ismgr_automation.ports.advisories import Fix, Vulnerability
 
 SUMMARY_LENGTH = 200
 _VERSION = re.compile(r"(?:[0-9]+:)?[0-9A-Za-z][0-9A-Za-z.+~:-]*")
+_WORD = re.compile(r"[!-~]{1,200}")
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -62,13 +64,22 @@ def is_version(text: str) -> bool:
     return _VERSION.fullmatch(text) is not None
 
 
+def is_word(text: str) -> bool:
+    """Whether a text can be the name of a package or of a vulnerability.
+
+    >>> is_word("libc++"), is_word("a b")
+    (True, False)
+    """
+    return _WORD.fullmatch(text) is not None
+
+
 def shortened(text: str) -> str:
     r"""One line, cut between words.
 
     >>> shortened("A buffer\n overflow")
     'A buffer overflow'
     """
-    line = " ".join(text[: 4 * SUMMARY_LENGTH].split())
+    line = " ".join(plain(text[: 2 * SUMMARY_LENGTH]).split())
     return line if len(line) <= SUMMARY_LENGTH else line[:SUMMARY_LENGTH].rpartition(" ")[0] + " ..."
 
 

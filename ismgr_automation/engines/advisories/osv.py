@@ -18,11 +18,12 @@ from ismgr_automation.engines.advisories.findings import (
     agree,
     combine,
     is_version,
+    is_word,
     shortened,
     urgency_rating,
 )
 from ismgr_automation.engines.advisories.limits import Limits
-from ismgr_automation.engines.advisories.places import Mistakes
+from ismgr_automation.engines.advisories.places import Mistakes, plain
 from ismgr_automation.engines.advisories.ratings import Rating, scored, word
 from ismgr_automation.engines.advisories.releases import releases_of
 from ismgr_automation.engines.advisories.shapes import (
@@ -112,7 +113,10 @@ class _Reading:
             fixed = self._fixed(affected, index) if meant else None
             if package is None or fixed is None:
                 continue
-            urgency = _text(affected.ecosystem_specific, "urgency")
+            if not is_word(package.name):
+                self._wrong(("affected", index, "package", "name"), "this is no name of a source package")
+                continue
+            urgency = plain(_text(affected.ecosystem_specific, "urgency"))
             for release in meant:
                 for cve in self._cves:
                     yield Fix(cve=cve, source=package.name, release=release, fixed=fixed, urgency=urgency)

@@ -11,6 +11,7 @@ from ismgr_automation.core.errors import InputError
 MOST = 20
 """So many mistakes are listed: a file of another format has as many as it has entries."""
 _SHOWN = 200
+_BLANK = re.compile(r"\s")
 _UNSEEN = re.compile(r"[^\x20-\x7e\xa1-\uffff]")
 
 
@@ -24,7 +25,9 @@ class Mistakes:
     def at_key(self, keys: Iterable[str | int], summary: str, file: str = "") -> None:
         """A value that is not what it should be, by its keys from the top of the file."""
         path = ".".join(str(key) for key in keys)
-        self._found.append(Diagnostic(summary=plain(f"{file or self.name}: {path or 'the whole'}: {summary}")))
+        self._found.append(
+            Diagnostic(summary=f"{plain(file or self.name)}: {plain(path) or 'the whole'}: {plain(summary)}")
+        )
 
     @property
     def full(self) -> bool:
@@ -35,13 +38,13 @@ class Mistakes:
         """One ``InputError`` with all of them; ``what`` the source was taken for."""
         if self._found:
             raise InputError(
-                plain(f"{self.name} is not {what}."), diagnostics=self._found[:MOST], next_step=_ANOTHER_FORMAT
+                f"{plain(self.name)} is not {what}.", diagnostics=self._found[:MOST], next_step=_ANOTHER_FORMAT
             )
 
 
 def wrong(name: str, summary: str) -> InputError:
     """The error for a source that is wrong as a whole."""
-    return InputError(plain(f"{name} cannot be read: {summary}."), next_step=_ANOTHER_FORMAT)
+    return InputError(f"{plain(name)} cannot be read: {plain(summary)}.", next_step=_ANOTHER_FORMAT)
 
 
 def wrong_at(name: str, text: str, offset: int, summary: str) -> InputError:
@@ -54,13 +57,13 @@ def wrong_at(name: str, text: str, offset: int, summary: str) -> InputError:
 def wrong_on(name: str, line: int, column: int, summary: str) -> InputError:
     """The error for a source that is wrong at a line and column."""
     place = Diagnostic(summary=plain(summary), position=Position(plain(name), line, column))
-    return InputError(plain(f"{name} cannot be read."), diagnostics=[place], next_step=_ANOTHER_FORMAT)
+    return InputError(f"{plain(name)} cannot be read.", diagnostics=[place], next_step=_ANOTHER_FORMAT)
 
 
 def too_large(name: str, what: str, most_bytes: int) -> InputError:
     """The error for a source that is larger than we read."""
     return InputError(
-        plain(f"{name} is too large: {what} has more than {most_bytes:,} bytes."),
+        f"{plain(name)} is too large: {what} has more than {most_bytes:,} bytes.",
         next_step="Look whether it is what you meant; a mirror can hold less of it.",
     )
 
@@ -71,7 +74,7 @@ def plain(text: str) -> str:
     >>> plain("a" + chr(27) + "[2J")
     'a?[2J'
     """
-    shown = _UNSEEN.sub("?", text[: 2 * _SHOWN])
+    shown = _UNSEEN.sub("?", _BLANK.sub(" ", text[: 2 * _SHOWN]))
     return shown if len(text) <= 2 * _SHOWN else f"{shown[:_SHOWN]}..."
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +14,7 @@ from ismgr_automation.engines.advisories import debian, epss, fetch, findings, k
 from ismgr_automation.engines.advisories.copies import Copies, Copy
 from ismgr_automation.engines.advisories.findings import Findings
 from ismgr_automation.engines.advisories.limits import Limits
+from ismgr_automation.engines.advisories.moments import file_time, http_date
 from ismgr_automation.engines.advisories.releases import INSTALLED, codenames
 from ismgr_automation.ports.advisories import Advisories, SourceRead, Wanted
 
@@ -162,7 +162,7 @@ class FileAdvisories:
     def _local(self, one: Wanted) -> _Got:
         path = _path(one.source)
         digest = unpack.digest_of(path, places.plain(one.source), self._limits)
-        dated = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        dated = file_time(path.stat().st_mtime)
         return _Got(wanted=one, path=path, digest=digest, dated=dated, fetched_at=self._now())
 
 
@@ -212,18 +212,10 @@ def _of_copy(one: Wanted, copy: Copy, problem: str = "") -> _Got:
         wanted=one,
         path=copy.path,
         digest=copy.digest,
-        dated=_http_date(copy.validators.last_modified),
+        dated=http_date(copy.validators.last_modified),
         fetched_at=copy.fetched_at,
         problem=problem,
     )
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _path(source: str) -> Path:

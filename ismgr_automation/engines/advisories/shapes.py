@@ -4,12 +4,13 @@ we read must be what it should be."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
-from ismgr_automation.engines.advisories.findings import is_version
+from ismgr_automation.engines.advisories.findings import is_version, is_word
+from ismgr_automation.engines.advisories.moments import moment
 from ismgr_automation.engines.advisories.places import Mistakes
 
 Shape = TypeVar("Shape")
@@ -30,8 +31,7 @@ def fitted(
 def _moment(value: Any) -> datetime:
     if not isinstance(value, str):
         raise ValueError("expected a time as text, such as 2026-11-26T12:00:00Z")  # noqa: TRY004  pydantic's own kind
-    moment = datetime.fromisoformat(value)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment(value)
 
 
 def _day(value: Any) -> date:
@@ -46,6 +46,18 @@ def _version(value: str) -> str:
     return value
 
 
+def _one_word(value: str) -> str:
+    if not is_word(value):
+        raise ValueError("expected a name without spaces and control characters")
+    return value
+
+
+def _one_line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("expected a text without control characters")
+    return value
+
+
 def _nothing(value: Any) -> Any:
     """Writers of OSV put null for an empty list."""
     return () if value is None else value
@@ -54,6 +66,9 @@ def _nothing(value: Any) -> Any:
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Day = Annotated[date, BeforeValidator(_day)]
 PackageVersion = Annotated[str, AfterValidator(_version)]
+Word = Annotated[str, AfterValidator(_one_word)]
+"""What becomes a name in tables and commands: of a package, of a CVE."""
+Line = Annotated[str, AfterValidator(_one_line)]
 Item = TypeVar("Item")
 Several = Annotated[list[Item] | tuple[()], BeforeValidator(_nothing)]
 
@@ -67,7 +82,7 @@ class DebianRelease(_Shape):
 
     status: Literal["open", "resolved", "undetermined"]
     fixed_version: PackageVersion = ""
-    urgency: str = ""
+    urgency: Line = ""
 
 
 class DebianIssue(_Shape):
@@ -119,7 +134,7 @@ class OsvAffected(_Shape):
 class OsvRecord(_Shape):
     """One record."""
 
-    id: str
+    id: Word
     modified: Moment
     published: Moment | None = None
     withdrawn: Moment | None = None
@@ -136,7 +151,7 @@ class OsvRecord(_Shape):
 class KevEntry(_Shape):
     """One entry of CISA's catalog."""
 
-    cveID: str  # noqa: N815  the catalog's own name
+    cveID: Word  # noqa: N815  the catalog's own name
     vulnerabilityName: str = ""  # noqa: N815
     dateAdded: Day  # noqa: N815
     dueDate: Day | None = None  # noqa: N815
@@ -149,6 +164,6 @@ class KevCatalog(_Shape):
     vulnerabilities: list[KevEntry]
 
 
-DEBIAN_ISSUES = TypeAdapter(dict[str, DebianIssue])
+DEBIAN_ISSUES = TypeAdapter(dict[Word, DebianIssue])
 OSV_RECORD = TypeAdapter(OsvRecord)
 KEV_CATALOG = TypeAdapter(KevCatalog)

@@ -147,7 +147,7 @@ def _files_below(folder: Path, name: str, limits: Limits) -> list[Path]:
     """Links are not followed: what is read lies in the folder."""
     found: list[Path] = []
     size = 0
-    for base, inner, names in os.walk(folder):
+    for base, inner, names in os.walk(folder, onerror=_raised):
         inner[:] = sorted(one for one in inner if not one.startswith("."))
         for one in (Path(base, leaf) for leaf in names if leaf.lower().endswith(RECORDS) and not leaf.startswith(".")):
             if one.is_symlink() or not one.is_file():
@@ -159,6 +159,11 @@ def _files_below(folder: Path, name: str, limits: Limits) -> list[Path]:
             if size > limits.unpacked_bytes:
                 raise too_large(name, "the folder", limits.unpacked_bytes)
     return sorted(found)
+
+
+def _raised(problem: OSError) -> NoReturn:
+    """A folder that may not be looked into is not an empty one."""
+    raise wrong(str(problem.filename), problem.strerror or str(problem)) from problem
 
 
 def _hash(path: Path, name: str, into: Any, most: int) -> None:

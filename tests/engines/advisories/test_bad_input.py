@@ -130,6 +130,34 @@ def test_an_archive_with_a_password_is_refused(reader: FileAdvisories, tmp_path:
     assert "of a kind that is not read" in refusal(reader, "osv", tmp_path / "all.zip")
 
 
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [
+        ("debian", {"open\x1b[2Jssl": {}}),
+        ("debian", {"openssl": {"CVE 1": {}}}),
+        ("debian", {"openssl": {"CVE-1": {"releases": {"bookworm": {"status": "open", "urgency": "\x07"}}}}}),
+        ("osv", RECORD | {"id": "a\nb"}),
+        ("osv", RECORD | {"affected": [{"package": {"ecosystem": "Debian", "name": "a b"}, "versions": ["1"]}]}),
+        ("osv", RECORD | {"modified": "0001-01-01T00:00:00+23:00"}),
+        ("kev", {"vulnerabilities": [{"cveID": "", "dateAdded": "2026-01-01"}]}),
+    ],
+)
+def test_names_and_times_that_are_none_are_refused(
+    reader: FileAdvisories, tmp_path: Path, form: str, value: object
+) -> None:
+    (tmp_path / "source.json").write_text(json.dumps(value))
+    assert all(line.isprintable() for line in refusal(reader, form, tmp_path / "source.json").splitlines())
+
+
+def test_a_summary_brings_no_control_characters_to_a_terminal(reader: FileAdvisories, tmp_path: Path) -> None:
+    state = {"bookworm": {"status": "open"}}
+    value = {"openssl": {"CVE-1": {"description": "one\n two\x1b[2J " + "long " * 200, "releases": state}}}
+    (tmp_path / "source.json").write_text(json.dumps(value))
+    summary = reader.read([wanted("debian", tmp_path / "source.json")], ["bookworm"]).vulnerabilities["CVE-1"].summary
+    assert summary.startswith("one two?[2J long")
+    assert (summary.isprintable(), len(summary) <= 204) == (True, True)
+
+
 def test_links_in_a_folder_are_not_followed(reader: FileAdvisories, tmp_path: Path) -> None:
     (tmp_path / "osv").mkdir()
     (tmp_path / "outside.json").write_text(json.dumps(RECORD))

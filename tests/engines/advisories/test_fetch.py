@@ -98,6 +98,7 @@ BROKEN: dict[str, Callable[[], Page]] = {
     "not compressed as it says": lambda: Page(body=GOOD, headers={"Content-Encoding": "gzip"}),
     "redirect to a file": lambda: Page(status=302, headers={"Location": "file:///etc/hostname"}),
     "redirect with a password": lambda: Page(status=302, headers={"Location": "http://a:b@127.0.0.1/"}),
+    "redirect to nowhere": lambda: Page(status=302, headers={"Location": "http://[/"}),
     "redirect in a circle": lambda: Page(status=302, headers={"Location": "/data.json"}),
 }
 """Answers with which a URL cannot be had."""
@@ -171,6 +172,12 @@ def test_a_plain_redirect_is_followed_and_the_copy_belongs_to_the_first_url(
     published.pages["/old.json"] = Page(status=301, headers={"Location": "/data.json"})
     found = reader.read([wanted("debian", published.url("/old.json"))], ["bookworm"])
     assert source(found).source == published.url("/old.json")
+
+
+def test_the_body_of_a_redirect_is_not_read(reader: FileAdvisories, published: Site) -> None:
+    published.pages["/old.json"] = Page(status=301, headers={"Location": "/data.json"}, drip=threading.Event())
+    found = reader.read([wanted("debian", published.url("/old.json"))], ["bookworm"])
+    assert fixed(found) == "3.0.13-1~deb12u1"
 
 
 def test_https_is_believed_with_the_authority_of_the_environment_only(
@@ -250,12 +257,12 @@ def test_facts_of_a_copy_that_are_damaged_mean_that_there_is_none(
     assert "if-none-match" not in published.asked[-1]
 
 
-def test_what_nobody_used_for_long_is_deleted_and_the_copy_stays(
+def test_a_content_that_no_url_has_any_more_is_deleted_after_a_while(
     reader: FileAdvisories, published: Site, tmp_path: Path
 ) -> None:
     read(reader, published)
     published.pages["/data.json"] = Page(body=NEWER)
-    late = Clock(at=datetime.now(UTC) + timedelta(days=40))
+    late = Clock(at=datetime.now(UTC) + timedelta(hours=2))
     read(FileAdvisories(tmp_path / "cache", now=late), published)
     (content,) = (tmp_path / "cache").glob("*.content")
     assert content.read_bytes() == NEWER
@@ -271,3 +278,17 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, published: Site)
 def test_the_cache_is_for_its_owner_only(reader: FileAdvisories, published: Site, tmp_path: Path) -> None:
     read(reader, published)
     assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
+
+
+def test_damaged_facts_of_another_url_do_no_harm(reader: FileAdvisories, published: Site, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    for number, damage in enumerate(["[1]", "{}", '{"digest": 7}', "{"]):
+        (tmp_path / "cache" / f"{number}.copy.json").write_text(damage)
+    assert fixed(read(reader, published)) == "3.0.13-1~deb12u1"
+
+
+def test_results_do_not_pile_up(reader: FileAdvisories, published: Site, tmp_path: Path) -> None:
+    for number in range(20):
+        published.pages["/data.json"] = Page(body=GOOD.replace(b"3.0.13", b"3.0.%d" % (20 + number)))
+        read(reader, published, fresh=True)
+    assert len(list((tmp_path / "cache").glob("*.result.json"))) == 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zipfile
 from datetime import date
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from ismgr_automation.engines.advisories import FileAdvisories
 from ismgr_automation.ports.advisories import Advisories, Fix
 from tests.engines.advisories.site import CASES, wanted
+from tests.house.sources import ROOT
 
 RECORDS = [json.loads(path.read_text()) for path in sorted((CASES / "osv").iterdir())]
 
@@ -186,3 +188,11 @@ def test_a_record_without_packages_of_ours_still_rates_its_cve(reader: FileAdvis
     found = read(reader, tmp_path, record(affected=[affected({"introduced": "0"})]), rating)
     assert found.vulnerabilities["CVE-2026-0001"].severity == "medium"
     assert not read(reader, tmp_path, rating).vulnerabilities
+
+
+def test_the_record_that_the_page_shows_is_read_as_it_stands(reader: FileAdvisories, tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/advisories.md").read_text()
+    (shown,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    found = read(reader, tmp_path, json.loads(shown))
+    assert [(one.cve, one.fixed) for one in found.fixes["clinic-viewer"]] == [("CVE-2026-0001", "2.4-1")]
+    assert found.vulnerabilities["CVE-2026-0001"].severity == "high"
