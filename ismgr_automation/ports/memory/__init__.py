@@ -7,6 +7,7 @@ Enough for a whole site without any process; nothing here may talk to a real one
 
 from __future__ import annotations
 
+from ismgr_automation.ports.memory.advisories import MemoryAdvisories
 from ismgr_automation.ports.memory.approvals import (
     MemoryApprovals,
     MemoryHistory,
@@ -38,6 +39,7 @@ __all__ = [
     "Desired",
     "InlineSequencer",
     "Killed",
+    "MemoryAdvisories",
     "MemoryAnchor",
     "MemoryApprovals",
     "MemoryClock",
