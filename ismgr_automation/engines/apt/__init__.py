@@ -1,0 +1,5 @@
+"""Packages of Debian hosts over SSH: what is there, what is offered, what must be restarted."""
+
+from ismgr_automation.engines.apt.facts import AptFacts
+
+__all__ = ["AptFacts"]
