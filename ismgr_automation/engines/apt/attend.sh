@@ -2,10 +2,12 @@
 # VERB RUN SECONDS KEEP LEASE TOKEN; standard input: the moves, a line "@@ work", and the script that does the work.
 umask 022
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
-verb=$1 seconds=$3
+verb=$1
+end=$(($(date +%s) + $3))
+left() { now=$(date +%s) && echo $((end > now ? end - now : 1)); }
 base=/run/ismgr
-mkdir -p "$base" && call=$(mktemp -d "$base/$verb.XXXXXX") || exit 73
-awk -v to="$call" '/^@@ work$/ { work = 1; next } { print >(to "/" (work ? "work.sh" : "moves")) }' || exit 73
+mkdir -p -m 700 "$base" && call=$(mktemp -d "$base/$verb.XXXXXX") || exit 73
+awk -v to="$call" '/^@@ work$/ { work = 1; next } { print >(work ? to "/work.sh" : to "/moves") }' || exit 73
 case $verb in
 refresh | check)
     sh "$call/work.sh" "$call" "$@" 2>&1
@@ -15,7 +17,7 @@ refresh | check)
 esac
 # one at a time on a host, whoever asked: a former call of ours may still be at work
 exec 8>>"$base/lock"
-if ! flock -w "$seconds" 8; then
+if ! flock -w "$(left)" 8; then
     rm -rf "$call"
     echo "running"
     exit 0
@@ -33,7 +35,7 @@ while [ ! -e "$call/began" ] && [ $turn -lt 200 ]; do
     turn=$((turn + 1))
 done
 exec 8>>"$base/lock"
-if flock -w "$seconds" 8; then
+if flock -w "$(left)" 8; then
     cat "$call/answer"
     [ -e "$call/ended" ] || echo "died"
     rm -rf "$call"

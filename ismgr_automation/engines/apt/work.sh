@@ -1,5 +1,5 @@
 # Does one piece of work with exact versions, and tells what it finds in lines. It outlives the connection that asked.
-# CALL VERB RUN SECONDS KEEP LEASE TOKEN; CALL is a folder with the file "moves": name, architecture, before, after, digest.
+# CALL VERB RUN SECONDS KEEP LEASE TOKEN; CALL is a folder with the file "moves": name, architecture, before, after, digest or "-".
 call=$1 verb=$2 run=$3 seconds=$4 keep=$5 lease=$6 token=$7
 umask 022
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none
@@ -27,12 +27,13 @@ said() { tail -n 40 "$1" | sed 's/^/said /'; }
 installed() { dpkg-query -W -f '${Package}\t${Architecture}\t${db:Status-Abbrev}\t${Version}\n'; }
 # the moves with what is there: name, architecture, before, after, digest, spec, status, version
 states() {
-    installed | awk -F '\t' -v OFS='\t' '
-        NR == FNR { exact[$1, $2] = $3 OFS $4; any[$1] = $3 OFS $4; next }
+    installed >there
+    awk -F '\t' -v OFS='\t' '
+        part == 1 { exact[$1, $2] = $3 OFS $4; any[$1] = $3 OFS $4; next }
         {
             now = ($1, $2) in exact ? exact[$1, $2] : $1 in any ? any[$1] : "un" OFS ""
             print $1, $2, $3, $4, $5, ($2 == "all" ? $1 : $1 ":" $2), now
-        }' - moves
+        }' part=1 there part=2 moves
 }
 # where a file of a version is kept: this run, former runs, apt itself
 kept() {
@@ -53,8 +54,8 @@ finish() {
     cut -f 1-3 moves | while IFS='	' read -r name architecture before; do
         [ -n "$(kept "$name" "$before" "$architecture")" ] && echo "former $name"
     done
-    [ -d "$home" ] && [ "$1" != refused ] && case $verb in apply | rollback) journal "ended $verb $1" ;; esac
-    echo "end"
+    [ "$1" = refused ] || [ ! -e "$home/journal" ] || journal "ended $verb $1"
+    echo end
     : >"$call/ended"
     exit 0
 }
@@ -63,24 +64,24 @@ refuse() {
     [ -z "$2" ] || said "$2"
     finish refused
 }
-# what is to be done: rows of states whose version is not there, and well, yet
+# what is to be done: rows of states whose version is not there, and well, yet; what this run has done before counts as
+# done by us
 look() {
     states >states
     awk -F '\t' '!($8 == $4 && substr($7, 2, 1) == "i")' states >todo
+    [ -e "$home/asked" ] && cat "$home/asked" >before
+    touch before
+    awk -F '\t' -v OFS='\t' '
+        part == 1 { asked[$0] = 1; next }
+        !($8 == $4 && substr($7, 2, 1) == "i") || ($6 "=" $4) in asked { print "todo " $1, $2 }
+        ' part=1 before part=2 states
     awk -F '\t' -v verb="$verb" '
         $8 != $3 && $8 != $4 && (verb != "rollback" || substr($7, 2, 1) ~ /[nci]/) {
             print $1 " is " ($8 == "" ? "not installed" : $8)
         }' todo >moved
     [ -s moved ] && refuse "moved $(paste -s -d , moved)"
-    if [ ! -s todo ]; then
-        echo "stage nothing"
-        done_before
-    fi
-}
-done_before() {
-    if [ -s "$home/journal" ] && ! awk -F '\t' '{ print $6 "=" $4 }' states | grep -qvxF -f "$home/asked" 2>/dev/null; then
-        echo "stage installed"
-    fi
+    [ -s todo ] && return 0
+    case $verb in apply | rollback) pin || refuse "no-room the pins cannot be written" ;; esac
     finish done
 }
 # the versions as the signed indexes know them, and the room that they need
@@ -91,7 +92,7 @@ offers() {
         file=
         [ "$verb" = rollback ] && file=$(kept "$name" "$after" "$architecture")
         if [ -n "$file" ]; then
-            [ -z "$digest" ] || [ "sha256:$(sha256sum <"$file" | cut -d ' ' -f 1)" = "$digest" ] ||
+            [ "$digest" = - ] || [ "sha256:$(sha256sum <"$file" | cut -d ' ' -f 1)" = "$digest" ] ||
                 refuse "digest $name $after is kept with other content"
             printf '%s\n' "$file" >>specs
         else
@@ -100,8 +101,9 @@ offers() {
     done <todo
     [ -s asked ] || return 0
     xargs apt-cache show <asked >records 2>offers
+    awk -F '\t' -v OFS='\t' 'part == 1 { asked[$0] = 1; next } ($6 "=" $4) in asked' part=1 asked part=2 todo >wanted
     awk -F '\t' -v verb="$verb" '
-        NR == FNR {
+        part == 1 {
             if (match($0, /^[A-Za-z0-9-]+: /)) field[substr($0, 1, RLENGTH - 2)] = substr($0, RLENGTH + 1)
             if ($0 == "") {
                 key = field["Package"] SUBSEP field["Version"]
@@ -114,34 +116,32 @@ offers() {
             next
         }
         !(($1, $4) in digests) { print (verb == "rollback" ? "no-former " : "vanished ") $1 " " $4; next }
-        $5 != "" && !index(digests[$1, $4], $5) { print "digest " $1 " " $4 " is offered as" digests[$1, $4] }
+        $5 != "-" && !index(digests[$1, $4], $5) { print "digest " $1 " " $4 " is offered as" digests[$1, $4] }
         { room += size[$1, $4] }
-        END { print "room " int(room) }' records "$(rows_asked)" >found
+        END { print "room " int(room) }' part=1 records part=2 wanted >found
     grep -q '^no-former\|^vanished\|^digest' found && refuse "$(grep -v '^room' found | head -n 1)"
     free=$(df -Pk / /usr /var | awk 'NR > 1 && (least == "" || $4 < least) { least = $4 } END { print least }')
     wanted=$(awk '/^room/ { print $2 }' found)
     [ "$wanted" -le "$free" ] || refuse "no-room $wanted KiB are needed, $free are free"
-}
-rows_asked() {
-    awk -F '\t' 'NR == FNR { asked[$0] = 1; next } ($6 "=" $4) in asked' asked todo >wanted
-    echo wanted
 }
 # what apt would do, beside what it was asked for
 simulate() {
     xargs apt-get -s -q -y -o APT::Get::AutomaticRemove=false -o Debug::NoLocking=true install \
         --no-install-recommends --allow-downgrades <specs >simulated 2>&1 || refuse apt simulated
     awk -F '\t' '
-        NR == FNR { wanted[$1, $4] = 1; named[$1] = 1; next }
+        part == 1 { wanted[$1, $4] = named[$1] = 1; next }
         {
             split($0, word, " ")
-            if (word[1] != "Inst" && word[1] != "Remv") next
+            if (word[1] !~ /^(Inst|Remv|Conf)$/) next
             name = word[2]
             sub(/:.*/, "", name)
+            if (word[1] == "Inst") here[name] = 1
+            if (word[1] == "Conf" && (name in here || name in named)) next
             version = ""
             if (match($0, /\([^ )]+/)) version = substr($0, RSTART + 1, RLENGTH - 1)
             if (word[1] == "Remv") print "-" name
             else if (!((name, version) in wanted)) print name "=" version
-        }' todo simulated | sort -u >wider
+        }' part=1 todo part=2 simulated | sort -u >wider
     [ -s wider ] && refuse "wider $(paste -s -d , wider)"
 }
 # nobody holds dpkg's lock, or gave it back in time
@@ -153,8 +153,8 @@ former() {
     mkdir -p "$home/former" && cd "$home/former" || { cd "$call" && refuse "no-room $home cannot be made"; }
     awk -F '\t' '$7 !~ /^.[nc]/ { print $6 "=" $3 }' "$call/todo" | xargs apt-cache show 2>/dev/null |
         awk '/^Package: / { name = $2 } /^Version: / { version = $2 } /^Filename: / { print name "\t" version }' >"$call/had"
-    awk -F '\t' 'NR == FNR { had[$1, $2] = 1; next } ($1, $3) in had { print $6 "=" $3 }' "$call/had" "$call/todo" |
-        xargs -r apt-get -q download >"$call/fetched" 2>&1 ||
+    awk -F '\t' 'part == 1 { had[$1, $2] = 1; next } ($1, $3) in had { print $6 "=" $3 }' \
+        part=1 "$call/had" part=2 "$call/todo" | xargs -r apt-get -q download >"$call/fetched" 2>&1 ||
         { grep -q 'No space left' "$call/fetched" && cd "$call" && refuse apt fetched; }
     while IFS='	' read -r name architecture before after digest spec status version; do
         file=$(kept "$name" "$before" "$architecture")
@@ -169,12 +169,15 @@ former() {
 # exact versions of these packages as they are now; what was written for others stays
 pin() {
     states | awk -F '\t' 'substr($7, 2, 1) == "i" { print $6 "\t" $8 }' >pinned
+    [ -e "$pins" ] && cat "$pins" >pins
+    touch pins
     {
         echo "# Exact versions that ismgr installed. Above 1000: apt keeps to them, even where that is a downgrade."
-        [ -e "$pins" ] && awk -F '\t' 'BEGIN { RS = ""; FS = "\n" }
-            NR == FNR { n = split($0, row, "\n"); for (i = 1; i <= n; i++) { split(row[i], cell, "\t"); ours["Package: " cell[1]] = 1 }; next }
-            { for (i = 1; i <= NF; i++) if ($i ~ /^Package: /) { if (!($i in ours)) print "\n" $i "\n" $(i + 1) "\n" $(i + 2) } }
-            ' pinned "$pins"
+        awk -F '\t' '
+            part == 1 { ours["Package: " $1] = 1; next }
+            /^Package: / { other = !($0 in ours); if (other) print "" }
+            /^[A-Z]/ && other
+            ' part=1 pinned part=2 pins
         awk -F '\t' '{ print "\nPackage: " $1 "\nPin: version " $2 "\nPin-Priority: 1001" }' pinned
     } >/etc/apt/.ismgr-patch && sync /etc/apt/.ismgr-patch && mv /etc/apt/.ismgr-patch "$pins"
 }
@@ -189,15 +192,15 @@ install() {
     xargs apt-get -q -y -o DPkg::Lock::Timeout="$((seconds / 2))" -o APT::Get::AutomaticRemove=false install --download-only \
         --no-install-recommends --allow-downgrades <specs >fetched 2>&1 8>&- || refuse apt fetched
     awk -F '\t' '{ print $6 "=" $4 }' todo >>"$home/asked"
-    journal "installing $verb $(awk -F '\t' '{ print $6 "=" $4 }' todo | paste -s -d ' ')" || refuse "no-room the journal cannot be written"
-    echo "stage installing"
+    journal "installing $verb $(awk -F '\t' '{ print $6 "=" $4 }' todo | paste -s -d ' ')" ||
+        refuse "no-room the journal cannot be written"
+    echo begun
     # shellcheck disable=SC2046  names and paths have no spaces
     apt install --no-install-recommends --allow-downgrades $(cat specs) >done 2>&1
 }
 try() {
     if install; then
         pin || { echo "trouble no-room the pins cannot be written"; finish failed; }
-        echo "stage installed"
         finish done
     fi
 }
@@ -222,15 +225,14 @@ refresh)
         fi
         sleep 1
     done
-    echo "stage installed"
     finish refused
     ;;
 check)
     look
     offers
     simulate
-    seconds=2 lock
-    echo "stage would"
+    seconds=2
+    lock
     finish refused
     ;;
 apply)
