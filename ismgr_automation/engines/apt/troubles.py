@@ -23,7 +23,7 @@ TABLE: tuple[tuple[str, Trouble], ...] = (
     (r"has no installation candidate", Trouble.VANISHED),
     (r"Can't find a source to download", Trouble.VANISHED),
     (r"404 +Not Found", Trouble.VANISHED),
-    (r"File not found|No such file or directory.*\.deb", Trouble.VANISHED),
+    (r"Failed to (fetch|stat) .*\(2: No such file or directory\)", Trouble.VANISHED),
     # what dpkg began and did not end, before what apt concludes from it
     (r"dpkg was interrupted", Trouble.BROKEN),
     (r"Sub-process \S*dpkg returned an error code", Trouble.BROKEN),

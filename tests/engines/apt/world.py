@@ -8,11 +8,10 @@ import hashlib
 import os
 import shutil
 import subprocess
-import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import formatdate
 from pathlib import Path
@@ -34,6 +33,8 @@ class Deb:
     depends: str = ""
     postinst: str = ""
     source: str = ""
+    fills: str = ""
+    """A file of two megabytes that it brings."""
 
 
 WAIT = """\
@@ -163,6 +164,9 @@ def _build(deb: Deb, folder: Path) -> Path:
     share = tree / "usr/share" / deb.name
     share.mkdir(parents=True)
     (share / "version").write_text(deb.version + "\n")
+    if deb.fills:
+        (tree / deb.fills).parent.mkdir(parents=True)
+        (tree / deb.fills).write_bytes(os.urandom(2 * 1024 * 1024))
     subprocess.run(
         ["dpkg-deb", "--root-owner-group", "-b", str(tree), str(file)], check=True, capture_output=True, timeout=30
     )
@@ -178,7 +182,6 @@ class Box:
     repository: Repository
     server: Loopback
     fleet: Fleet
-    digests: Mapping[str, str] = field(default_factory=dict)
 
     def sh(self, script: str, *words: str) -> str:
         """Run a script in the machine as root; its output. Fails with its words."""
@@ -230,7 +233,7 @@ def box(folder: Path, image: str) -> Iterator[Box]:
     )
     subprocess.run(command.split(), check=True, capture_output=True, timeout=60)
     try:
-        inside = f"ForceCommand exec podman exec -i {name} sh -c \"$SSH_ORIGINAL_COMMAND\"\n"
+        inside = f'ForceCommand exec podman exec -i {name} sh -c "$SSH_ORIGINAL_COMMAND"\n'
         with serve(folder / "sshd", inside) as server:
             host = server.host("box")
             made_box = Box(
@@ -239,7 +242,9 @@ def box(folder: Path, image: str) -> Iterator[Box]:
                 server=server,
                 fleet=Fleet(hosts=(host,), names=("box",), ssh=server.ssh),
             )
-            until("systemd is up", lambda: made_box.sh("systemctl is-system-running").strip() in {"running", "degraded"})
+            until(
+                "systemd is up", lambda: made_box.sh("systemctl is-system-running").strip() in {"running", "degraded"}
+            )
             made_box.sh(
                 "rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*; "
                 'echo "deb [signed-by=/srv/repository/key.asc] copy:/srv/repository stable main" '
@@ -256,8 +261,3 @@ def until(what: str, holds: Callable[[], bool], seconds: float = 60.0) -> None:
     while not holds():
         assert time.monotonic() < end, f"waited {seconds} s in vain: {what}"
         time.sleep(0.05)
-
-
-def lines(text: str) -> str:
-    """A text of a test, without its margin."""
-    return textwrap.dedent(text).lstrip("\n")
