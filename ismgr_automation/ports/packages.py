@@ -121,6 +121,8 @@ class HostFacts:
     """One line for each reason: another kernel is installed, PID 1 has mapped what was replaced, the host asks."""
     services: tuple[str, ...] = ()
     """Units that must be restarted."""
+    unseen: int = 0
+    """Processes that could not be looked at: what they need is not known."""
     free_bytes: int = 0
     """Room where packages are unpacked (the least of ``/``, ``/usr``, ``/var``)."""
     seconds: float = 0.0

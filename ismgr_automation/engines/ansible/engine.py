@@ -25,7 +25,6 @@ from ismgr_automation.engines.ansible import inventory as rendering
 from ismgr_automation.engines.ansible import settings
 from ismgr_automation.engines.ansible.desk import Desk, Message
 from ismgr_automation.engines.ansible.failures import ENGINE, failure
-from ismgr_automation.engines.ansible.fencing import Fence, Fenced, fence
 from ismgr_automation.engines.ansible.leftovers import end_marked
 from ismgr_automation.engines.ansible.reading import read_inventory
 from ismgr_automation.engines.ansible.redaction import Cleaner
@@ -33,6 +32,7 @@ from ismgr_automation.engines.ansible.results import Collector, TaskEvent
 from ismgr_automation.engines.ansible.sweeping import environment, mark_of, sweep
 from ismgr_automation.engines.ansible.telling import Teller
 from ismgr_automation.engines.ssh import Session, session
+from ismgr_automation.engines.ssh.fencing import Fence, Fenced, fence
 from ismgr_automation.engines.ssh.remote import Rights, Targets
 from ismgr_automation.engines.ssh.scratch import scratch
 from ismgr_automation.ports.context import Context

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     import asyncssh
 
 
+_MARK = "-- begin --"
+_SKIP = f'while IFS= read -r line && [ "$line" != "{_MARK}" ]; do :; done\n'
+"""A password that nobody asked for stands before the script's own input: sudo without one, or root already."""
+
+
 class Rights(StrEnum):
     """As whom a script runs."""
 
@@ -41,6 +46,8 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     rights: Rights = Rights.USER
     become_password: SecretRef | None = None
+    input: Mapping[str, str] = field(default_factory=dict)
+    """What each host's script reads from its standard input, by host; a host without one reads nothing."""
     deadline: timedelta = timedelta(seconds=10)
     """For the script alone; connecting has ``Ssh.connect_timeout``."""
 
@@ -64,6 +71,8 @@ class Answer:
     output: str = ""
     detail: str = ""
     """Words for people: why it could not be reached, or what the script said on standard error."""
+    begun: bool = False
+    """Whether the host was asked to run the script: after a lost connection it may still do so."""
     seconds: float = 0.0
 
 
@@ -77,13 +86,14 @@ def run_on(targets: Targets, job: Job, store: SecretStore, cancelled: threading.
         return ()
     links = Links.to(targets.hosts, targets.ssh, store)
     command = _command(job, store)
+    begun: set[str] = set()
 
     async def work(connection: asyncssh.SSHClientConnection, host: Host) -> Answer:
+        words = command.words + (_MARK + "\n" + job.input.get(host.name, "") if job.input else "")
+        begun.add(host.name)
         try:
             done = await asyncio.wait_for(
-                connection.run(
-                    command.line, input=command.words or None, env=job.environment, check=False, errors="replace"
-                ),
+                connection.run(command.line, input=words or None, env=job.environment, check=False, errors="replace"),
                 job.deadline.total_seconds(),
             )
         except TimeoutError:
@@ -99,11 +109,13 @@ def run_on(targets: Targets, job: Job, store: SecretStore, cancelled: threading.
             code=done.exit_status,
             output=str(done.stdout),
             detail=one_line(said),
+            begun=True,
             seconds=links.seconds(host.name),
         )
 
     def failed(name: str, reach: Reach, detail: str) -> Answer:
-        return Answer(host=name, reach=reach, detail=detail, seconds=links.seconds(name))
+        asked = name in begun and reach is not Reach.SUDO
+        return Answer(host=name, reach=reach, detail=detail, begun=asked, seconds=links.seconds(name))
 
     return in_thread(lambda: links.each(targets.names, work, failed), cancelled, "Work on hosts")
 
@@ -115,7 +127,8 @@ class _Command:
 
 
 def _command(job: Job, store: SecretStore) -> _Command:
-    plain = shlex.join(["sh", "-c", job.script, "sh", *job.arguments])
+    script = _SKIP + job.script if job.input else job.script
+    plain = shlex.join(["sh", "-c", script, "sh", *job.arguments])
     words = ""
     sudo = f"sudo -n {plain}"
     if job.become_password is not None and job.rights is not Rights.USER:

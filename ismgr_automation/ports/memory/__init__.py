@@ -19,6 +19,13 @@ from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceL
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
 from ismgr_automation.ports.memory.leases import MemoryClock, MemoryExecutors, MemoryLeaseStore
+from ismgr_automation.ports.memory.packages import (
+    MemoryFacts,
+    MemoryMachine,
+    MemoryPackages,
+    MemoryPackageWorld,
+    MemoryRestarter,
+)
 from ismgr_automation.ports.memory.patching import MemoryFirstSeen, MemoryPatchStore
 from ismgr_automation.ports.memory.runs import MemoryRunLedger, MemoryStepJournal
 from ismgr_automation.ports.memory.sequencer import (
@@ -46,14 +53,19 @@ __all__ = [
     "MemoryContent",
     "MemoryEvidenceLog",
     "MemoryExecutors",
+    "MemoryFacts",
     "MemoryFirstSeen",
     "MemoryHistory",
     "MemoryLeaseStore",
     "MemoryLedger",
+    "MemoryMachine",
+    "MemoryPackageWorld",
+    "MemoryPackages",
     "MemoryPatchStore",
     "MemoryPins",
     "MemoryPlaybookEngine",
     "MemoryProber",
+    "MemoryRestarter",
     "MemoryRunLedger",
     "MemorySecretStore",
     "MemorySignatures",

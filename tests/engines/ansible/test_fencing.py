@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.core.errors import InputError, LeaseLost
-from ismgr_automation.engines.ansible.fencing import Fence, Fenced, fence
+from ismgr_automation.engines.ssh.fencing import Fence, Fenced, fence
 from ismgr_automation.engines.ssh.remote import Rights, Targets
 from ismgr_automation.ports.hosts import Reach, Status
 from tests.engines.loopback import free_port, serve

@@ -19,10 +19,11 @@ PLACE = "/var/lib/ismgr/fence.json"
 
 DEADLINE = timedelta(seconds=20)
 
-_LARGER = 76
+LARGER = 76
+"""What ``SCRIPT`` ends with where a host has seen a larger token; it prints the line that it knows."""
 _NAME = re.compile(r"[A-Za-z0-9._/-]+")
 _ODD = re.compile(r"[^A-Za-z0-9._:-]")
-_SCRIPT = r"""
+SCRIPT = r"""
 umask 022
 if [ "$(id -u)" = 0 ]; then place=/var/lib/ismgr; else place=$HOME/.ismgr; fi
 mkdir -p "$place" && cd "$place" && exec 9>>fence.lock || exit 73
@@ -37,6 +38,7 @@ if [ "$token" -gt "$2" ]; then echo "$known"; exit 76; fi
 { grep -svF "$key" fence.json; printf '%s%s, "run": "%s"}\n' "$key" "$2" "$3"; } >fence.new || exit 73
 sync fence.new && mv fence.new fence.json && sync . || exit 73
 """
+"""Needs three arguments, as ``arguments`` makes them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +67,15 @@ def fence(ours: Fence, targets: Targets, store: SecretStore, cancelled: threadin
     Raises ``LeaseLost`` naming each host that has seen a larger token: then nothing may run on any of them; and
     ``InputError`` for a name that cannot stand in the file.
     """
-    if not _NAME.fullmatch(ours.name):
-        raise InputError(f"The lease {ours.name!r} cannot be shown to hosts: only letters, digits and . _ - / are.")
     job = Job(
-        script=_SCRIPT,
-        arguments=(ours.name, str(ours.token), _ODD.sub("-", ours.run)),
+        script=SCRIPT,
+        arguments=arguments(ours.name, ours.token, ours.run),
         rights=ours.rights,
         become_password=ours.become_password,
         deadline=DEADLINE,
     )
     answers = run_on(targets, job, store, cancelled)
-    larger = [f"{one.host} ({_token(one)})" for one in answers if one.code == _LARGER]
+    larger = [f"{one.host} ({_token(one)})" for one in answers if one.code == LARGER]
     if larger:
         raise LeaseLost(
             f"Our token {ours.token} of {ours.name} is too old: a larger one was seen by {', '.join(larger)}.",
@@ -94,6 +94,16 @@ def fence(ours: Fence, targets: Targets, store: SecretStore, cancelled: threadin
             if one.reach is Reach.OK and one.code
         ),
     )
+
+
+def arguments(name: str, token: int, run: str) -> tuple[str, str, str]:
+    """What ``SCRIPT`` must be called with.
+
+    Raises ``InputError`` for a name that cannot stand in the file.
+    """
+    if not _NAME.fullmatch(name):
+        raise InputError(f"The lease {name!r} cannot be shown to hosts: only letters, digits and . _ - / are.")
+    return name, str(token), _ODD.sub("-", run)
 
 
 def _token(answer: Answer) -> str:

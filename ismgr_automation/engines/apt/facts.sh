@@ -1,0 +1,77 @@
+# Prints what is known about packages and restarts on one host, in sections. Changes nothing, needs no Python there.
+export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin"
+section() { printf '@@ %s\n' "$1"; }
+packages() {
+    dpkg-query -W -f '${db:Status-Abbrev}\t${Package}\t${Architecture}\t${Version}\t${source:Package}\t${source:Version}\t${Section}\n'
+}
+# versions of installed packages that are offered, and not installed: name, version, whether apt would choose it, place
+versions() {
+    packages | awk -F '\t' -v native="$(dpkg --print-architecture)" '
+        substr($1, 2, 1) !~ /[nc]/ { print ($3 == native || $3 == "all") ? $2 : $2 ":" $3 }' | xargs -r apt-cache policy |
+        awk '
+            /^[^ ]/ { name = substr($0, 1, length($0) - 1); next }
+            /^  Candidate: / { candidate = $2; next }
+            /^ \*\*\* / { version = ""; next }
+            /^     [^ ]/ { version = $1; next }
+            /^        / && version != "" && $2 != "/var/lib/dpkg/status" {
+                sub(/^ +-?[0-9]+ /, "")
+                printf "%s\t%s\t%d\t%s\n", name, version, version == candidate, $0
+            }'
+}
+# files that processes have mapped and that are no longer on the disk: pid, file; a pid alone: we may not look at it
+replaced() {
+    grep -HF ' (deleted)' /proc/[0-9]*/maps 2>&1 | awk '
+        { split($0, place, "/"); pid = place[3] }
+        /^grep: .*: (Permission denied|Operation not permitted)$/ { print pid; next }
+        /^\/proc/ && $2 ~ /x/ {
+            line = $0
+            sub(/^[^ ]+ +[^ ]+ +[^ ]+ +[^ ]+ +[^ ]+ +/, "", line)
+            sub(/ \(deleted\)$/, "", line)
+            if (line ~ /^\/(usr|bin|sbin|lib|opt)/ && !((pid, line) in seen)) { seen[pid, line] = 1; print pid "\t" line }
+        }'
+}
+
+section os
+cat /etc/os-release 2>/dev/null || cat /usr/lib/os-release 2>/dev/null
+command -v dpkg-query >/dev/null && command -v apt-cache >/dev/null || { section not-debian; section end; exit 0; }
+section kernel
+uname -r
+uname -v
+section container
+if [ -e /run/.containerenv ] || [ -e /.dockerenv ] || [ -s /run/systemd/container ]; then echo yes; fi
+section boot
+cat /proc/sys/kernel/random/boot_id
+cat /proc/1/stat
+section packages
+packages
+section architecture
+dpkg --print-architecture
+section releases
+apt-cache policy
+section versions
+offered=$(versions)
+printf '%s\n' "$offered"
+section records
+printf '%s\n' "$offered" | awk -F '\t' 'NF > 1 && !seen[$1 "=" $2]++ { print $1 "=" $2 }' | xargs -r apt-cache show |
+    grep -E '^(Package|Source|Version|Architecture|Section|Size|SHA256): |^$'
+section audit
+dpkg --audit
+section lists
+find /var/lib/apt/lists -maxdepth 1 -name '*Release' -printf '%C@\n' 2>/dev/null
+section replaced
+stale=$(replaced)
+printf '%s\n' "$stale"
+section init
+head -c 1 /proc/1/maps 2>/dev/null
+echo
+section units
+for pid in $(printf '%s\n' "$stale" | awk -F '\t' 'NF == 2 { print $1 }' | sort -un); do
+    printf '%s\t%s\t%s\n' "$pid" "$(cat "/proc/$pid/comm")" "$(tr '\n' ' ' <"/proc/$pid/cgroup")"
+done 2>/dev/null
+section needrestart
+if [ "$(id -u)" = 0 ] && command -v needrestart >/dev/null; then needrestart -b -r l 2>/dev/null </dev/null; fi
+section reboot-required
+if [ -e /run/reboot-required ]; then echo yes; cat /run/reboot-required.pkgs 2>/dev/null; fi
+section free
+df -Pk / /usr /var 2>/dev/null | awk 'NR > 1 { print $4 }'
+section end

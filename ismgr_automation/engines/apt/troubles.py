@@ -1,0 +1,53 @@
+"""What apt and dpkg say when they cannot do it, and what it means: one table."""
+
+from __future__ import annotations
+
+import re
+
+from ismgr_automation.ports.packages import Trouble
+
+TABLE: tuple[tuple[str, Trouble], ...] = (
+    # a lock and a full disk come first: dpkg calls what follows from them an error of a package
+    (r"Could not get lock", Trouble.LOCKED),
+    (r"Unable to acquire the dpkg frontend lock", Trouble.LOCKED),
+    (r"Unable to lock (the|directory)", Trouble.LOCKED),
+    (r"lock was locked by another process", Trouble.LOCKED),
+    (r"fence\.lock is held by somebody else", Trouble.LOCKED),
+    (r"No space left on device", Trouble.NO_ROOM),
+    (r"[Dd]isk quota exceeded", Trouble.NO_ROOM),
+    (r"You don't have enough free space", Trouble.NO_ROOM),
+    (r"Hash Sum mismatch", Trouble.DIGEST),
+    (r"File has unexpected size", Trouble.DIGEST),
+    (r"Version '[^']*' for '[^']*' was not found", Trouble.VANISHED),
+    (r"Unable to locate package", Trouble.VANISHED),
+    (r"has no installation candidate", Trouble.VANISHED),
+    (r"Can't find a source to download", Trouble.VANISHED),
+    (r"404 +Not Found", Trouble.VANISHED),
+    (r"Failed to (fetch|stat) .*\(2: No such file or directory\)", Trouble.VANISHED),
+    # what dpkg began and did not end, before what apt concludes from it
+    (r"dpkg was interrupted", Trouble.BROKEN),
+    (r"Sub-process \S*dpkg returned an error code", Trouble.BROKEN),
+    (r"(maintainer |post-|pre-)\S* script subprocess", Trouble.BROKEN),
+    (r"Errors were encountered while processing", Trouble.BROKEN),
+    (r"very bad inconsistent state", Trouble.BROKEN),
+    (r"needs to be reinstalled, but I can't find an archive for it", Trouble.BROKEN),
+    (r"unmet dependencies", Trouble.WIDER),
+    (r"held broken packages", Trouble.WIDER),
+    (r"Packages need to be removed but remove is disabled", Trouble.WIDER),
+    (r"Essential packages were removed", Trouble.WIDER),
+    # the host holds it (apt-mark hold): nobody overrules its owner
+    (r"Held packages were changed", Trouble.OTHER),
+    (r"Failed to fetch|Unable to fetch some archives", Trouble.OTHER),
+)
+"""Words (a regular expression, letter case as printed) to meaning; the first row that matches counts."""
+
+_COMPILED = tuple((re.compile(words), trouble) for words, trouble in TABLE)
+
+
+def trouble_of(words: str) -> Trouble:
+    """What the words of apt or dpkg mean; OTHER when none of them is known.
+
+    >>> trouble_of("E: Version '9' for 'web' was not found")
+    <Trouble.VANISHED: 'vanished'>
+    """
+    return next((trouble for pattern, trouble in _COMPILED if pattern.search(words)), Trouble.OTHER)
