@@ -3,14 +3,14 @@ know is not asked for here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.diagnostic import Diagnostic, did_you_mean
 from ismgr_automation.core.errors import InputError
-from ismgr_automation.estate.maintenance import PatchBaseline, Scope
+from ismgr_automation.estate.maintenance import Scope
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.estate.selector import Selector
 from ismgr_automation.planning.fleet import with_groups
@@ -33,9 +33,11 @@ def asked(
     the baselines of the hosts ask for. Raises ``InputError`` for a target or window that is not there."""
     _refuse_unknown(estate, windows)
     hosts, notes = _hosts(estate, targets)
+    baselines = [(Selector.compile(one.selector), one.windows) for one in estate.baselines.values()]
     by_windows: dict[tuple[str, ...], list[Host]] = {}
     for host in hosts:
-        for wanted in _wanted(estate, host, windows, scope):
+        theirs = [names for select, names in baselines if select.matches(host)] if scope is Scope.PATCH else []
+        for wanted in [tuple(windows)] if windows else theirs or [()]:
             by_windows.setdefault(wanted, []).append(host)
     works = [Work(scope=scope, hosts=who, windows=names, needs=needs) for names, who in sorted(by_windows.items())]
     if not works:
@@ -61,20 +63,6 @@ def machines(estate: Estate) -> tuple[Host, ...]:
     return with_groups(
         found, {name: [host.name for host in found if select.matches(host)] for name, select in chosen.items()}
     )
-
-
-def _wanted(estate: Estate, host: Host, windows: Sequence[str], scope: Scope) -> Iterator[tuple[str, ...]]:
-    if windows or scope is not Scope.PATCH:
-        yield tuple(windows)
-        return
-    baselines = [one for one in estate.baselines.values() if _has(one, host)]
-    yield from (one.windows for one in baselines)
-    if not baselines:
-        yield ()
-
-
-def _has(baseline: PatchBaseline, host: Host) -> bool:
-    return Selector.compile(baseline.selector).matches(host)
 
 
 def _hosts(estate: Estate, targets: Sequence[str]) -> tuple[list[Host], list[str]]:
