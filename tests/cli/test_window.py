@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -13,6 +15,7 @@ from ismgr_automation.cli.main import run
 from ismgr_automation.engines.calendars import read
 from tests.cli.conftest import Said
 
+PAGE = Path(__file__).parents[2] / "docs/how-to/windows.md"
 ESTATE = """\
 kind: Estate
 name: clinic
@@ -261,3 +264,21 @@ def test_an_estate_without_windows_says_so(said: Type, estate: Path) -> None:
     (estate / "estate.yaml").write_text(ESTATE.partition("---\nkind: Site")[0])
     shown = said("window", "list", "--worktree")
     assert "work may always begin" in shown.out
+
+
+def test_the_page_about_windows_says_what_works(said: Type, estate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    documents = [text for language, text in blocks if language == "yaml"]
+    for text in documents:
+        (estate / text.split()[1]).write_text(text)
+    (estate / "estate.yaml").write_text(ESTATE.partition("---\nkind: MaintenanceWindow")[0])
+    assert said("validate").code == 0, said("validate").err
+    _git(estate, "add", ".")
+    _git(estate, "commit", "-q", "-m", "windows")
+    monkeypatch.chdir(estate)
+    (commands,) = [text for language, text in blocks if language == "sh"]
+    for line in commands.splitlines():
+        asked = said(*shlex.split(line)[1:])
+        assert asked.code == 0, asked.err
+    assert "year-end" in said("window", "list").out
+    assert len(documents) == 4
