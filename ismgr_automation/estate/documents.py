@@ -418,6 +418,9 @@ class Stack(Document):
     outputs: Mapping[str, OutputSpec] = Field(default_factory=dict)
     hosts: str = ""
     """The output that lists hosts, if any; its type is hosts."""
+    at_most: Annotated[int, Field(ge=1)] | None = None
+    """The most resources that a run may touch in this stack when a plan cannot preview it yet, because it needs outputs
+    that do not exist."""
     deadline: Duration = "30m"
 
 

@@ -17,7 +17,7 @@ from ismgr_automation.planning.change import (
     Reason,
     Step,
 )
-from ismgr_automation.planning.defer import group_behind, stack_behind
+from ismgr_automation.planning.defer import boundless, group_behind, stack_behind
 from ismgr_automation.planning.graph import Graph, ancestors, levels
 from ismgr_automation.planning.observation import GroupSight, Observation, StackSight
 from ismgr_automation.planning.plan import Beside, Plan, Purpose
@@ -258,6 +258,11 @@ def _findings(seen: Observation) -> Iterable[Finding]:
         problem = seen.stacks[address].problem if address in seen.stacks else seen.groups[address].problem
         if problem is not None:
             yield problem
+    for address in sorted(seen.stacks):
+        waiting = seen.stacks[address].deferred
+        open_ended = boundless(waiting) if waiting is not None else None
+        if open_ended is not None:
+            yield open_ended
     for address in sorted(seen.groups):
         yield from _promises(seen.groups[address], seen)
     for address in sorted(seen.groups):
