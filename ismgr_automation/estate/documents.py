@@ -214,6 +214,8 @@ class EvidenceSettings(Document):
     runner_key: SecretValue | None = None
     """The private SSH key that closes each run; its public half stands in a Team with role runner. Without one the
     records are chained and not signed, and every plan says so."""
+    runner_agent: Annotated[str, Field(pattern=PUBLIC_KEY, description=PATTERNS[PUBLIC_KEY])] | None = None
+    """Instead of ``runner_key`` the public half of a key that is in the ssh-agent of whoever applies."""
     anchor: bool = True
     """Write the head of the chain to ``refs/ismgr/evidence`` after each run."""
 
