@@ -263,6 +263,7 @@ def _findings(seen: Observation) -> Iterable[Finding]:
         open_ended = boundless(waiting) if waiting is not None else None
         if open_ended is not None:
             yield open_ended
+        yield from _all_gone(seen.stacks[address])
     for address in sorted(seen.groups):
         yield from _promises(seen.groups[address], seen)
     for address in sorted(seen.groups):
@@ -281,6 +282,18 @@ def _findings(seen: Observation) -> Iterable[Finding]:
                 summary=f"check mode failed on {name}: {_failure(sight, name)}",
                 next_step=f"Run the playbook of {address} in check mode by hand, or mend the task.",
             )
+
+
+def _all_gone(sight: StackSight) -> Iterable[Finding]:
+    """Whoever may not read any more often gets the answer that nothing is there."""
+    gone = {one.name for one in sight.preview.drift if one.after is None} if sight.preview is not None else set()
+    if len(gone) > 1 and len(gone) >= sight.state.resources:
+        yield Finding(
+            level=Level.WARN,
+            subject=sight.address,
+            summary=f"all {len(gone)} resources of {sight.address} look gone",
+            next_step="Look whether its credentials may still read them before they are made a second time.",
+        )
 
 
 def _promises(sight: GroupSight, seen: Observation) -> Iterable[Finding]:
