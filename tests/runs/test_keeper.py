@@ -336,6 +336,24 @@ def test_after_a_holder_was_killed_the_next_one_is_there_when_its_time_is_over(
         assert not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE
 
 
+def test_the_next_holder_is_there_a_second_after_the_time_of_a_killed_one(
+    holder: Callable[[timedelta], HolderProcess], tmp_path: Path
+) -> None:
+    """One of three will do: a machine that has much else to do may be late, and a waiter that sleeps too long never is
+    in time."""
+    late: list[timedelta] = []
+    while len(late) < 3 and not any(one < timedelta(seconds=1) for one in late):
+        dead = holder(timedelta(seconds=1))
+        dead.process.kill()
+        dead.process.wait(30)
+        left = dead.look()
+        desk = Desk(tmp_path)
+        desk.store = dead.store  # type: ignore[assignment]
+        with desk.hold(wait=timedelta(minutes=1)) as kept:
+            late.append(kept.lease.acquired_at - left.expires_at)
+    assert min(late) < timedelta(seconds=1), late
+
+
 def test_a_paused_holder_has_no_engine_left_before_its_lease_is_over(
     holder: Callable[[timedelta], HolderProcess],
 ) -> None:
@@ -350,6 +368,6 @@ def test_a_paused_holder_has_no_engine_left_before_its_lease_is_over(
     finally:
         paused.process.send_signal(signal.SIGCONT)
     said, _ = paused.process.communicate(timeout=60)
-    assert said.split()[-1] == "lost"
-    assert "LeaseLost" in said
+    # who keeps the lease tells watchers in a thread of its own: which of the two speaks last is chance
+    assert {"lost", "LeaseLost"} <= set(said.split())
     assert paused.look() == taken
