@@ -252,7 +252,7 @@ def test_this_process_lives_and_one_with_its_id_from_another_time_does_not() -> 
 
 
 HOLDER = """
-import sys, threading
+import os, sys, threading
 from datetime import timedelta
 from pathlib import Path
 from ismgr_automation.core.errors import IsmgrError
@@ -263,7 +263,8 @@ from ismgr_automation.runs.keeper import hold, this_process
 url, leash, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
 cancelled = threading.Event()
 store = open_database(url).leases
-emit = lambda event: print(type(event).__name__, flush=True)
+say = lambda word: os.write(1, f"{word}\\n".encode())  # two threads speak: each line is whole
+emit = lambda event: say(type(event).__name__)
 with hold(
     store, "e/lab", this_process(), timedelta(seconds=seconds), wait=None, leash=leash, emit=emit, cancelled=cancelled
 ) as kept:
@@ -271,9 +272,9 @@ with hold(
         hour = timedelta(hours=1)
         run(["sleep", "600"], engine="sleep", subject="e", deadline=hour, cancelled=cancelled, leash=leash)
     except IsmgrError as problem:
-        print(type(problem).__name__, flush=True)
+        say(type(problem).__name__)
     kept.lost.wait(60)
-    print("lost" if kept.lost.is_set() else "held", flush=True)
+    say("lost" if kept.lost.is_set() else "held")
 """
 
 
