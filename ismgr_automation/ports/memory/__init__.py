@@ -28,6 +28,7 @@ from ismgr_automation.ports.memory.sequencer import (
     MortalLedger,
 )
 from ismgr_automation.ports.memory.stacks import MemoryStackEngine
+from ismgr_automation.ports.memory.upkeep import MemoryBalancer, MemoryCluster, MemoryMachineUpkeep, MemoryUpkeepWorld
 from ismgr_automation.ports.memory.world import UNKNOWN, Desired, MemoryWorld, Program, StackLock, Task
 
 __all__ = [
@@ -39,13 +40,16 @@ __all__ = [
     "Killed",
     "MemoryAnchor",
     "MemoryApprovals",
+    "MemoryBalancer",
     "MemoryClock",
+    "MemoryCluster",
     "MemoryContent",
     "MemoryEvidenceLog",
     "MemoryExecutors",
     "MemoryHistory",
     "MemoryLeaseStore",
     "MemoryLedger",
+    "MemoryMachineUpkeep",
     "MemoryPins",
     "MemoryPlaybookEngine",
     "MemoryProber",
@@ -56,6 +60,7 @@ __all__ = [
     "MemorySource",
     "MemoryStackEngine",
     "MemoryStepJournal",
+    "MemoryUpkeepWorld",
     "MemoryVerifier",
     "MemoryWorld",
     "MortalJournal",
