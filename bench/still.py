@@ -19,13 +19,14 @@ from bench.estates import ROOT_DOCUMENT, TEAM
 from ismgr_automation.approval.safeguards import Safeguards
 from ismgr_automation.converge.contract import refuse_if_stale
 from ismgr_automation.converge.plan import plan
-from ismgr_automation.converge.scope import Engines, Scope
+from ismgr_automation.converge.scope import Engines, Scope, Upkeep
 from ismgr_automation.core.errors import StalePlan
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.load import load
 from ismgr_automation.evidence.recorder import ChainRecorder
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.planning.planfile import write as written
+from ismgr_automation.planning.timing import Calendar
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import (
     Host,
@@ -38,20 +39,31 @@ from ismgr_automation.ports.hosts import (
 )
 from ismgr_automation.ports.memory import (
     InlineSequencer,
+    MemoryAdvisories,
     MemoryApprovals,
+    MemoryBalancer,
+    MemoryCluster,
     MemoryEvidenceLog,
+    MemoryFacts,
+    MemoryFirstSeen,
     MemoryHistory,
     MemoryLeaseStore,
     MemoryLedger,
+    MemoryMachineUpkeep,
+    MemoryPackages,
+    MemoryPackageWorld,
+    MemoryPatchStore,
     MemoryPins,
     MemoryPlaybookEngine,
     MemoryProber,
+    MemoryRestarter,
     MemoryRunLedger,
     MemorySecretStore,
     MemorySignatures,
     MemorySource,
     MemoryStackEngine,
     MemoryStepJournal,
+    MemoryUpkeepWorld,
     MemoryVerifier,
     MemoryWorld,
 )
@@ -147,6 +159,23 @@ def lay_out(folder: Path, items: int) -> Tree:
     return MemorySource(files).checkout("HEAD", folder)
 
 
+def still_upkeep() -> Upkeep:
+    """Nothing is installed anywhere, and nothing is due."""
+    packages, machines = MemoryPackageWorld(), MemoryUpkeepWorld()
+    return Upkeep(
+        facts=MemoryFacts(packages),
+        packages=MemoryPackages(packages),
+        restarter=MemoryRestarter(packages),
+        balancer=MemoryBalancer(machines),
+        cluster=MemoryCluster(machines),
+        machines=MemoryMachineUpkeep(machines),
+        advisories=MemoryAdvisories(),
+        first_seen=MemoryFirstSeen(),
+        records=MemoryPatchStore(),
+        timetable=lambda _now: Calendar(),
+    )
+
+
 def scope_of(tree: Tree, ledger: MemoryLedger) -> Scope:
     """The estate as it is read now, with doubles behind every port."""
     documents, diagnostics = load(tree.root, tree.objects)
@@ -178,6 +207,7 @@ def scope_of(tree: Tree, ledger: MemoryLedger) -> Scope:
             evidence=lambda run: ChainRecorder(
                 log=MemoryEvidenceLog(), environment="default", run=run, clock=lambda: NOON
             ),
+            upkeep=still_upkeep(),
         ),
         context=Context(work=tree.root),
         safeguards=Safeguards(

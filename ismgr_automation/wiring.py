@@ -7,14 +7,15 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from ismgr_automation import shipped
 from ismgr_automation.approval.safeguards import Safeguards
 from ismgr_automation.converge.requests import group_variables, roles_path
-from ismgr_automation.converge.scope import Engines, Mode, Scope, Selection
+from ismgr_automation.converge.scope import Engines, Mode, Scope, Selection, Upkeep
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import EstateError, InputError
 from ismgr_automation.core.json import Json, JsonObject, digest
@@ -30,6 +31,9 @@ from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.source import Source, Tree
 from ismgr_automation.ports.stacks import StackState
 from ismgr_automation.wiring_records import Records
+
+if TYPE_CHECKING:
+    from ismgr_automation.engines.secrets import Backends
 
 
 def source(directory: Path) -> Source:
@@ -166,6 +170,7 @@ def wire(
         executor=kept.executor,
         sequencing=kept.inline if tree.revision.worktree else kept.sequencing,
         evidence=kept.evidence,
+        upkeep=_upkeep(estate, tree, store, kept),
     )
     return Scope(
         estate=estate,
@@ -182,6 +187,31 @@ def wire(
         selection=selection,
         galaxy=_galaxy(estate, content),
         workers=max(2, os.cpu_count() or 2),
+    )
+
+
+def _upkeep(estate: Estate, tree: Tree, store: Backends, kept: Records) -> Upkeep:
+    """What keeps hosts up to date."""
+    import platformdirs
+
+    from ismgr_automation.engines.advisories import FileAdvisories
+    from ismgr_automation.engines.apt import AptFacts, AptManager
+    from ismgr_automation.engines.haproxy import HaproxyBalancer
+    from ismgr_automation.engines.postgresql import PostgresqlManager
+    from ismgr_automation.engines.redfish_firmware import RedfishUpkeep
+    from ismgr_automation.engines.restart import SystemdRestarter
+
+    return Upkeep(
+        facts=AptFacts(store),
+        packages=AptManager(store),
+        restarter=SystemdRestarter(store),
+        balancer=HaproxyBalancer(store),
+        cluster=PostgresqlManager(store),
+        machines=RedfishUpkeep(store),
+        advisories=FileAdvisories(platformdirs.user_cache_path("ismgr") / "advisories"),
+        first_seen=kept.first_seen,
+        records=kept.patches,
+        timetable=partial(timetable, estate, tree.root),
     )
 
 

@@ -15,7 +15,7 @@ from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.plan import plan
 from ismgr_automation.converge.report import Report
 from ismgr_automation.converge.run import Granted, Tenure, perform, take_up
-from ismgr_automation.converge.scope import Engines, Mode, Scope, Selection
+from ismgr_automation.converge.scope import Engines, Mode, Scope, Selection, Upkeep
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import InputError, SettingsError
 from ismgr_automation.core.events import Event
@@ -25,6 +25,7 @@ from ismgr_automation.estate.model import Estate as Documents
 from ismgr_automation.evidence.recorder import ChainRecorder, Recorder
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.planning.planfile import read
+from ismgr_automation.planning.timing import Calendar
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Host, Ssh
 from ismgr_automation.ports.leases import Holder
@@ -33,21 +34,32 @@ from ismgr_automation.ports.memory import (
     Death,
     Desired,
     InlineSequencer,
+    MemoryAdvisories,
     MemoryApprovals,
+    MemoryBalancer,
+    MemoryCluster,
     MemoryContent,
     MemoryEvidenceLog,
+    MemoryFacts,
+    MemoryFirstSeen,
     MemoryHistory,
     MemoryLeaseStore,
     MemoryLedger,
+    MemoryMachineUpkeep,
+    MemoryPackages,
+    MemoryPackageWorld,
+    MemoryPatchStore,
     MemoryPins,
     MemoryPlaybookEngine,
     MemoryProber,
+    MemoryRestarter,
     MemoryRunLedger,
     MemorySecretStore,
     MemorySignatures,
     MemorySource,
     MemoryStackEngine,
     MemoryStepJournal,
+    MemoryUpkeepWorld,
     MemoryVerifier,
     MemoryWorld,
     MortalJournal,
@@ -210,6 +222,13 @@ class Rehearsal:
     """When the process that works on the estate dies."""
     safeguards: Safeguards = field(default_factory=unguarded)
     count: int = 0
+    packages: MemoryPackageWorld = field(default_factory=MemoryPackageWorld)
+    """What is installed on hosts, and what is offered to them."""
+    service: MemoryUpkeepWorld = field(default_factory=MemoryUpkeepWorld)
+    """Load balancers, clusters and BMCs."""
+    advisories: MemoryAdvisories = field(default_factory=MemoryAdvisories)
+    first_seen: MemoryFirstSeen = field(default_factory=MemoryFirstSeen)
+    patches: MemoryPatchStore = field(default_factory=MemoryPatchStore)
     _journal: MemoryStepJournal | None = None
 
     @property
@@ -275,11 +294,27 @@ class Rehearsal:
                 executor="here",
                 sequencing=self.sequencing,
                 evidence=lambda run: self.recorder(name, run),
+                upkeep=self.upkeep(documents=estate),
             ),
             context=context,
             safeguards=self.safeguards,
             selection=selection,
             workers=2,
+        )
+
+    def upkeep(self, documents: Documents) -> Upkeep:
+        """Doubles of what keeps hosts up to date."""
+        return Upkeep(
+            facts=MemoryFacts(self.packages),
+            packages=MemoryPackages(self.packages),
+            restarter=MemoryRestarter(self.packages),
+            balancer=MemoryBalancer(self.service),
+            cluster=MemoryCluster(self.service),
+            machines=MemoryMachineUpkeep(self.service),
+            advisories=self.advisories,
+            first_seen=self.first_seen,
+            records=self.patches,
+            timetable=lambda _now: Calendar(windows=documents.windows, freezes=documents.freezes),
         )
 
     def plan(self, *, targets: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Plan:

@@ -76,7 +76,7 @@ def strictest(base: Iterable[Requirement], proposed: Iterable[Requirement]) -> t
 def _because(rule: ApprovalRule, touched: Touched) -> str:
     if not touched.anything:
         return ""
-    if not (rule.stacks or rule.groups or rule.data_classes or rule.destroys):
+    if not (rule.stacks or rule.groups or rule.data_classes or rule.destroys or rule.urgent):
         return "something changes"
     return " and ".join(_reasons(rule, touched))
 
@@ -90,6 +90,8 @@ def _reasons(rule: ApprovalRule, touched: Touched) -> Iterator[str]:
         yield f"it touches what holds {_listed(classes)} data"
     if rule.destroys and touched.destroys:
         yield "something is deleted or replaced"
+    if rule.urgent and touched.urgent:
+        yield "windows and freezes are overridden"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -24,6 +24,8 @@ class Touched:
     groups: frozenset[str] = frozenset()
     data_classes: frozenset[str] = frozenset()
     destroys: bool = False
+    urgent: bool = False
+    """Whether windows and freezes are overridden."""
 
     def __or__(self, other: Touched) -> Touched:
         """What either touches."""
@@ -33,6 +35,7 @@ class Touched:
             groups=self.groups | other.groups,
             data_classes=self.data_classes | other.data_classes,
             destroys=self.destroys or other.destroys,
+            urgent=self.urgent or other.urgent,
         )
 
 
@@ -63,6 +66,7 @@ def touched(plan: Plan, estate: Estate, known: Whereabouts | None = None) -> Tou
         groups=groups,
         data_classes=frozenset(_data_classes(estate, stacks, groups, known)),
         destroys=plan.purpose is Purpose.DESTROY or any(destroys(one) for one in plan.changes),
+        urgent=bool(plan.urgent),
     )
 
 

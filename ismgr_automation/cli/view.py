@@ -31,6 +31,7 @@ REASONS = {
     Reason.DRIFT: "the world has moved",
     Reason.RELEASED: "was deferred",
     Reason.ASKED: "you asked for it",
+    Reason.DUE: "approved updates",
 }
 
 STEPS_SHOWN = 12

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from ismgr_automation.converge.applied import remember
 from ismgr_automation.converge.ground import ground_of
@@ -18,6 +19,7 @@ from ismgr_automation.converge.release import Released, new_hosts, release
 from ismgr_automation.converge.report import Fate, Outcome, Report
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.soak import soak
+from ismgr_automation.converge.timing import closed
 from ismgr_automation.converge.unit import Workbench
 from ismgr_automation.converge.written import closed_wave, intents, opened_round
 from ismgr_automation.core.address import Kind
@@ -215,6 +217,10 @@ def _ready(known: Round, left: Sequence[Change], course: Course) -> tuple[list[C
             return [], []
         behind = _behind(left, course)
         rest = [one for one in left if one not in behind]
+        late = closed(rest, course.plan, scope, ground_of(rest, scope).fleet, datetime.now(UTC))
+        if late is not None:
+            progress.stopped, progress.refused = str(late), True
+            return [], []
         keys, why = may_start(rest, scope, progress.spent, _new(known, rest, course))
     except Exception as problem:  # noqa: BLE001  what landed in earlier waves must be told
         progress.stopped = told(problem, scope)

@@ -3,25 +3,33 @@ touched. A plan that passes is carried out exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from ismgr_automation.converge.destroy import plan_destroy
+from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.gate import granted
+from ismgr_automation.converge.ground import ground_of
+from ismgr_automation.converge.patch import again as patch_again
 from ismgr_automation.converge.plan import plan as compose_now
 from ismgr_automation.converge.report import Report
-from ismgr_automation.converge.requests import group_content, stack_content, suites_content
+from ismgr_automation.converge.requests import baseline_content, group_content, stack_content, suites_content
 from ismgr_automation.converge.run import Granted, Tenure, perform, take_up, told_already
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stacks import read_states
+from ismgr_automation.converge.timing import refuse_outside
+from ismgr_automation.converge.upkeep import members
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.errors import Cancelled, EngineFailed, InputError, NotApproved, PolicyDenied, StalePlan
+from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Level
+from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.planning.freshness import expired, moved
 from ismgr_automation.planning.plan import Plan, Purpose
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.approvals import Approval
+from ismgr_automation.ports.patching import Waiting
 from ismgr_automation.ports.runs import Run, RunState, StepRecord
 
 
@@ -52,12 +60,49 @@ def apply_exactly(
     # a signature that is missing does not cost a look at the whole world
     allowed = granted(planned, looking, now, approvals)
     if not composed:
-        again = plan_destroy(looking, now) if planned.purpose is Purpose.DESTROY else compose_now(looking, now)
+        again = _again(planned, looking, now)
         refuse_if_stale(planned, again)
         refuse_if_errored(again)
         planned = _with_sidecars(planned, again)
+    refuse_outside(planned, looking, _fleet(planned, looking), datetime.now(UTC))
     _refuse_if_cancelled(working, tenure)
+    _enqueue(planned, working, now)
     return perform(planned, working, tenure, allowed)
+
+
+def _again(planned: Plan, looking: Scope, now: datetime) -> Plan:
+    match planned.purpose:
+        case Purpose.APPLY:
+            return compose_now(looking, now, urgent=planned.urgent)
+        case Purpose.DESTROY:
+            return plan_destroy(looking, now)
+        case Purpose.PATCH | Purpose.ROLLBACK:
+            return patch_again(planned, looking, now)
+
+
+def _fleet(planned: Plan, looking: Scope) -> Fleet:
+    return ground_of(planned.changes, looking).fleet
+
+
+def _enqueue(planned: Plan, working: Scope, now: datetime) -> None:
+    """Who was away when a plan was made waits for its turn from the moment when the others have theirs."""
+    if not planned.absent:
+        return
+    fleet = ground_of(planned.changes, working).fleet if planned.changes else meet(working, {}, read_states(working))
+    owners = {one.name: name for name, hosts in members(working, fleet).items() for one in hosts}
+    baselines = working.estate.baselines
+    working.engines.upkeep.records.enqueue(
+        [
+            Waiting(
+                host=name,
+                baseline=owners[name],
+                since=now,
+                expires_at=now + duration(baselines[owners[name]].offline_for),
+            )
+            for name in planned.absent
+            if name in owners
+        ]
+    )
 
 
 def resume_exactly(
@@ -180,16 +225,21 @@ def _content(name: str, scope: Scope) -> str:
     """Digest of what a plan calls the content of ``name``; empty when there is no such thing any more."""
     text, _, suites = name.partition(" ")
     address = Address.parse(text)
-    known = scope.estate.stacks if address.kind is Kind.STACK else scope.estate.groups
-    if address.name not in known:
-        return ""
     if suites:
-        return suites_content(scope, address.name)
-    return (stack_content if address.kind is Kind.STACK else group_content)(scope, address.name)
+        return suites_content(scope, address.name) if address.name in scope.estate.groups else ""
+    known: Mapping[str, object]
+    if address.kind is Kind.STACK:
+        known, content = scope.estate.stacks, stack_content
+    elif address.kind is Kind.BASELINE:
+        known, content = scope.estate.baselines, baseline_content
+    else:
+        known, content = scope.estate.groups, group_content
+    return content(scope, address.name) if address.name in known else ""
 
 
 def _with_sidecars(planned: Plan, again: Plan) -> Plan:
     """The plan with an update plan for every stack: the signed one, or where the file had none that of the look just
     made, which has the same digest."""
     sidecars = {**again.beside.sidecars, **planned.beside.sidecars}
-    return replace(planned, beside=replace(planned.beside, sidecars=sidecars))
+    # what was noticed by the second look is what goes on record
+    return replace(planned, beside=replace(planned.beside, sidecars=sidecars), findings=again.findings)

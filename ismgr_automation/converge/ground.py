@@ -28,5 +28,5 @@ def ground_of(changes: Sequence[Change], scope: Scope) -> Ground:
     """Look at what the changes stand on; hosts are met only where a host group is among them. Raises ``EngineError``
     when a state cannot be read, ``EstateError`` when two hosts have one name."""
     states = read_states(scope)
-    needs_hosts = any(one.address.kind is Kind.GROUP for one in changes)
+    needs_hosts = any(one.address.kind is not Kind.STACK for one in changes)
     return Ground(states=states, fleet=meet(scope, {}, states) if needs_hosts else NOBODY)

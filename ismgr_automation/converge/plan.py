@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from ismgr_automation.converge.observe import observe
@@ -9,13 +10,17 @@ from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.events import PlanComposed
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.compose import compose
-from ismgr_automation.planning.plan import Beside, Plan
+from ismgr_automation.planning.plan import URGENT, Beside, Plan
 
 
-def plan(scope: Scope, now: datetime) -> Plan:
-    """What would have to change so that the world is as the estate says; ``now`` is stamped beside the plan."""
+def plan(scope: Scope, now: datetime, *, urgent: str = "") -> Plan:
+    """What would have to change so that the world is as the estate says; ``now`` is stamped beside the plan. ``urgent``
+    says why freezes should not hold it up."""
+    seen = observe(scope)
+    if urgent:
+        seen = replace(seen, inputs=replace(seen.inputs, policies={**seen.inputs.policies, URGENT: urgent}))
     composed = compose(
-        observe(scope), estate=scope.estate.document.name, environment=scope.environment_name, beside=beside(scope, now)
+        seen, estate=scope.estate.document.name, environment=scope.environment_name, beside=beside(scope, now)
     )
     announce(scope, composed)
     return composed

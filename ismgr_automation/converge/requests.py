@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -16,6 +16,7 @@ from ismgr_automation.estate.documents import HostGroup, Stack
 from ismgr_automation.estate.fields import OutputValue, SecretValue, SiteValue
 from ismgr_automation.estate.resolve import as_user, become_password, duration, reference
 from ismgr_automation.planning.fleet import Fleet
+from ismgr_automation.ports import packages
 from ismgr_automation.ports.hosts import PlaybookRequest
 from ismgr_automation.ports.stacks import ConfigValue, OutputRef, StackRequest, StackState
 from ismgr_automation.ports.verification import SuiteRequest
@@ -77,6 +78,17 @@ def playbook_request(
     )
 
 
+def at_hand(scope: Scope, fleet: Fleet, names: Iterable[str]) -> packages.Fleet:
+    """Hosts to work on without Ansible, and how to log in to them. Bastions are along."""
+    settings = scope.estate.document.ssh
+    return packages.Fleet(
+        hosts=as_user(fleet.hosts, scope.credentials),
+        names=tuple(names),
+        ssh=scope.ssh,
+        become_password=become_password(settings, scope.credentials),
+    )
+
+
 def roles_path(scope: Scope) -> tuple[Path, ...]:
     """Where roles are looked for, besides beside the playbook: the estate's folders, locked Galaxy content, ours."""
     own = [scope.engines.content.path(path) for path in scope.estate.document.ansible.roles_path]
@@ -99,6 +111,12 @@ def group_content(scope: Scope, name: str) -> str:
 def group_inputs(scope: Scope, name: str, fleet: Fleet) -> str:
     """Digest of all that a host group is made from: its content and, since roles look at other hosts, all hosts."""
     return digest({"content": group_content(scope, name), "inventory": fleet.digest})
+
+
+def baseline_content(scope: Scope, name: str) -> str:
+    """Digest of all that Git says about a baseline. Exemptions, windows and freezes have documents of their own, which
+    are inputs as well."""
+    return digest(scope.estate.baselines[name].model_dump(mode="json"))
 
 
 def suites_content(scope: Scope, name: str) -> str:

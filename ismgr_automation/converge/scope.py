@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -14,16 +15,21 @@ from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.documents import Environment, PlanCredentials
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.evidence.recorder import Recorder
+from ismgr_automation.planning.timing import Calendar
+from ismgr_automation.ports.advisories import AdvisoryReader
 from ismgr_automation.ports.content import Content
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import PlaybookEngine, Prober, Ssh
 from ismgr_automation.ports.leases import LeaseStore
 from ismgr_automation.ports.ledger import Ledger
+from ismgr_automation.ports.packages import FactsReader, PackageManager, Restarter
+from ismgr_automation.ports.patching import FirstSeen, PatchStore
 from ismgr_automation.ports.runs import RunLedger, StepJournal
 from ismgr_automation.ports.secrets import SecretStore
 from ismgr_automation.ports.sequencer import Sequencer, Work
 from ismgr_automation.ports.source import Tree
 from ismgr_automation.ports.stacks import StackEngine
+from ismgr_automation.ports.upkeep import Balancer, ClusterManager, MachineUpkeep
 from ismgr_automation.ports.verification import Verifier
 
 
@@ -33,6 +39,23 @@ class Mode(StrEnum):
     PLAN = "plan"
     """Looking only, with the environment's plan credentials where it has some: planning runs proposed code."""
     APPLY = "apply"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """What keeps hosts up to date, behind ports."""
+
+    facts: FactsReader
+    packages: PackageManager
+    restarter: Restarter
+    balancer: Balancer
+    cluster: ClusterManager
+    machines: MachineUpkeep
+    advisories: AdvisoryReader
+    first_seen: FirstSeen
+    records: PatchStore
+    timetable: Callable[[datetime], Calendar]
+    """Windows and freezes from a moment on. Raises ``InputError`` for a calendar file that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +78,7 @@ class Engines:
     """Opens what carries units out, on this process and on workers, and closes it."""
     evidence: Callable[[str], Recorder]
     """The recorder of one run."""
+    upkeep: Upkeep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from ismgr_automation.converge.outcomefile import read_outcome
 from ismgr_automation.converge.prepared import prepared
 from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.timing import ring_soak
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.address import Kind
 from ismgr_automation.core.events import SoakFinished, SoakStarted
@@ -26,16 +27,18 @@ def soak(known: Round, wave: Sequence[Change], run: str, scope: Scope) -> str:
 
 
 def _later_batches(wave: Sequence[Change]) -> list[Change]:
-    first = {one.address: one for one in reversed(wave) if one.address.kind is Kind.GROUP and one.batch > 1}
+    kinds = (Kind.GROUP, Kind.BASELINE)
+    first = {one.address: one for one in reversed(wave) if one.address.kind in kinds and one.batch > 1}
     return [first[address] for address in sorted(first)]
 
 
 def _soak(change: Change, known: Round, run: str, scope: Scope) -> str:
-    span = duration(scope.estate.groups[change.address.name].soak)
-    if not span:
-        return ""
     earlier = [one.change for one in map(prepared, known.changes)]
     earlier = [one for one in earlier if one.address == change.address and one.batch < change.batch]
+    is_group = change.address.kind is Kind.GROUP
+    span = duration(scope.estate.groups[change.address.name].soak) if is_group else ring_soak(change, earlier, scope)
+    if not span:
+        return ""
     keys = {one.key for one in earlier}
     steps = [one for one in scope.engines.journal.steps(run) if one.unit.round == known.number and one.unit.key in keys]
     _wait(change, span, steps, scope)
@@ -44,7 +47,13 @@ def _soak(change: Change, known: Round, run: str, scope: Scope) -> str:
     troubled = {host for one in steps if one.outcome is not None for host in read_outcome(one.outcome).troubled}
     hosts = [target.name for one in earlier for target in one.targets if target.name not in troubled]
     ground = ground_of([change], scope)
-    bad = failed_checks(verify_group(scope, change.address.name, ground.fleet, ground.states, hosts))
+    groups = [change.address.name] if is_group else sorted(scope.estate.groups)
+    bad = [
+        one
+        for group in groups
+        if (mine := [name for name in hosts if name in ground.fleet.membership[group]])
+        for one in failed_checks(verify_group(scope, group, ground.fleet, ground.states, mine))
+    ]
     scope.context.emit(SoakFinished(subject=change.address))
     if not bad:
         return ""

@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ismgr_automation.converge.firmware_unit import FirmwareWork, apply_firmware
 from ismgr_automation.converge.ground import Ground, ground_of
 from ismgr_automation.converge.host_unit import HostWork, apply_hosts
 from ismgr_automation.converge.outcome import Done, carry_out, not_started
 from ismgr_automation.converge.outcomefile import read_outcome
+from ismgr_automation.converge.package_unit import PackageWork, apply_packages
 from ismgr_automation.converge.prepared import Prepared, prepared
 from ismgr_automation.converge.report import Outcome, outcome_json
 from ismgr_automation.converge.scope import Scope
@@ -77,6 +79,13 @@ class Workbench:
                 before = state.state_digest
                 request = StackWork(change=change, sealed=mission.sealed, before=state, again=again, looked=looked)
                 return (destroy_stack if self.purpose is Purpose.DESTROY else apply_stack)(request, scope)
+            if change.address.kind is Kind.BASELINE:
+                back = self.purpose is Purpose.ROLLBACK
+                return apply_packages(
+                    PackageWork(change=change, ground=ground, again=again, looked=looked, back=back), scope
+                )
+            if change.address.kind is Kind.MACHINE:
+                return apply_firmware(FirmwareWork(change=change, ground=ground, again=again), scope)
             return apply_hosts(
                 HostWork(
                     change=change,

@@ -65,10 +65,33 @@ def move(one: Step) -> Move:
     return Move(name=name, architecture=architecture, before=before, after=version, digest=digest)
 
 
+def ring_name(found: Iterable[Step]) -> str:
+    """The ring that hosts of these steps are in; empty where no step says."""
+    return next((name for one in found if one.action is Action.UPDATE and (name := _text(one.after, "ring"))), "")
+
+
+def step_of_move(host: str, made: Move, why: str = "") -> Step:
+    """A move as a step, for what was done and for the way back: only versions are known of it.
+
+    ``move(step_of_move(host, made)) == made``, unless nothing was installed before.
+    """
+    return Step(
+        target=host,
+        what=f"{made.name}:{made.architecture}",
+        action=Action.UPDATE,
+        why=why,
+        before={"version": made.before},
+        after={"version": made.after, "digest": made.digest},
+    )
+
+
 def moves(found: Iterable[Step]) -> Mapping[str, tuple[Move, ...]]:
-    """The moves of each host, in the order of the steps. Raises as ``move``."""
+    """The moves of each host, in the order of the steps; what else goes with them (a restart, out of service and back)
+    is left out. Raises as ``move``."""
     by_host: dict[str, list[Move]] = {}
     for one in found:
+        if one.action is not Action.UPDATE:
+            continue
         by_host.setdefault(one.target, []).append(move(one))
     return {host: tuple(listed) for host, listed in by_host.items()}
 

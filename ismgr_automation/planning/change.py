@@ -32,6 +32,8 @@ class Reason(StrEnum):
     """It had been deferred, and what it waited for is there."""
     ASKED = "asked"
     """Somebody asked for exactly this, as with ``destroy``."""
+    DUE = "due"
+    """An update is approved."""
 
 
 class Certainty(StrEnum):

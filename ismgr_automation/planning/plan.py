@@ -22,11 +22,19 @@ FORMATS = (FIRST_FORMAT, FORMAT)
 """What can be read."""
 
 
+URGENT, DAY, UNDOES, ABSENT = "urgent", "day", "undoes", "absent"
+"""Names among the policies of an input that are no files: why it is urgent, which day it counts from, which run it
+undoes, which hosts could not be reached when it was made."""
+
+
 class Purpose(StrEnum):
     """What a plan is for."""
 
     APPLY = "apply"
     DESTROY = "destroy"
+    PATCH = "patch"
+    ROLLBACK = "rollback"
+    """Back to the versions that were installed before a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +104,26 @@ class Plan:
     def empty(self) -> bool:
         """Whether nothing would be done."""
         return not self.changes and not self.deferred
+
+    @property
+    def urgent(self) -> str:
+        """Why windows and freezes do not hold it up; empty for a plan that waits for them."""
+        return self.inputs.policies.get(URGENT, "")
+
+    @property
+    def day(self) -> str:
+        """The day (UTC, ISO) by which ages and due dates were counted; empty where nothing depends on one."""
+        return self.inputs.policies.get(DAY, "")
+
+    @property
+    def undoes(self) -> str:
+        """The run that a rollback undoes."""
+        return self.inputs.policies.get(UNDOES, "")
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Hosts that could not be reached when it was made: they are not in it, and wait for their turn."""
+        return tuple(self.inputs.policies.get(ABSENT, "").split())
 
     @property
     def refused(self) -> bool:

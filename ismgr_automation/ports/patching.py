@@ -55,6 +55,8 @@ class Patched:
     moves: tuple[Move, ...]
     took: timedelta
     rebooted: bool = False
+    restart: timedelta | None = None
+    """How long the host was away for it."""
     rolled_back: str = ""
     """The run that undid it; empty: nobody did."""
 

@@ -109,6 +109,7 @@ class DatabasePatchStore:
                 "moves": moves_text(one.moves),
                 "took_us": microseconds(one.took),
                 "rebooted": int(one.rebooted),
+                "restart_us": microseconds(one.restart) if one.restart is not None else None,
                 "rolled_back": one.rolled_back,
             }
             for one in patched
@@ -166,5 +167,6 @@ def _patched(row: sa.Row[Any]) -> Patched:
         moves=read_moves(row.moves),
         took=timedelta(microseconds=row.took_us),
         rebooted=bool(row.rebooted),
+        restart=timedelta(microseconds=row.restart_us) if row.restart_us is not None else None,
         rolled_back=row.rolled_back,
     )

@@ -166,6 +166,7 @@ PATCHED = Table(
     Column("moves", Text, nullable=False),
     Column("took_us", Large, nullable=False),
     Column("rebooted", Integer, nullable=False),
+    Column("restart_us", Large),
     Column("rolled_back", Text, nullable=False),
     Index("patched_newest", "environment", "at_us"),
     Index("patched_newest_of_host", "environment", "host", "at_us"),

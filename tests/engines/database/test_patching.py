@@ -167,7 +167,9 @@ def test_what_was_done_comes_back_the_newest_first(store: PatchStore) -> None:
 
 def test_what_the_same_run_says_again_of_a_host_replaces_what_it_said(store: PatchStore) -> None:
     store.keep_patched([patched("run-1", "web1"), patched("run-1", "web2")])
-    undone = replace(patched("run-1", "web1"), rebooted=True, rolled_back="run-2", moves=())
+    undone = replace(
+        patched("run-1", "web1"), rebooted=True, restart=timedelta(seconds=7), rolled_back="run-2", moves=()
+    )
     store.keep_patched([undone])
     assert store.patched() == (undone, patched("run-1", "web2"))
 

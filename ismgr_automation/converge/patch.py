@@ -1,0 +1,269 @@
+"""Planning patches, and the way back: hosts are read and apt is asked what it would do; nothing is changed there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+
+from ismgr_automation.converge.fleet import check_selection, meet
+from ismgr_automation.converge.ground import Ground
+from ismgr_automation.converge.machines import access
+from ismgr_automation.converge.package_unit import MOVED, reversed_moves
+from ismgr_automation.converge.plan import announce, beside
+from ismgr_automation.converge.requests import at_hand, baseline_content, policies_content
+from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.service import cluster_of
+from ismgr_automation.converge.stacks import read_states
+from ismgr_automation.converge.timing import told_of_time
+from ismgr_automation.converge.upkeep import Judged, Reading, judge, members, read_hosts
+from ismgr_automation.core.address import baseline, host
+from ismgr_automation.core.errors import Cancelled, EngineError, InputError
+from ismgr_automation.estate.resolve import duration
+from ismgr_automation.estate.selector import Selector
+from ismgr_automation.patching.compose import BaselineSight, Seen, compose_patches
+from ismgr_automation.patching.rings import phases, ring_of, roles
+from ismgr_automation.patching.steps import moves, step_of_move, steps
+from ismgr_automation.planning.change import Action, Finding, Level, Step
+from ismgr_automation.planning.firmware import firmware_steps, is_firmware
+from ismgr_automation.planning.plan import ABSENT, DAY, UNDOES, URGENT, Inputs, Plan, Purpose
+from ismgr_automation.planning.waves import Sick, guards
+from ismgr_automation.ports.hosts import Host
+from ismgr_automation.ports.packages import PackageFate, PackageRequest, PackageResult
+from ismgr_automation.ports.upkeep import Part
+
+TRIAL = "plan"
+"""What a look is called where a run has its id; nothing is kept under it."""
+
+
+def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | None = None) -> Plan:
+    """What would be patched. ``urgent`` says why windows and freezes should not hold it up.
+
+    ``like`` is a plan that is about to be applied: it is composed again for the day and the hosts that were signed.
+    Hosts of it that cannot be reached any more are taken as they were planned: their turn tells.
+    """
+    ground = _ground(scope)
+    day = date.fromisoformat(like.day) if like is not None else now.astimezone(UTC).date()
+    mine = members(scope, ground.fleet)
+    absent = like.absent if like is not None else ()
+    names = [one.name for hosts in mine.values() for one in hosts if one.name not in absent]
+    reading = read_hosts(scope, ground.fleet, names, now)
+    judged, findings = judge(scope, ground.fleet, mine, reading, day)
+    planned = _planned(like)
+    lost = () if like is not None else tuple(sorted(reading.lost))
+    found: list[Finding] = [*findings, *_away(reading)]
+    look = _Look(scope=scope, ground=ground, planned=planned, away=frozenset({*absent, *lost}), findings=found)
+    sights = [_sight(one, look) for one in judged]
+    policies = {DAY: day.isoformat(), URGENT: like.urgent if like is not None else urgent}
+    policies[ABSENT] = " ".join(like.absent if like is not None else lost)
+    return _composed(sights, look, Purpose.PATCH, policies, now)
+
+
+def plan_rollback(scope: Scope, now: datetime, run: str, *, urgent: str = "") -> Plan:
+    """The way back from what a run installed, on the hosts that the selection takes. Raises ``InputError`` for a run
+    that patched nothing here."""
+    ground = _ground(scope)
+    mine = members(scope, ground.fleet)
+    done = {one.host: one for one in scope.engines.upkeep.records.patched() if one.run == run and not one.rolled_back}
+    if not done:
+        raise InputError(
+            f"Nothing is known of packages that run {run} installed, or it was rolled back already.",
+            next_step="`ismgr patch history` lists what runs installed.",
+        )
+    why = f"back to what was there before {run}"
+    sights = []
+    for name, hosts in mine.items():
+        document = scope.estate.baselines[name]
+        back = {one.name: reversed_moves(done[one.name].moves) for one in hosts if one.name in done}
+        made = {
+            name: tuple(sorted((step_of_move(name, move, why) for move in listed), key=lambda step: step.what))
+            for name, listed in back.items()
+            if listed
+        }
+        sights.append(
+            BaselineSight(
+                document=document,
+                inputs=baseline_content(scope, name),
+                moves=made,
+                phases=phases(document, hosts, roles(scope.estate.groups, ground.fleet.membership, {})),
+            )
+        )
+    policies = {DAY: now.astimezone(UTC).date().isoformat(), URGENT: urgent, UNDOES: run}
+    return _composed(sights, _Look(scope=scope, ground=ground), Purpose.ROLLBACK, policies, now)
+
+
+def again(planned: Plan, scope: Scope, now: datetime) -> Plan:
+    """A plan of patches composed anew, for the same day and the same hosts."""
+    if planned.purpose is Purpose.ROLLBACK:
+        found = plan_rollback(scope, now, planned.undoes, urgent=planned.urgent)
+        # the day of a rollback decides nothing
+        inputs = found.inputs
+        return _with_policies(found, {**inputs.policies, DAY: planned.day})
+    return plan_patch(scope, now, like=planned)
+
+
+def _with_policies(plan: Plan, policies: Mapping[str, str]) -> Plan:
+    return replace(plan, inputs=replace(plan.inputs, policies=policies))
+
+
+def _ground(scope: Scope) -> Ground:
+    states = read_states(scope)
+    fleet = meet(scope, {}, states)
+    check_selection(scope, fleet, states)
+    return Ground(states=states, fleet=fleet)
+
+
+def _planned(like: Plan | None) -> Mapping[str, tuple[Step, ...]]:
+    """The signed steps of each host, packages and firmware alike."""
+    found: dict[str, list[Step]] = {}
+    for change in like.changes if like is not None else ():
+        for step in change.steps:
+            if step.action is Action.UPDATE:
+                found.setdefault(step.target, []).append(step)
+    return {name: tuple(listed) for name, listed in found.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """One look at the hosts of all baselines. ``planned`` are the signed steps by host, ``away`` who is left out."""
+
+    scope: Scope
+    ground: Ground
+    planned: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
+    away: frozenset[str] = frozenset()
+    findings: list[Finding] = field(default_factory=list)
+
+
+def _sight(judged: Judged, look: _Look) -> BaselineSight:
+    scope, ground, document = look.scope, look.ground, judged.document
+    hosts = [one for one in judged.hosts if one.name not in look.away]
+    found: dict[str, list[Step]] = {}
+    for step in steps(judged.updates, ring_of(document, hosts)):
+        if step.target not in look.away:
+            found.setdefault(step.target, []).append(step)
+    for one in hosts:
+        if one.name not in judged.read and one.name in look.planned:
+            found[one.name] = [step for step in look.planned[one.name] if not is_firmware([step])]
+    kept = _asked(judged, {name: tuple(listed) for name, listed in found.items() if listed}, look)
+    firmware = _firmware(judged, hosts, look)
+    clusters = roles(scope.estate.groups, ground.fleet.membership, _primaries(scope, ground, {*kept, *firmware}))
+    return BaselineSight(
+        document=document,
+        inputs=baseline_content(scope, document.name),
+        moves=kept,
+        phases=phases(document, hosts, clusters),
+        firmware=firmware,
+        machines={one.name: one.machine or one.name for one in hosts if one.name in firmware},
+    )
+
+
+def _asked(judged: Judged, wanted: Mapping[str, tuple[Step, ...]], look: _Look) -> dict[str, tuple[Step, ...]]:
+    """Ask each host's apt whether these moves are all that it would do. Hosts where it would do something else are left
+    out, and said: what nobody saw is not signed."""
+    if not wanted:
+        return {}
+    scope = look.scope
+    request = PackageRequest(
+        fleet=at_hand(scope, look.ground.fleet, sorted(wanted)),
+        moves={name: moves(listed).get(name, ()) for name, listed in wanted.items()},
+        run=TRIAL,
+        deadline=duration(judged.document.deadline),
+    )
+    kept = dict(wanted)
+    for one in scope.engines.upkeep.packages.check(request, scope.context):
+        if one.fate is PackageFate.REFUSED and one.trouble in MOVED:
+            kept.pop(one.host, None)
+        if one.fate in {PackageFate.REFUSED, PackageFate.FAILED}:
+            look.findings.append(_refusal(one))
+    return kept
+
+
+def _refusal(one: PackageResult) -> Finding:
+    return Finding(
+        level=Level.WARN,
+        subject=host(one.host),
+        summary=f"{one.host} would not be patched as its baseline asks ({one.trouble}): {one.detail}",
+        next_step="Look with `apt-get --simulate` there; pin, hold or approve what it names.",
+    )
+
+
+def _firmware(judged: Judged, hosts: Sequence[Host], look: _Look) -> dict[str, tuple[Step, ...]]:
+    scope, document = look.scope, judged.document
+    selected = [(one, Selector.compile(one.selector)) for one in document.firmware]
+    found: dict[str, tuple[Step, ...]] = {}
+    for one in hosts:
+        wanted = [firmware for firmware, select in selected if select.matches(one)]
+        bmc = access(scope, look.ground, one.name) if wanted else None
+        if bmc is None:
+            continue
+        try:
+            inventory = scope.engines.upkeep.machines.inventory(bmc, scope.context)
+        except Cancelled:
+            raise
+        except EngineError as problem:
+            words = f"the firmware of {one.name} cannot be read: {problem.summary}"
+            look.findings.append(
+                Finding(level=Level.WARN, subject=host(one.name), summary=words, next_step=problem.next_step)
+            )
+            continue
+        listed, wrong = firmware_steps(one.name, document.name, wanted, inventory)
+        look.findings.extend(Finding(level=Level.WARN, subject=host(one.name), summary=words) for words in wrong)
+        if listed:
+            found[one.name] = listed
+    return found
+
+
+def _primaries(scope: Scope, ground: Ground, worked_on: Collection[str]) -> dict[str, str]:
+    """Who has the primary role of each cluster that is touched, as far as it can be seen."""
+    found: dict[str, str] = {}
+    for name, document in sorted(scope.estate.groups.items()):
+        touched = set(ground.fleet.membership.get(name, ())) & set(worked_on)
+        if document.switchover is None or not touched:
+            continue
+        cluster = cluster_of(name, document.switchover, ground, scope)
+        seen = scope.engines.upkeep.cluster.members(cluster, scope.context)
+        found[name] = next((one.host for one in seen if one.part is Part.PRIMARY), "")
+    return found
+
+
+def _away(reading: Reading) -> Iterable[Finding]:
+    for name, one in sorted(reading.lost.items()):
+        yield Finding(
+            level=Level.WARN,
+            subject=host(name),
+            summary=f"{name} could not be read ({one.reach}): {one.detail}; it is left out, and waits for its turn",
+            next_step="`ismgr patch queue` lists who waits; what is overdue there counts as overdue.",
+        )
+
+
+def _composed(
+    sights: Sequence[BaselineSight], look: _Look, purpose: Purpose, policies: Mapping[str, str], now: datetime
+) -> Plan:
+    scope, fleet = look.scope, look.ground.fleet
+    seen = Seen(
+        baselines=tuple(sights),
+        inputs=Inputs(
+            documents=scope.documents,
+            content={str(baseline(one.document.name)): one.inputs for one in sights},
+            inventory=fleet.digest,
+            states={},
+            engines={},
+            selection=scope.selection.texts(),
+            policies={**policies_content(scope), **{key: text for key, text in policies.items() if text}},
+        ),
+        groups=scope.estate.groups,
+        membership=fleet.membership,
+        findings=tuple(look.findings),
+        guards=guards(scope.estate.groups, fleet.membership),
+        sick=dict.fromkeys(policies.get(ABSENT, "").split(), Sick.UNREACHABLE),
+    )
+    composed = compose_patches(
+        seen,
+        estate=scope.estate.document.name,
+        environment=scope.environment_name,
+        purpose=purpose,
+        beside=beside(scope, now),
+    )
+    composed = told_of_time(composed, scope, fleet, now)
+    announce(scope, composed)
+    return composed

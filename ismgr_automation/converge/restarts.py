@@ -1,0 +1,102 @@
+"""Restarting hosts and services after their packages moved, and proving that it happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from ismgr_automation.converge.ground import Ground
+from ismgr_automation.converge.machines import access
+from ismgr_automation.converge.requests import at_hand
+from ismgr_automation.converge.scope import Scope
+from ismgr_automation.core.errors import Cancelled, IsmgrError
+from ismgr_automation.core.events import StepReported
+from ismgr_automation.estate.maintenance import Reboot
+from ismgr_automation.estate.resolve import duration
+from ismgr_automation.patching.reboots import due, patience
+from ismgr_automation.ports.packages import Boot, HostFacts, Restart, RestartResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restarted:
+    """Who was restarted and how long that took, and a sentence for each host that is not well after it."""
+
+    rebooted: Mapping[str, timedelta] = field(default_factory=dict)
+    cycled: tuple[str, ...] = ()
+    """Those that had to be switched off and on at their BMC."""
+    trouble: Mapping[str, str] = field(default_factory=dict)
+
+
+def restarted(
+    policy: Reboot, boots: Mapping[str, Boot], after: Sequence[HostFacts], ground: Ground, scope: Scope
+) -> Restarted:
+    """Restart what must be, by policy and by what was read after the packages moved. ``boots`` is the life of each host
+    before: one that has another by now was restarted already."""
+    wanted = {one.host: due(policy.policy, one) for one in after}
+    whole = [name for name, one in sorted(wanted.items()) if one.reboot]
+    parts = {name: one.services for name, one in sorted(wanted.items()) if one.services and not one.reboot}
+    before = {one.host: one.boot for one in after} | dict(boots)
+    within = patience(_history(whole, scope), duration(policy.back_within))
+    restarter = scope.engines.upkeep.restarter
+    found: list[RestartResult] = []
+    if whole:
+        request = Restart(fleet=at_hand(scope, ground.fleet, whole), boots=before, within=within)
+        found = [
+            one if one.ok or not policy.power_cycle else _cycle(one, request, ground, scope)
+            for one in restarter.reboot(request, scope.context)
+        ]
+    if parts:
+        some = Restart(fleet=at_hand(scope, ground.fleet, parts), boots=before, within=within, units=parts)
+        served = restarter.services(some, scope.context)
+    else:
+        served = ()
+    trouble: dict[str, str] = {}
+    for one in (*found, *served):
+        _note(one, trouble, scope)
+    return Restarted(
+        rebooted={one.host: timedelta(seconds=one.seconds) for one in found},
+        cycled=tuple(one.host for one in found if one.power_cycled),
+        trouble=trouble,
+    )
+
+
+def _history(names: Sequence[str], scope: Scope) -> tuple[timedelta, ...]:
+    """How long restarts of these hosts took before, by what runs remember."""
+    known = scope.engines.upkeep.records.patched() if names else ()
+    return tuple(one.restart for one in known if one.host in names and one.restart is not None)
+
+
+def _cycle(lost: RestartResult, request: Restart, ground: Ground, scope: Scope) -> RestartResult:
+    """Switch a machine that did not come back off and on at its BMC, once."""
+    bmc = access(scope, ground, lost.host)
+    if bmc is None:
+        return lost
+    try:
+        said = scope.engines.upkeep.machines.power_cycle(bmc, request.within, scope.context)
+    except Cancelled:
+        raise
+    except IsmgrError as problem:
+        return RestartResult(host=lost.host, ok=False, detail=f"{lost.detail}; {problem.summary}")
+    alone = Restart(
+        fleet=at_hand(scope, ground.fleet, [lost.host]),
+        boots={lost.host: request.boots[lost.host]},
+        within=request.within,
+    )
+    (back,) = scope.engines.upkeep.restarter.await_back(alone, scope.context)
+    return RestartResult(
+        host=lost.host,
+        ok=back.ok,
+        boot=back.boot,
+        proof=back.proof,
+        detail="; ".join(filter(None, [f"it did not come back and was power-cycled: {said}", back.detail])),
+        power_cycled=True,
+        seconds=lost.seconds + back.seconds,
+    )
+
+
+def _note(one: RestartResult, trouble: dict[str, str], scope: Scope) -> None:
+    if one.ok:
+        scope.context.emit(StepReported(step=f"restart {one.host}", detail=one.proof, seconds=one.seconds))
+    else:
+        trouble[one.host] = f"{one.host} did not come back: {one.detail}"

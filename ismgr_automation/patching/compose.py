@@ -1,0 +1,178 @@
+"""From what was seen of hosts to a plan that patches them: which moves, in which rings and waves, and what goes with
+them. Pure; the same observation always gives the same digest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ismgr_automation.core.address import Address, Kind, baseline, host
+from ismgr_automation.estate.documents import HostGroup
+from ismgr_automation.estate.maintenance import PatchBaseline, RebootPolicy
+from ismgr_automation.patching.rings import Phase
+from ismgr_automation.planning.change import Action, Certainty, Change, Finding, Level, Reason, Step
+from ismgr_automation.planning.compose import names_of
+from ismgr_automation.planning.graph import levels
+from ismgr_automation.planning.plan import Beside, Inputs, Plan, Purpose
+from ismgr_automation.planning.waves import Guard, Sick, apart, obstacle, shards
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineSight:
+    """One baseline: what its hosts would get. ``moves`` and ``firmware`` are the steps of each host that has some,
+    ``phases`` the order of all of its hosts."""
+
+    document: PatchBaseline
+    inputs: str
+    """Digest of all that Git says about it."""
+    moves: Mapping[str, tuple[Step, ...]]
+    phases: tuple[Phase, ...]
+    firmware: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
+    machines: Mapping[str, str] = field(default_factory=dict)
+    """The machine of each host with firmware steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Everything that was seen for one plan of patches."""
+
+    baselines: tuple[BaselineSight, ...]
+    inputs: Inputs
+    groups: Mapping[str, HostGroup]
+    membership: Mapping[str, Collection[str]]
+    findings: tuple[Finding, ...] = ()
+    guards: tuple[Guard, ...] = ()
+    sick: Mapping[str, Sick] = field(default_factory=dict)
+
+
+def compose_patches(seen: Seen, *, estate: str, environment: str, purpose: Purpose, beside: Beside) -> Plan:
+    """Compose the plan of an observation. ``purpose`` is ``PATCH``, or ``ROLLBACK`` for moves back."""
+    changes: list[Change] = []
+    edges: dict[str, list[str]] = {}
+    for sight in seen.baselines:
+        before: list[str] = []
+        for batch in _batches(sight, seen, purpose):
+            edges |= {one.key: list(before) for one in batch}
+            before += [one.key for one in batch]
+            changes += batch
+    findings = (*seen.findings, *_obstacles(seen))
+    errored = any(one.level is Level.DENY for one in findings)
+    return Plan(
+        estate=estate,
+        environment=environment,
+        purpose=purpose,
+        inputs=seen.inputs,
+        changes=tuple(changes),
+        waves=apart(levels(edges), names_of(changes), seen.guards, seen.sick),
+        deferred=(),
+        drift=(),
+        findings=findings,
+        complete=not errored,
+        errored=errored,
+        beside=beside,
+    )
+
+
+def _batches(sight: BaselineSight, seen: Seen, purpose: Purpose) -> Iterator[list[Change]]:
+    """What may run together, in order: packages ring by ring, then firmware in the same order of hosts."""
+    number, part = 0, 0
+    for names, sizes in _cuts(sight, sight.moves):
+        for batch in _grouped(names, sizes, seen):
+            number += 1
+            found = []
+            for shard in batch:
+                part += 1
+                found.append(_packages(sight, shard, (part, number), seen, purpose))
+            yield found
+    for names, sizes in _cuts(sight, sight.firmware):
+        for batch in _grouped(names, sizes, seen):
+            number += 1
+            yield [_firmware(sight, name, number, seen) for shard in batch for name in shard]
+
+
+def _cuts(sight: BaselineSight, steps: Mapping[str, object]) -> Iterator[tuple[list[str], tuple[int | str, ...]]]:
+    """The hosts of each phase that have something to do: a canary must be a host that is worked on."""
+    for phase in sight.phases:
+        names = [name for name in phase.hosts if name in steps]
+        if names:
+            yield names, phase.sizes
+
+
+def _grouped(names: Sequence[str], sizes: Sequence[int | str], seen: Seen) -> Iterator[list[tuple[str, ...]]]:
+    batches: dict[int, list[tuple[str, ...]]] = {}
+    for shard in shards(names, sizes, seen.guards, seen.sick):
+        batches.setdefault(shard.batch, []).append(shard.names)
+    yield from (batches[number] for number in sorted(batches))
+
+
+def _packages(
+    sight: BaselineSight, names: tuple[str, ...], place: tuple[int, int], seen: Seen, purpose: Purpose
+) -> Change:
+    part, batch = place
+    return Change(
+        address=baseline(sight.document.name),
+        part=part,
+        batch=batch,
+        action=Action.UPDATE,
+        reason=Reason.ASKED if purpose is Purpose.ROLLBACK else Reason.DUE,
+        steps=tuple(step for name in names for step in (*sight.moves[name], *_besides(sight, name, seen))),
+        targets=tuple(map(host, names)),
+        inputs=sight.inputs,
+    )
+
+
+def _firmware(sight: BaselineSight, name: str, batch: int, seen: Seen) -> Change:
+    return Change(
+        address=Address(Kind.MACHINE, sight.machines[name]),
+        part=0,
+        batch=batch,
+        action=Action.UPDATE,
+        reason=Reason.DUE,
+        steps=(*sight.firmware[name], *_service(name, seen)),
+        targets=(host(name),),
+        inputs=sight.inputs,
+    )
+
+
+def _besides(sight: BaselineSight, name: str, seen: Seen) -> Iterator[Step]:
+    """What goes with the packages of a host: out of service, a restart, back."""
+    yield from _service(name, seen)
+    match sight.document.reboot.policy:
+        case RebootPolicy.ALWAYS:
+            yield Step(target=name, what="reboot", action=Action.CONFIGURE)
+        case RebootPolicy.IF_NEEDED:
+            why = "whether it is needed is known once the packages are there"
+            unsure = Certainty.UNPREDICTABLE
+            yield Step(target=name, what="reboot", action=Action.CONFIGURE, certainty=unsure, why=why)
+        case RebootPolicy.NEVER:
+            pass
+
+
+def _service(name: str, seen: Seen) -> Iterator[Step]:
+    for group in sorted(seen.groups):
+        document = seen.groups[group]
+        if name not in seen.membership.get(group, ()):
+            continue
+        if document.drain is not None:
+            where = f"{document.drain.balancer} of group/{document.drain.group}, backend {document.drain.backend}"
+            yield Step(target=name, what="drain and restore", action=Action.CONFIGURE, where=where)
+        if document.switchover is not None:
+            unsure, why = Certainty.UNPREDICTABLE, "only where this host is the primary when its turn comes"
+            what = f"{document.switchover.cluster} switchover"
+            yield Step(
+                target=name, what=what, action=Action.CONFIGURE, certainty=unsure, why=why, where=f"group/{group}"
+            )
+
+
+def _obstacles(seen: Seen) -> Iterable[Finding]:
+    """Hosts that can never be worked on without breaking what a host group promises."""
+    for sight in seen.baselines:
+        wrong = obstacle({*sight.moves, *sight.firmware}, seen.guards, seen.sick)
+        if wrong is not None:
+            yield Finding(
+                level=Level.DENY,
+                subject=baseline(sight.document.name),
+                summary=wrong.summary,
+                next_step=wrong.next_step,
+                refuses=True,
+            )
