@@ -16,14 +16,13 @@ from ismgr_automation.cli.plan import opened
 from ismgr_automation.core.diagnostic import Diagnostic, did_you_mean
 from ismgr_automation.core.errors import InputError, SettingsError
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.estate.maintenance import Scope
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ismgr_automation.core.windows import Occurrence
     from ismgr_automation.engines.calendars import Event
-    from ismgr_automation.estate.maintenance import Freeze, MaintenanceWindow
+    from ismgr_automation.estate.maintenance import Freeze, MaintenanceWindow, Scope
     from ismgr_automation.planning.timing import Calendar, Clearance
 
 EPILOG = """Examples:
@@ -106,7 +105,7 @@ def check(
         typer.Option("-w", "--window", metavar="NAME", help="The window to use, not those of the hosts' baselines."),
     ] = None,
     needs: Annotated[str, typer.Option("--needs", metavar="TIME", help="How long the work takes.")] = "30m",
-    work: Annotated[Scope, typer.Option("--work", help="Which kind of work.")] = Scope.PATCH,
+    work: Annotated[str, typer.Option("--work", metavar="KIND", help="patch, apply or drill.")] = "patch",
     at: At = None,
     ref: Ref = "HEAD",
     worktree: Worktree = False,
@@ -119,10 +118,10 @@ def check(
     from ismgr_automation.planning.timing import clear_for_all, earliest, refused
 
     face: Face = ctx.obj
-    now, span = _moment(at), _needs(needs)
+    now, span, scope = _moment(at), _needs(needs), _scope(work)
     with opened(face, ref, worktree=worktree) as estate:
         calendar = estate.calendar(now)
-        question = asked(estate.documents, target or (), window or (), scope=work, needs=span)
+        question = asked(estate.documents, target or (), window or (), scope=scope, needs=span)
     if not face.json:
         for note in question.notes:
             face.errors.print(note, markup=False)
@@ -134,7 +133,7 @@ def check(
         "type": "window-check",
         "at": _iso(now),
         "needs_seconds": span.total_seconds(),
-        "work": str(work),
+        "work": str(scope),
         "hosts": list(hosts),
         "may_begin": True,
         "ends": _iso(found.ends),
@@ -200,6 +199,21 @@ def _needs(text: str) -> timedelta:
         raise SettingsError(
             f"{text!r} is no length of time.", next_step="Write a number and s, m, h or d, such as 30m."
         ) from None
+
+
+def _scope(text: str) -> Scope:
+    from ismgr_automation.estate.maintenance import Scope
+
+    try:
+        return Scope(text)
+    except ValueError:
+        known = [str(one) for one in Scope]
+        wrong = Diagnostic(
+            summary=f"there is no work {text!r}",
+            expected="one of " + ", ".join(known),
+            suggestion=did_you_mean(text, known),
+        )
+        raise SettingsError(f"{text} is no kind of work.", diagnostics=[wrong]) from None
 
 
 def _named(calendar: Calendar, name: str) -> MaintenanceWindow:

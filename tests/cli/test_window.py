@@ -208,6 +208,12 @@ def test_windows_hold_up_patches_and_freezes_the_work_that_they_name(said: Type)
     assert "freeze/year-end holds until 2027-01-03 00:00+01:00: the books are closed" in frozen.err
 
 
+def test_a_kind_of_work_that_is_not_there_is_guessed(said: Type) -> None:
+    asked = said("window", "check", "--work", "patches")
+    assert asked.code == 1
+    assert "did you mean 'patch'?" in asked.err
+
+
 def test_a_window_may_be_named_instead(said: Type) -> None:
     assert said("window", "check", "-w", "nightly", *OPEN).code == 0
     assert said("window", "check", "-t", "host/web1.dc1", "-w", "nightly", *CLOSED).code == 3

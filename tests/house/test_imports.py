@@ -62,7 +62,7 @@ def _strangers(source: Source) -> list[str]:
     return [
         f"{source.path}:{line} imports {library}; only {', '.join(ROOMS[library])} may"
         for line, library in _imported(source)
-        if library in ROOMS and not any(source.room.startswith(room) for room in ROOMS[library])
+        if library in ROOMS and not any(source.module.startswith(f"ismgr_automation.{room}") for room in ROOMS[library])
     ]
 
 

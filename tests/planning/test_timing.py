@@ -303,11 +303,16 @@ def _tight(draw: st.DrawFn) -> tuple[MaintenanceWindow, timedelta, datetime]:
     return one, max(0, left + draw(st.integers(-100, 100))) * MINUTE, now
 
 
-@given(_tight(), st.none() | _freezes)
+@given(_tight(), st.none() | st.integers(-200, 200), st.sampled_from(["true", 'host.labels.role == "db"']))
 def test_what_begins_is_over_before_the_cutoff_and_before_any_freeze(
-    chosen: tuple[MaintenanceWindow, timedelta, datetime], held: Freeze | None
+    chosen: tuple[MaintenanceWindow, timedelta, datetime], margin: int | None, selector: str
 ) -> None:
     one, needs, now = chosen
+    held: Freeze | None = None
+    if margin is not None:
+        # begins about when the work would be over
+        begins = now + needs + margin * MINUTE
+        held = freeze(selector=selector).model_copy(update={"begins": begins, "ends": begins + 100 * MINUTE})
     year = calendar(one, *([held] if held is not None else []))
     found = clearance(work(one.name, needs=needs), year, now)
     if found.obstacles:
