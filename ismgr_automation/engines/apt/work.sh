@@ -209,8 +209,8 @@ fenced() {
     fence "$lease" "$token" "$run" >fence 2>&1
     case $? in
     0) ;;
-    76) refuse "fenced" fence ;;
-    *) refuse "apt" fence ;;
+    76) refuse "fenced this host knows a larger token:" fence ;;
+    *) refuse apt fence ;;
     esac
 }
 

@@ -47,7 +47,7 @@ class Job:
     rights: Rights = Rights.USER
     become_password: SecretRef | None = None
     input: Mapping[str, str] = field(default_factory=dict)
-    """What each host's script reads from its standard input, by host; a host without one reads nothing."""
+    """What each host's script reads from its standard input, by host. Without any, a script must not read."""
     deadline: timedelta = timedelta(seconds=10)
     """For the script alone; connecting has ``Ssh.connect_timeout``."""
 
