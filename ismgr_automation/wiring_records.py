@@ -1,5 +1,5 @@
-"""What is kept between runs, wired from the settings of one environment: database, steps, evidence. Part of ``wiring``:
-nobody else names engines. Nothing is opened before it is first used."""
+"""What is kept between runs, wired from the settings of one environment: database, steps, evidence, patches. Part of
+``wiring``: nobody else names engines. Nothing is opened before it is first used."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ismgr_automation.evidence.recorder import ChainRecorder, Recorder
 from ismgr_automation.ports.evidence import Anchor, EvidenceLog
 from ismgr_automation.ports.leases import LeaseStore
 from ismgr_automation.ports.ledger import Ledger
+from ismgr_automation.ports.patching import PatchStore
 from ismgr_automation.ports.runs import Executors, RunLedger, StepJournal
 from ismgr_automation.ports.sequencer import Sequencer, Work
 from ismgr_automation.ports.signing import Signer
@@ -30,6 +31,7 @@ from ismgr_automation.runs.desk import MayBegin, Server
 if TYPE_CHECKING:
     from ismgr_automation.core.secret import Secret
     from ismgr_automation.engines.database import Database
+    from ismgr_automation.engines.git.first_seen import GitFirstSeen
     from ismgr_automation.engines.secrets import Backends
 
 
@@ -79,6 +81,18 @@ class Records:
     def executors(self) -> Executors:
         """Who executes units now."""
         return self.database.executors
+
+    @property
+    def patches(self) -> PatchStore:
+        """What hosts were like, who waits, and what was patched."""
+        return self.database.patches(self.chosen.name)
+
+    @property
+    def first_seen(self) -> GitFirstSeen:
+        """Since when versions are known (``ports.patching.FirstSeen``): of the estate, all environments together."""
+        from ismgr_automation.engines.git.first_seen import GitFirstSeen
+
+        return GitFirstSeen(self.directory, self.estate.document.name)
 
     def check_steps(self) -> None:
         """Raise ``EngineMissing`` when this Python and SQLite cannot keep the steps of runs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,12 @@ from ismgr_automation.converge.scope import Mode, Scope, Selection
 from ismgr_automation.core.address import group
 from ismgr_automation.core.errors import EngineFailed, InputError, SettingsError
 from ismgr_automation.estate.load import load
+from ismgr_automation.estate.resolve import environment as choose
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.memory import MemorySource
+from ismgr_automation.ports.patching import VersionKey, Waiting
 from ismgr_automation.wiring import TreeContent
+from ismgr_automation.wiring_records import Records
 from tests.rehearsal import FILES
 
 
@@ -178,3 +182,19 @@ def test_a_ledger_that_cannot_be_opened_is_told_when_it_is_needed(tmp_path: Path
     scope = replace(wire(tmp_path), workers=1)
     with pytest.raises(EngineFailed, match=r"ismgr\.db"):
         scope.engines.ledger.applied(group("webs"))
+
+
+def test_what_patching_remembers_is_of_one_environment_and_versions_are_of_the_estate(tmp_path: Path) -> None:
+    lab, other = records(tmp_path, None), records(tmp_path, "other")
+    key, noon = VersionKey(source="Debian/openssl", version="3", digest="sha256:1"), datetime(2026, 11, 2, tzinfo=UTC)
+    assert (lab.first_seen.see([key], noon), other.first_seen.known([key])) == (1, {key: noon})
+    lab.patches.enqueue([Waiting(host="a", baseline="b", since=noon, expires_at=noon)])
+    assert ([one.host for one in lab.patches.waiting()], other.patches.waiting()) == (["a"], ())
+
+
+def records(folder: Path, environment: str | None) -> Records:
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    tree = MemorySource(FILES).checkout("HEAD", folder / "tree")
+    estate, said = load(tree.root, tree.objects)
+    assert estate is not None, said
+    return Records(estate=estate, chosen=choose(estate.document, environment), directory=folder, tree=tree.root)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ismgr_automation.core.diagnostic import Diagnostic
-from ismgr_automation.estate.checks import approvals, groups, names, needs, paths, secrets, sites
+from ismgr_automation.estate.checks import (
+    approvals,
+    expressions,
+    groups,
+    maintenance,
+    names,
+    needs,
+    paths,
+    secrets,
+    sites,
+)
 from ismgr_automation.estate.draft import Draft
 
 CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
@@ -32,6 +42,8 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     groups.waves,
     groups.availability,
     groups.endpoints,
+    expressions.rules,
+    expressions.scopes,
     approvals.approval_names,
     approvals.approval_counts,
     approvals.approval_people,
@@ -39,6 +51,17 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     paths.playbooks,
     paths.suites,
     paths.other_files,
+    paths.maintenance_files,
+    maintenance.windows,
+    maintenance.window_lengths,
+    maintenance.freezes,
+    maintenance.exemptions,
+    maintenance.exemption_people,
+    maintenance.baselines,
+    maintenance.baseline_selectors,
+    maintenance.firmware_and_rings,
+    maintenance.drains,
+    maintenance.durations,
 )
 """A new rule is a function from a draft to diagnostics, and a line here."""
 

@@ -30,6 +30,11 @@ TYPES: Mapping[str, str] = {
     "date_parsing": "a date such as 2027-01-31",
     "date_from_datetime_parsing": "a date such as 2027-01-31",
     "date_from_datetime_inexact": "a date such as 2027-01-31",
+    "datetime_type": "a date and time such as 2027-01-31T01:00:00",
+    "datetime_parsing": "a date and time such as 2027-01-31T01:00:00",
+    "datetime_from_date_parsing": "a date and time such as 2027-01-31T01:00:00",
+    "timezone_naive": "a time without an offset, such as 2027-01-31T01:00:00",
+    "timezone_aware": "a time with its offset from UTC, such as 2027-01-31T01:00:00+01:00",
     "none_required": "nothing",
     "finite_number": "a finite number",
 }
@@ -168,7 +173,7 @@ class _Mistake:
         found = repr(self.value) if isinstance(self.value, str) else kind_of(self.value)
         suggestion = did_you_mean(self.value, words) if isinstance(self.value, str) else ""
         place = self.marked.at(*self.path)
-        return wrong(place, f"{self._subject()} is {found}", "one of " + ", ".join(words), suggestion)
+        return wrong(place, f"{self._subject()} is {found}", "one of " + ", ".join(filter(None, words)), suggestion)
 
     def _at_value(self, summary: str, expected: str = "") -> Diagnostic:
         return wrong(self.marked.at(*self.path), summary, expected)

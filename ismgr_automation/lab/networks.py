@@ -142,12 +142,27 @@ def _lost(topology: Topology, segment: Segment, bridge: str) -> tuple[str, ...]:
     there = {one["local"] for row in _told("address", bridge) for one in row.get("addr_info", ())}
     ways = {(row.get("dst"), row.get("gateway")) for row in _told("route", bridge)}
     return (
+        *(_apart(bridge) if segment is Segment.MANAGEMENT else ()),
         *(f"address replace {one} dev {bridge}" for one in addresses if one.partition("/")[0] not in there),
         *(
             f"route replace {one.to} via {one.via} dev {bridge} metric {_METRIC}"
             for one in routes
             if (one.to, str(one.via)) not in ways
         ),
+    )
+
+
+def _apart(bridge: str) -> tuple[str, ...]:
+    """What keeps machines on a bridge from each other below all filters: its ports reach the host alone. The filter
+    covers the moment between a machine's start and this, and both hold where the other fails."""
+    shown = attempt("ip", "-json", "-details", "link", "show", "master", bridge)
+    rows: list[dict[str, Any]] = json.loads(shown.stdout or "[]") if shown.code == 0 else []
+    # older releases of ip print an empty object for each link that is something else
+    ports = [row for row in rows if row]
+    return tuple(
+        f"link set dev {row['ifname']} type bridge_slave isolated on"
+        for row in ports
+        if not row.get("linkinfo", {}).get("info_slave_data", {}).get("isolated")
     )
 
 

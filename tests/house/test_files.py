@@ -30,6 +30,7 @@ OWN_HOSTS = re.compile(
 MAY_NAME = {
     "ismgr_automation/engines/pulumi/locate.py": {"github.com"},
     "ismgr_automation/engines/git/source.py": {"git-lfs."},
+    "ismgr_automation/patching/vex.py": {"openvex.dev"},  # the name of the format
 }
 
 SHELL_SCRIPTS = [name for name, text in texts() if text.startswith("#!/usr/bin/env bash")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import subprocess
@@ -12,7 +13,7 @@ import requests
 import sushy
 from sushy import auth, exceptions
 
-from ismgr_automation.lab import Fault, FaultKind, Lab
+from ismgr_automation.lab import Fault, FaultKind, Lab, networks
 from ismgr_automation.lab.topology import TSIG_KEY, ZONE, Segment
 from tests.fixtures_lab import answers_ssh, switch_off, switch_on, system, until
 
@@ -81,6 +82,23 @@ def test_a_machine_with_another_address_and_mac_still_reaches_nobody_over_manage
         assert not reaches(sites, "web1.dc1", sites.machine("db1.dc1").management)
     finally:
         assert sites.run("web1.dc1", ["sh", "-c", restore]).code == 0
+
+
+def test_neither_the_filter_nor_the_isolation_of_ports_is_alone(sites: Lab):
+    bridge = networks.bridges(sites.topology)[Segment.MANAGEMENT]
+    target = sites.machine("db1.dc1").management
+    shown = subprocess.run(
+        ["ip", "-json", "-details", "link", "show", "master", bridge], check=True, capture_output=True
+    ).stdout
+    ports = [row["linkinfo"]["info_slave_data"]["isolated"] for row in json.loads(shown) if row]
+    assert len(ports) == len(SITES_ON) + 2
+    assert all(ports)
+    table = ("table", "bridge", networks.table(sites.record.name))
+    subprocess.run(["nft", "delete", *table], check=True)
+    try:
+        assert not reaches(sites, "web1.dc1", target)
+    finally:
+        networks.guard(sites.topology, networks.bridges(sites.topology))
 
 
 @pytest.mark.parametrize("name", ["gw1.dc1", "db1.dc1", "client"])

@@ -350,6 +350,6 @@ def test_a_paused_holder_has_no_engine_left_before_its_lease_is_over(
     finally:
         paused.process.send_signal(signal.SIGCONT)
     said, _ = paused.process.communicate(timeout=60)
-    assert said.split()[-1] == "lost"
-    assert "LeaseLost" in said
+    # who keeps the lease tells watchers in a thread of its own: which of the two speaks last is chance
+    assert {"lost", "LeaseLost"} <= set(said.split())
     assert paused.look() == taken

@@ -1,5 +1,5 @@
-"""The estate's database over SQLite or PostgreSQL: what was applied, leases, runs and their steps. It remembers and
-arbitrates, and decides nothing about the world."""
+"""The estate's database over SQLite or PostgreSQL: what was applied, leases, runs and their steps, what was
+patched. It remembers and arbitrates, and decides nothing about the world."""
 
 from __future__ import annotations
 

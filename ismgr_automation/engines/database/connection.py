@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ismgr_automation.engines.database.executors import DatabaseExecutors
     from ismgr_automation.engines.database.journal import DatabaseStepJournal
     from ismgr_automation.engines.database.leases import DatabaseLeaseStore
+    from ismgr_automation.engines.database.patching import DatabasePatchStore
     from ismgr_automation.engines.database.runs import DatabaseRunLedger
 
 BUSY_SECONDS = 10.0
@@ -104,6 +105,12 @@ class Database:
         from ismgr_automation.engines.database.applied import DatabaseLedger
 
         return DatabaseLedger(self, environment)
+
+    def patches(self, environment: str) -> DatabasePatchStore:
+        """What is remembered between the patch runs of one environment."""
+        from ismgr_automation.engines.database.patching import DatabasePatchStore
+
+        return DatabasePatchStore(self, environment)
 
     @cached_property
     def leases(self) -> DatabaseLeaseStore:

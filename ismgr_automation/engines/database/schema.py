@@ -5,12 +5,24 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from ismgr_automation.core.errors import EngineFailed
 
-VERSION = 2
-"""1 is the foundation's file: the table ``applied`` alone, without a version."""
+VERSION = 3
+"""1 is the foundation's file: the table ``applied`` alone, without a version. 2 has leases, runs and their steps too, 3
+what is remembered between patch runs."""
 
 LOCK = 0x69736D6772
 """The advisory lock of PostgreSQL under which tables are made."""
@@ -116,6 +128,47 @@ EXECUTORS = Table(
     Column("expires_us", Large, nullable=False),
     Column("boot", Text, nullable=False, server_default=""),
     Column("boot_us", Large, nullable=False, server_default="0"),
+    sqlite_strict=True,
+)
+
+
+FACTS = Table(
+    "facts",
+    METADATA,
+    Column("environment", Text, primary_key=True),
+    Column("host", Text, primary_key=True),
+    Column("read_us", Large, nullable=False),
+    # JSON of a format that names itself, compressed
+    Column("body", LargeBinary, nullable=False),
+    sqlite_strict=True,
+)
+
+WAITING = Table(
+    "waiting",
+    METADATA,
+    Column("environment", Text, primary_key=True),
+    Column("host", Text, primary_key=True),
+    Column("baseline", Text, nullable=False),
+    Column("since_us", Large, nullable=False),
+    Column("expires_us", Large, nullable=False),
+    Column("run", Text, nullable=False),
+    sqlite_strict=True,
+)
+
+PATCHED = Table(
+    "patched",
+    METADATA,
+    Column("environment", Text, primary_key=True),
+    # no reference: what a host had before is kept longer than the runs
+    Column("run", Text, primary_key=True),
+    Column("host", Text, primary_key=True),
+    Column("at_us", Large, nullable=False),
+    Column("moves", Text, nullable=False),
+    Column("took_us", Large, nullable=False),
+    Column("rebooted", Integer, nullable=False),
+    Column("rolled_back", Text, nullable=False),
+    Index("patched_newest", "environment", "at_us"),
+    Index("patched_newest_of_host", "environment", "host", "at_us"),
     sqlite_strict=True,
 )
 

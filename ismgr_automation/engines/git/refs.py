@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ismgr_automation.core.errors import EngineFailed
@@ -69,19 +69,31 @@ class RefFolder:
                 start += size + 1
         return found
 
+    def listing(self, commit: str) -> Mapping[str, str]:
+        """The blob of every file of a commit, by path."""
+        listed = self._repository.run(["ls-tree", "-r", "-z", "--full-tree", commit])
+        rows = [line.partition(b"\t") for line in listed.split(b"\0") if line]
+        return {path.decode("utf-8", "replace"): head.split()[2].decode() for head, _, path in rows}
+
+    def contains(self, commit: str, older: str) -> bool:
+        """Whether the history of a commit (empty: of none) has an older one in it."""
+        return bool(commit) and not self._git("rev-list", "--max-count=1", older, f"^{commit}")
+
     def add(self, files: Mapping[str, bytes], message: str) -> str:
         """Commit files on top of what is there, as often as it takes when others write too; returns the commit.
 
         Nothing is committed when all of it is there already. Raises ``EngineFailed`` when others never let us through.
         """
+        return self.build(lambda _tip: files, message)
+
+    def build(self, files: Callable[[str], Mapping[str, bytes]], message: str, other: str = "") -> str:
+        """As ``add``, for files that depend on what is there: they are asked for anew with each tip (empty: there is
+        none yet). ``other`` is a commit whose history joins ours; where it holds all that we have, we only follow it.
+        """
         for attempt in range(_TRIES):
             tip = self.tip()
-            tree = self._tree(tip, files)
-            if tip and tree == self._git("rev-parse", "--verify", "--end-of-options", f"{tip}^{{tree}}"):
-                return tip
-            parent = ["-p", tip] if tip else []
-            commit = self._git("commit-tree", tree, *parent, stdin=message.encode(), more=_NOBODY)
-            if self._swap(commit, tip):
+            commit = self._commit(tip, files(tip), message, other)
+            if commit == tip or self._swap(commit, tip):
                 return commit
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE_SECONDS, 0.01 * 2**attempt)))  # noqa: S311  no secret
         raise EngineFailed(
@@ -92,17 +104,39 @@ class RefFolder:
             next_step=f"Look for {self.ref}.lock in the Git directory; remove it when no git command runs any more.",
         )
 
+    def _commit(self, tip: str, files: Mapping[str, bytes], message: str, other: str) -> str:
+        """A commit with the files on top of the tip: the tip itself, or the other, where it says nothing new."""
+        joins = bool(other) and not self.contains(tip, other)
+        if not files and not joins:
+            return tip
+        tree = self._tree(tip, files)
+        if tip and not joins and tree == self._tree_of(tip):
+            return tip
+        if joins and tree == self._tree_of(other) and (not tip or self.contains(other, tip)):
+            return other
+        parents = [word for one in (tip, other if joins else "") if one for word in ("-p", one)]
+        return self._git("commit-tree", tree, *parents, stdin=message.encode(), more=_NOBODY)
+
+    def _tree_of(self, commit: str) -> str:
+        return self._git("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}")
+
     def _tree(self, tip: str, files: Mapping[str, bytes]) -> str:
         with tempfile.TemporaryDirectory(prefix="ismgr-index-") as folder:
             index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
             if tip:
                 self._git("read-tree", tip, more=index)
-            rows = [f"100644 {self._blob(content)}\t{path}\n" for path, content in files.items()]
+            blobs = self._blobs(list(files.values()), Path(folder))
+            rows = [f"100644 {blob}\t{path}\n" for path, blob in zip(files, blobs, strict=True)]
             self._git("update-index", "--add", "--index-info", stdin="".join(rows).encode(), more=index)
             return self._git("write-tree", more=index)
 
-    def _blob(self, content: bytes) -> str:
-        return self._git("hash-object", "-w", "--stdin", stdin=content)
+    def _blobs(self, contents: Sequence[bytes], folder: Path) -> list[str]:
+        """Write contents, as they are, with one process for all; what they are called."""
+        paths = [folder / str(number) for number in range(len(contents))]
+        for path, content in zip(paths, contents, strict=True):
+            path.write_bytes(content)
+        asked = "".join(f"{path}\n" for path in paths).encode()
+        return self._git("hash-object", "-w", "--no-filters", "--stdin-paths", stdin=asked).split()
 
     def _swap(self, commit: str, tip: str) -> bool:
         """Point the ref at the commit, unless somebody else moved it meanwhile."""

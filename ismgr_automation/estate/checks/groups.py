@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from ismgr_automation.core.diagnostic import Diagnostic, Position
@@ -11,30 +11,21 @@ from ismgr_automation.estate.documents import HostGroup, Service
 from ismgr_automation.estate.draft import Draft, Entry, wrong
 from ismgr_automation.estate.selector import Flaw, Selector, compiled
 
+Path = tuple[str | int, ...]
+
 _PERCENT = re.compile(r"(\d{1,3})%\Z")
 
 
 def selectors(draft: Draft) -> Iterator[Diagnostic]:
     """Selectors that compile; mistakes are shown at their place inside the expression."""
     for entry, group in draft.each(HostGroup):
-        found = compiled(group.selector)
-        if not isinstance(found, Selector):
-            for flaw in found:
-                place = inside(entry, flaw)
-                yield wrong(place, f"selector of {entry.label}: {flaw.summary}", flaw.expected, flaw.suggestion)
+        yield from selector(entry, ("selector",), group.selector, entry.label)
 
 
 def waves(draft: Draft) -> Iterator[Diagnostic]:
     """Wave sizes are counts from 1 or percentages from 1% to 100%."""
     for entry, group in draft.each(HostGroup):
-        if not group.waves:
-            yield wrong(entry.marked.at("waves"), f"{entry.label} has no waves", 'at least one size, such as "100%"')
-        for index, size in enumerate(group.waves):
-            if not _is_size(size):
-                summary = f"wave {index + 1} of {entry.label} has the size {size!r}"
-                yield wrong(
-                    entry.marked.at("waves", index), summary, 'a count such as 1, or a percentage such as "50%"'
-                )
+        yield from wave_sizes(entry, ("waves",), group.waves, entry.label)
 
 
 def availability(draft: Draft) -> Iterator[Diagnostic]:
@@ -64,9 +55,28 @@ def endpoints(draft: Draft) -> Iterator[Diagnostic]:
             )
 
 
-def inside(entry: Entry, flaw: Flaw) -> Position:
-    """Where a flaw of a selector stands in the file."""
-    spot = entry.marked.find(("selector",))
+def selector(entry: Entry, path: Path, source: str, whose: str) -> Iterator[Diagnostic]:
+    """What is wrong with the selector at a path of a document."""
+    found = compiled(source)
+    if not isinstance(found, Selector):
+        for flaw in found:
+            place = inside(entry, flaw, path)
+            yield wrong(place, f"selector of {whose}: {flaw.summary}", flaw.expected, flaw.suggestion)
+
+
+def wave_sizes(entry: Entry, path: Path, sizes: Sequence[int | str], whose: str) -> Iterator[Diagnostic]:
+    """What is wrong with the list of wave sizes at a path of a document."""
+    if not sizes:
+        yield wrong(entry.marked.at(*path), f"{whose} has no waves", 'at least one size, such as "100%"')
+    for index, size in enumerate(sizes):
+        if not _is_size(size):
+            summary = f"wave {index + 1} of {whose} has the size {size!r}"
+            yield wrong(entry.marked.at(*path, index), summary, 'a count such as 1, or a percentage such as "50%"')
+
+
+def inside(entry: Entry, flaw: Flaw, path: Path = ("selector",)) -> Position:
+    """Where a flaw of the expression at a path stands in the file."""
+    spot = entry.marked.find(path)
     start = Position(entry.marked.path, spot.line, spot.column)
     if spot.style in {"|", ">"}:
         lines = entry.marked.text.splitlines()

@@ -21,6 +21,7 @@ from ismgr_automation.estate.documents import (
     Stack,
 )
 from ismgr_automation.estate.draft import Draft, wrong
+from ismgr_automation.estate.maintenance import MaintenanceWindow, PatchBaseline
 from ismgr_automation.estate.tree import folders_of
 
 _NEAR = 0.75
@@ -115,6 +116,22 @@ def other_files(draft: Draft) -> Iterator[Diagnostic]:
             [
                 ("authority", machine.bmc.ca, entry.marked.at("machines", index, "bmc", "ca"))
                 for index, machine in enumerate(site.machines)
+            ],
+        )
+
+
+def maintenance_files(draft: Draft) -> Iterator[Diagnostic]:
+    """Calendars of windows, and advisories that are kept in the estate."""
+    trees = _trees(draft)
+    for entry, window in draft.each(MaintenanceWindow):
+        yield from _present(trees, [("calendar", window.calendar, entry.marked.at("calendar"))])
+    for entry, baseline in draft.each(PatchBaseline):
+        yield from _present(
+            trees,
+            [
+                ("advisory source", one.source, entry.marked.at("advisories", index, "source"))
+                for index, one in enumerate(baseline.advisories)
+                if "://" not in one.source
             ],
         )
 

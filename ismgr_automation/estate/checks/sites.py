@@ -18,14 +18,17 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 def time_zones(draft: Draft) -> Iterator[Diagnostic]:
     """Names of time zones that the zone database has."""
     for entry, site in draft.each(Site):
-        try:
-            zoneinfo.ZoneInfo(site.time_zone)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            known = zoneinfo.available_timezones()
-            suggestion = did_you_mean(site.time_zone, sorted(known))
-            place = entry.marked.at("time_zone")
-            expected = "" if suggestion else "an IANA name such as Europe/Berlin"
-            yield wrong(place, f"there is no time zone {site.time_zone!r}", expected, suggestion)
+        yield from time_zone(entry, site.time_zone)
+
+
+def time_zone(entry: Entry, name: str) -> Iterator[Diagnostic]:
+    """What is wrong with the ``time_zone`` of a document."""
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        suggestion = did_you_mean(name, sorted(zoneinfo.available_timezones()))
+        expected = "" if suggestion else "an IANA name such as Europe/Berlin"
+        yield wrong(entry.marked.at("time_zone"), f"there is no time zone {name!r}", expected, suggestion)
 
 
 def networks(draft: Draft) -> Iterator[Diagnostic]:

@@ -7,6 +7,7 @@ Enough for a whole site without any process; nothing here may talk to a real one
 
 from __future__ import annotations
 
+from ismgr_automation.ports.memory.advisories import MemoryAdvisories
 from ismgr_automation.ports.memory.approvals import (
     MemoryApprovals,
     MemoryHistory,
@@ -25,6 +26,7 @@ from ismgr_automation.ports.memory.packages import (
     MemoryPackageWorld,
     MemoryRestarter,
 )
+from ismgr_automation.ports.memory.patching import MemoryFirstSeen, MemoryPatchStore
 from ismgr_automation.ports.memory.runs import MemoryRunLedger, MemoryStepJournal
 from ismgr_automation.ports.memory.sequencer import (
     Boundary,
@@ -44,6 +46,7 @@ __all__ = [
     "Desired",
     "InlineSequencer",
     "Killed",
+    "MemoryAdvisories",
     "MemoryAnchor",
     "MemoryApprovals",
     "MemoryClock",
@@ -51,12 +54,14 @@ __all__ = [
     "MemoryEvidenceLog",
     "MemoryExecutors",
     "MemoryFacts",
+    "MemoryFirstSeen",
     "MemoryHistory",
     "MemoryLeaseStore",
     "MemoryLedger",
     "MemoryMachine",
     "MemoryPackageWorld",
     "MemoryPackages",
+    "MemoryPatchStore",
     "MemoryPins",
     "MemoryPlaybookEngine",
     "MemoryProber",

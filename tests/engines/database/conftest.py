@@ -45,16 +45,28 @@ def stores_in_memory() -> Stores:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def again(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Database]]:
+    """Opens one real database, empty at first, as often as it is asked to."""
+    opened: list[Database] = []
+
+    def open_() -> Database:
+        if request.param == "sqlite":
+            opened.append(open_database(f"sqlite:///{tmp_path}/ismgr.db", estate="e"))
+        else:
+            server: PostgresServer = request.getfixturevalue("postgres")
+            name: str = request.getfixturevalue("postgres_database")
+            opened.append(open_database(server.url(name), server.password, estate="e"))
+        return opened[-1]
+
+    yield open_
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture
+def database(again: Callable[[], Database]) -> Database:
     """A real one, empty."""
-    if request.param == "sqlite":
-        opened = open_database(f"sqlite:///{tmp_path}/ismgr.db", estate="e")
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres")
-        name: str = request.getfixturevalue("postgres_database")
-        opened = open_database(server.url(name), server.password, estate="e")
-    yield opened
-    opened.close()
+    return again()
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])

@@ -1,0 +1,174 @@
+"""Which exemptions hold for a vulnerability on a host, and what is wrong with exemptions. When in doubt none holds: the
+vulnerability is reported."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from ismgr_automation.core.address import Address, Kind
+from ismgr_automation.core.errors import InputError
+from ismgr_automation.estate.documents import Role, Team
+from ismgr_automation.estate.expressions import SCOPE, Expression, Given
+from ismgr_automation.estate.maintenance import MOST_DAYS, Exemption, Severity
+from ismgr_automation.planning.change import Finding, Level
+from ismgr_automation.ports.hosts import Host
+from ismgr_automation.ports.packages import Installed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waived:
+    """What exemptions say of one vulnerability: names of those that hold, and of those whose scope it is in and that do
+    not hold (over, not begun, longer than its severity allows, without an approver)."""
+
+    hold: tuple[str, ...] = ()
+    lapsed: tuple[str, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()
+    """Names of exemptions that could not be judged, with why."""
+
+
+NOTHING = Waived()
+
+
+class Waivers:
+    """The exemptions of an estate, compiled, as they are on one day. Each distinct question is answered once."""
+
+    def __init__(self, exemptions: Mapping[str, Exemption], teams: Mapping[str, Team], day: date) -> None:
+        """Raises ``InputError`` for a scope that does not compile."""
+        self.documents: Mapping[str, Exemption] = dict(sorted(exemptions.items()))
+        self.approvers = approvers(teams)
+        self.day = day
+        self._scopes = tuple((name, Expression.compile(one.scope, SCOPE)) for name, one in self.documents.items())
+        self._answers: dict[Hashable, bool | str] = {}
+
+    def seat(self, host: Host) -> Seat:
+        """A host as exemptions see it: only those that can hold for it at all are looked at again."""
+        given = Given.of(f"host {host.name}", host=host)
+        points = [(name, scope, scope.standpoint(host, given)) for name, scope in self._scopes]
+        return Seat(host, tuple(one for one in points if not one[1].never(one[2])))
+
+    def of(self, seat: Seat, package: Installed, cve: str, severity: Severity) -> Waived:
+        """What they say of one CVE (empty: of an update that mends none) of an installed package."""
+        hold: list[str] = []
+        lapsed: list[str] = []
+        faults: list[tuple[str, str]] = []
+        key = (package.name, package.source, package.version, cve)
+        given: Given | None = None
+        for name, scope, point in seat.scopes:
+            answer = self._answers.get((name, point, key))
+            if answer is None:
+                given = given or _given(seat.host, package, cve)
+                answer = self._answers[name, point, key] = _answer(scope, given)
+            if isinstance(answer, str):
+                faults.append((name, answer))
+            elif answer:
+                (hold if self._holds(self.documents[name], severity) else lapsed).append(name)
+        if not hold and not lapsed and not faults:
+            return NOTHING
+        return Waived(hold=tuple(hold), lapsed=tuple(lapsed), faults=tuple(faults))
+
+    def until(self, name: str, severity: Severity) -> date:
+        """The last day on which an exemption holds for a severity."""
+        return until(self.documents[name], severity)
+
+    def _holds(self, one: Exemption, severity: Severity) -> bool:
+        return one.approver in self.approvers and one.issued <= self.day <= until(one, severity)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A host, and the exemptions that can hold for it, each with what of the host the answer depends on."""
+
+    host: Host
+    scopes: tuple[tuple[str, Expression, Hashable], ...]
+
+    @property
+    def view(self) -> Hashable:
+        """For hosts with the same, exemptions say the same."""
+        return tuple((name, point) for name, _, point in self.scopes)
+
+
+def _given(host: Host, package: Installed, cve: str) -> Given:
+    named = {"name": package.name, "source": package.source, "version": package.version}
+    return Given.of(f"{package.name} on {host.name}", host=host, package=named, cve=cve)
+
+
+def _answer(scope: Expression, given: Given) -> bool | str:
+    """Whether a scope holds, or why nobody can tell."""
+    try:
+        return scope.holds(given)
+    except InputError as problem:
+        return problem.summary
+
+
+def until(exemption: Exemption, severity: Severity) -> date:
+    """The last day on which an exemption holds for a vulnerability of that severity: its expiry, or earlier where the
+    severity allows less."""
+    return min(exemption.expires, exemption.issued + timedelta(days=MOST_DAYS[severity]))
+
+
+def approvers(teams: Mapping[str, Team]) -> frozenset[str]:
+    """Names and addresses of everybody with role approver."""
+    people = [one for team in teams.values() for one in team.members if Role.APPROVER in one.roles]
+    return frozenset(word for one in people for word in (one.name, one.email) if word)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Met:
+    """One vulnerability that a scope covers: what it is called, how bad, and what exemptions said of it."""
+
+    severity: Severity
+    waived: Waived
+
+
+def findings(waivers: Waivers, met: Collection[Met]) -> tuple[Finding, ...]:
+    """What is wrong with exemptions: over, covering nothing, too long, approved by nobody, impossible to judge.
+
+    ``met`` is everything that was judged by them, of all hosts; the same one may be there many times.
+    """
+    covered: dict[str, set[Severity]] = {}
+    for one in met:
+        for name in (*one.waived.hold, *one.waived.lapsed):
+            covered.setdefault(name, set()).add(one.severity)
+    faults = {fault for one in met for fault in one.waived.faults}
+    found = [
+        one
+        for name, document in sorted(waivers.documents.items())
+        for one in _about(document, covered.get(name, set()), waivers)
+    ]
+    return (*found, *_unjudged(faults))
+
+
+def _about(one: Exemption, covered: Collection[Severity], waivers: Waivers) -> Iterator[Finding]:
+    day = waivers.day
+    if day > one.expires:
+        covers = "it still covers something, which counts again" if covered else "it covers nothing any more"
+        summary = f"exemption {one.name} of {one.owner} is over since {one.expires}: {covers}"
+        yield _finding(one.name, summary, "Patch what it covered, or have it approved anew; else remove it.")
+        return
+    if one.approver not in waivers.approvers:
+        summary = f"exemption {one.name} does not hold: {one.approver}, who approved it, is no approver (any more)"
+        yield _finding(one.name, summary, "Have somebody with role approver agree to it.")
+    if not covered:
+        summary = f"exemption {one.name} of {one.owner} covers nothing (any more)"
+        yield _finding(one.name, summary, "Remove it, or mend its scope.")
+    short = [severity for severity in Severity if severity in covered and until(one, severity) < one.expires]
+    if short:
+        severity = min(short, key=lambda word: MOST_DAYS[word])
+        summary = (
+            f"exemption {one.name} lasts {(one.expires - one.issued).days} days, and for {severity} vulnerabilities "
+            f"{MOST_DAYS[severity]} are allowed: for these it holds until {until(one, severity)}"
+        )
+        yield _finding(one.name, summary, "Shorten it, or have it approved anew before that day.")
+
+
+def _unjudged(faults: Collection[tuple[str, str]]) -> Iterator[Finding]:
+    """One finding for each exemption that could not be judged, however many hosts it failed on."""
+    for name in sorted({name for name, _ in faults}):
+        first = min(why for one, why in faults if one == name)
+        yield _finding(name, f"exemption {name} cannot be judged, and does not hold: {first}", "Mend its scope.")
+
+
+def _finding(name: str, summary: str, next_step: str) -> Finding:
+    return Finding(level=Level.WARN, subject=Address(Kind.EXEMPTION, name), summary=summary, next_step=next_step)
