@@ -38,6 +38,7 @@ from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.planning.planfile import read
+from ismgr_automation.planning.timing import Calendar
 from ismgr_automation.ports.approvals import Approval
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.runs import Run
@@ -248,6 +249,13 @@ class Estate:
         """All hosts as the stacks' states and the inventories know them, with their groups."""
         with self._scope((), ()) as scope:
             return meet(scope, {}, read_states(scope))
+
+    def calendar(self, now: datetime | None = None) -> Calendar:
+        """All windows and freezes, with what the calendars of windows hold from ``now`` on: what ``planning.timing``
+        asks. Reads documents only; raises ``InputError`` for a calendar that cannot be read."""
+        from ismgr_automation import wiring
+
+        return wiring.timetable(self.documents, self.tree.root, now or datetime.now(UTC))
 
     def inventory(self) -> JsonObject:
         """The hosts and groups as an inventory for plain ``ansible-playbook``; secrets are lookups, never values."""

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -17,11 +18,13 @@ from ismgr_automation.converge.scope import Engines, Mode, Scope, Selection
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import EstateError, InputError
 from ismgr_automation.core.json import Json, JsonObject, digest
+from ismgr_automation.core.windows import Occurrence
 from ismgr_automation.estate.load import load
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.estate.resolve import become_password, reference, secret_backends, ssh, state_url
 from ismgr_automation.estate.resolve import environment as choose
 from ismgr_automation.planning.fleet import Fleet, ansible_groups
+from ismgr_automation.planning.timing import AHEAD, Calendar
 from ismgr_automation.ports.approvals import ApprovalStore
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.source import Source, Tree
@@ -61,6 +64,23 @@ def _documents(directory: Path, commit: str) -> Estate:
     if found is None:
         raise EstateError(f"The estate has mistakes at commit {commit[:12]}.", diagnostics=diagnostics)
     return found
+
+
+def timetable(estate: Estate, root: Path, now: datetime) -> Calendar:
+    """The windows and freezes of an estate that is laid out at ``root``, with what the calendars of windows hold from
+    ``now`` on. Raises ``InputError`` for a calendar that cannot be read."""
+    from ismgr_automation.engines.calendars import read
+
+    events: dict[str, tuple[Occurrence, ...]] = {}
+    for name, window in estate.windows.items():
+        if window.calendar is not None:
+            place = shipped.resolve(window.calendar, root)
+            try:
+                text = place.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as problem:
+                raise InputError(f"The calendar {window.calendar} cannot be read: {problem}.") from None
+            events[name] = read(text, path=window.calendar, zone=window.time_zone, begin=now, end=now + AHEAD)
+    return Calendar(windows=estate.windows, freezes=estate.freezes, events=events)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -162,9 +162,15 @@ class Records:
 
     @property
     def signer(self) -> Signer | None:
-        """Who signs the end of each run; None where the environment has no runner key."""
-        from ismgr_automation.engines.signing import SecretSigner
+        """Who signs the end of each run; None where the environment has no runner key. Raises ``InputError`` for a key
+        that cannot be had."""
+        from ismgr_automation.engines.signing import AgentSigner, SecretSigner
 
+        public = self.chosen.environment.evidence.runner_agent
+        if public is not None:
+            held = AgentSigner(public)
+            held.refuse_if_absent()
+            return held
         ref = reference(self.chosen.environment.evidence.runner_key)
         return SecretSigner(self._store.open(ref), ref) if ref is not None else None
 

@@ -53,6 +53,12 @@ class Guard:
                 self.leaks.setdefault(f"{report.nodeid}: {title}", report.nodeid)
 
 
+def search_now(folder: Path) -> None:
+    """Search a folder that will not be there any more when the session ends."""
+    for path in search([folder], patterns({*spelled(), *learnt()})):
+        _here[-1].leaks.setdefault(f"the file {path}", "")
+
+
 _guard = pytest.StashKey[Guard]()
 _here: list[Guard] = []
 """The guard of this process: some hooks are not told which session they belong to."""

@@ -20,6 +20,7 @@ import pytest
 
 from ismgr_automation.core.secret import Secret
 from tests.canaries import learn
+from tests.fixtures_canaries import search_now
 
 INSTALLED = Path("/usr/lib/postgresql")
 USER = "ismgr"
@@ -180,6 +181,9 @@ def postgres() -> Iterator[PostgresServer]:
         server = start_postgres(folder)
         try:
             yield server
+            # rows, the log of all that was ever written, what the server said: gone before all else is searched
+            server.run("CHECKPOINT")
+            search_now(folder)
         finally:
             server.stop()
     finally:

@@ -91,6 +91,7 @@ name: names
 program: stacks/names
 config: {to: {output: dc1-servers.edge}}
 needs: [group/edges]
+at_most: 4
 outputs: {url: {type: string}}
 """,
     "groups.yaml": """\

@@ -120,7 +120,7 @@ def _value(value: Json) -> str:
 
 def _deferred(one: Deferred, console: Console) -> None:
     most = one.envelope.at_most
-    bound = f"at most {most} target{'s' * (most != 1)}; " if most else ""
+    bound = f"at most {most} target{'s' * (most != 1)}; " if most else "no bound; "
     allowed = " or ".join(one.envelope.actions)
     console.print(f"[cyan]>[/] [bold]{one.address}[/] {escape(one.why)} [dim]({bound}may {allowed})[/]")
     if one.expected:

@@ -135,7 +135,7 @@ def unprotected(name: str, environment: Environment, subject: Address) -> Findin
 
 def unsigned(name: str, environment: Environment, subject: Address) -> Finding | None:
     """The advice for an environment without a runner key; None when it has one."""
-    if environment.evidence.runner_key is not None:
+    if environment.evidence.runner_key is not None or environment.evidence.runner_agent is not None:
         return None
     return Finding(
         level=Level.ADVISE,

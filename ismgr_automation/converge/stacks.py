@@ -99,7 +99,8 @@ def _look_at_stack(scope: Scope, seen: Known, address: Address) -> StackSight:
         return replace(sight, problem=wrong)
     unknown = unknown_outputs(outputs, seen)
     if unknown:
-        return replace(sight, deferred=deferred_stack(address, unknown, content))
+        at_most = scope.estate.stacks[address.name].at_most
+        return replace(sight, deferred=deferred_stack(address, unknown, content, at_most))
     request = stack_request(scope, address.name)
     try:
         preview = watched(

@@ -24,7 +24,7 @@ import time
 
 LOOK_SECONDS = 1.0
 """How long a leash that was made shorter may go unnoticed."""
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 1.8
 """How long we wait for killed processes to be gone; the kernel may hold one in the middle of a read from a disk."""
 
 _PR_SET_CHILD_SUBREAPER = 36

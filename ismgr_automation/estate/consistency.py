@@ -47,6 +47,7 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     approvals.approval_names,
     approvals.approval_counts,
     approvals.approval_people,
+    approvals.runner_keys,
     paths.programs,
     paths.playbooks,
     paths.suites,

@@ -119,6 +119,8 @@ class EvidenceSettings(Document):
     runner_key: SecretValue | None = None
     """The private SSH key that closes each run; its public half stands in a Team with role runner. Without one the
     records are chained and not signed, and every plan says so."""
+    runner_agent: Annotated[str, Field(pattern=PUBLIC_KEY, description=PATTERNS[PUBLIC_KEY])] | None = None
+    """Instead of ``runner_key`` the public half of a key that is in the ssh-agent of whoever applies."""
     anchor: bool = True
     """Write the head of the chain to ``refs/ismgr/evidence`` after each run."""
 
@@ -323,6 +325,9 @@ class Stack(Document):
     outputs: Mapping[str, OutputSpec] = Field(default_factory=dict)
     hosts: str = ""
     """The output that lists hosts, if any; its type is hosts."""
+    at_most: Annotated[int, Field(ge=1)] | None = None
+    """The most resources that a run may touch in this stack when a plan cannot preview it yet, because it needs outputs
+    that do not exist."""
     deadline: Duration = "30m"
 
 

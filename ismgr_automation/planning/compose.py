@@ -17,7 +17,7 @@ from ismgr_automation.planning.change import (
     Reason,
     Step,
 )
-from ismgr_automation.planning.defer import group_behind, stack_behind
+from ismgr_automation.planning.defer import boundless, group_behind, stack_behind
 from ismgr_automation.planning.graph import Graph, ancestors, levels
 from ismgr_automation.planning.observation import GroupSight, Observation, StackSight
 from ismgr_automation.planning.plan import Beside, Plan, Purpose
@@ -258,6 +258,12 @@ def _findings(seen: Observation) -> Iterable[Finding]:
         problem = seen.stacks[address].problem if address in seen.stacks else seen.groups[address].problem
         if problem is not None:
             yield problem
+    for address in sorted(seen.stacks):
+        waiting = seen.stacks[address].deferred
+        open_ended = boundless(waiting) if waiting is not None else None
+        if open_ended is not None:
+            yield open_ended
+        yield from _all_gone(seen.stacks[address])
     for address in sorted(seen.groups):
         yield from _promises(seen.groups[address], seen)
     for address in sorted(seen.groups):
@@ -276,6 +282,18 @@ def _findings(seen: Observation) -> Iterable[Finding]:
                 summary=f"check mode failed on {name}: {_failure(sight, name)}",
                 next_step=f"Run the playbook of {address} in check mode by hand, or mend the task.",
             )
+
+
+def _all_gone(sight: StackSight) -> Iterable[Finding]:
+    """Whoever may not read any more often gets the answer that nothing is there."""
+    gone = {one.name for one in sight.preview.drift if one.after is None} if sight.preview is not None else set()
+    if len(gone) > 1 and len(gone) >= sight.state.resources:
+        yield Finding(
+            level=Level.WARN,
+            subject=sight.address,
+            summary=f"all {len(gone)} resources of {sight.address} look gone",
+            next_step="Look whether its credentials may still read them before they are made a second time.",
+        )
 
 
 def _promises(sight: GroupSight, seen: Observation) -> Iterable[Finding]:

@@ -68,15 +68,30 @@ def _settled(reference: OutputRef, known: Known) -> bool:
     return coming is not None and coming.known and not coming.secret and coming == state.outputs[reference.output]
 
 
-def deferred_stack(address: Address, unknown: Sequence[OutputRef], content: str) -> Deferred:
-    """A stack that waits for outputs."""
+def deferred_stack(
+    address: Address, unknown: Sequence[OutputRef], content: str, at_most: int | None = None
+) -> Deferred:
+    """A stack that waits for outputs. Nobody can tell how many resources it has: its document says ``at_most``, or the
+    envelope has no bound (0) and the plan a warning."""
     names = tuple(sorted(f"{one.stack}.{one.output}" for one in unknown))
     return Deferred(
         address=address,
         waits_for=tuple(sorted({stack(one.stack) for one in unknown})),
         why=f"needs {', '.join(names)}, not known yet",
         expected=(),
-        envelope=Envelope(content=content, at_most=0, unknown=names, actions=CREATING),
+        envelope=Envelope(content=content, at_most=at_most or 0, unknown=names, actions=CREATING),
+    )
+
+
+def boundless(deferred: Deferred) -> Finding | None:
+    """What is to be said of an envelope without a bound."""
+    if deferred.envelope.at_most:
+        return None
+    return Finding(
+        level=Level.WARN,
+        subject=deferred.address,
+        summary=f"nobody can tell how many resources {deferred.address} will touch, and its envelope has no bound",
+        next_step="Give the stack `at_most`: a run that would touch more stops there.",
     )
 
 

@@ -92,20 +92,37 @@ def clearance(work: Work, calendar: Calendar, now: datetime) -> Clearance:
     return Clearance(ends=min([*ends, *([closing] if closing is not None else [])], default=None))
 
 
-def earliest(work: Work, calendar: Calendar, now: datetime) -> datetime | None:
-    """The first moment from ``now`` on at which the work may begin; None when none can be foreseen."""
+def clear_for_all(works: Iterable[Work], calendar: Calendar, now: datetime) -> Clearance:
+    """Whether all of several works may begin together: the obstacles of each, every one once."""
+    found = [clearance(one, calendar, now) for one in works]
+    return Clearance(
+        obstacles=tuple(dict.fromkeys(rule for one in found for rule in one.obstacles)),
+        overridden=tuple(dict.fromkeys(rule for one in found for rule in one.overridden)),
+        ends=min((one.ends for one in found if one.ends is not None), default=None),
+    )
+
+
+def earliest(works: Sequence[Work], calendar: Calendar, now: datetime) -> datetime | None:
+    """The first moment from ``now`` on at which all of the works may begin; None when none can be foreseen."""
     moment = now
     for _ in range(_STEPS):
-        found = clearance(work, calendar, moment)
-        if not found.obstacles:
-            return moment
-        freezes = [one.until for one in found.obstacles if one.rule.kind is Kind.FREEZE]
-        windows = [one.until for one in found.obstacles if one.rule.kind is Kind.WINDOW]
-        opens = min((one for one in windows if one is not None), default=None)
-        if windows and opens is None:
-            return None
-        moment = max(one for one in (*freezes, opens) if one is not None).astimezone(UTC)
+        hoped = [_hoped(one, calendar, moment) for one in works]
+        latest = max((one for one in hoped if one is not None), default=moment)
+        if None in hoped or latest == moment:
+            return None if None in hoped else moment
+        moment = latest
     return None
+
+
+def _hoped(work: Work, calendar: Calendar, moment: datetime) -> datetime | None:
+    """The moment itself, if the work may begin; else one before which it may not."""
+    found = clearance(work, calendar, moment).obstacles
+    freezes = [one.until for one in found if one.rule.kind is Kind.FREEZE]
+    windows = [one.until for one in found if one.rule.kind is Kind.WINDOW]
+    opens = min((one for one in windows if one is not None), default=None)
+    if windows and opens is None:
+        return None
+    return max((one for one in (*freezes, opens) if one is not None), default=moment)
 
 
 def reserve(durations: Sequence[timedelta], *, unknown: timedelta) -> timedelta:
@@ -123,11 +140,12 @@ def reserve(durations: Sequence[timedelta], *, unknown: timedelta) -> timedelta:
     return max(percentile, unknown) if len(ranked) < FEW else percentile
 
 
-def refused(found: Clearance) -> OutsideWindow:
-    """The error for a clearance with obstacles."""
+def refused(found: Clearance, *, first: datetime | None = None) -> OutsideWindow:
+    """The error for a clearance with obstacles; ``first`` is the moment at which all of them are gone, if known."""
+    wait = f"Wait until {clock(first)}" if first is not None else "Wait (`ismgr window list` tells what opens when)"
     return OutsideWindow(
         "Now is not the time: " + "; ".join(one.summary for one in found.obstacles) + ".",
-        next_step="Wait until then (`ismgr window next` lists what opens when), or ask for approval of an urgent run.",
+        next_step=f"{wait}, or have an urgent run approved.",
     )
 
 
@@ -145,14 +163,19 @@ def recurrence(window: MaintenanceWindow) -> Recurrence:
     )
 
 
-def openings(window: MaintenanceWindow, calendar: Calendar, since: datetime) -> Iterator[Occurrence]:
-    """When a window is open, from what is not over at ``since`` on, in order; times that touch are one. May never end.
+def occurrences(window: MaintenanceWindow, calendar: Calendar, since: datetime) -> Iterator[Occurrence]:
+    """When a window opens, from what is not over at ``since`` on, in order. May never end.
 
     Raises ``InputError`` as ``recurrence``.
     """
     if window.calendar is not None:
-        return joined(one for one in calendar.events.get(window.name, ()) if one.ends > since)
-    return joined(recurrence(window).occurrences(since))
+        return (one for one in calendar.events.get(window.name, ()) if one.ends > since)
+    return recurrence(window).occurrences(since)
+
+
+def openings(window: MaintenanceWindow, calendar: Calendar, since: datetime) -> Iterator[Occurrence]:
+    """As ``occurrences``, with those that touch as one: nothing closes between them."""
+    return joined(occurrences(window, calendar, since))
 
 
 def applies(freeze: Freeze, work: Work) -> bool:

@@ -18,10 +18,13 @@ from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.kept import kept
 from ismgr_automation.cli.main import run as ismgr
 from ismgr_automation.core.address import stack
+from ismgr_automation.core.errors import InputError
+from ismgr_automation.core.secret import Secret, SecretRef
 from ismgr_automation.engines.database import open_database
 from ismgr_automation.engines.evidence_files import FileEvidenceLog
 from ismgr_automation.engines.git.anchor import GitAnchor
 from ismgr_automation.engines.signing import FileSigner
+from ismgr_automation.engines.ssh.agent import agent
 from ismgr_automation.evidence.entries import BreakGlass, Intent, Outcome, RunClosed, RunStarted, UsedApproval
 from ismgr_automation.evidence.recorder import ChainRecorder
 from ismgr_automation.planning.planfile import read
@@ -264,6 +267,30 @@ def test_the_key_that_the_environment_names_signs_what_apply_writes(say, archive
     assert closing.trouble == ()
     assert closing.anchored
     assert "1 signed by a runner, proven up to #2" in say("audit", "verify").out
+
+
+def test_a_runner_key_that_only_an_agent_has_signs_and_is_asked_for_before_anything_begins(
+    say, archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, public = archive.folder / "estate.yaml", (archive.keys / "runner.pub").read_text().strip()
+    path.write_text(
+        path.read_text().replace("  production:\n", f"  production:\n    evidence: {{runner_agent: {public}}}\n", 1)
+    )
+    name = ["-c", "user.name=ada", "-c", "user.email=ada@example.org"]
+    subprocess.run(["git", *name, "commit", "-q", "-am", "Sign"], cwd=archive.folder, check=True, timeout=30)
+    key = Secret((archive.keys / "runner").read_text())
+    with (
+        kept(Face(directory=archive.folder), "HEAD") as records,
+        agent(key, SecretRef("file", "runner"), archive.keys / "agent") as socket,
+    ):
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+        recorder = records.evidence("run-1")
+        recorder.write(Intent(round=1, key="stack/names", address=stack("names"), action="create"))
+        assert recorder.close(RunClosed(state=RunState.DONE, exit_code=0, landed=1)).trouble == ()
+        assert "1 signed by a runner, proven up to #2" in say("audit", "verify").out
+        subprocess.run(["ssh-add", "-q", "-D"], check=True, capture_output=True, timeout=30)
+        with pytest.raises(InputError, match="No agent has the private half of SHA256:"):
+            records.evidence("run-2")
 
 
 def blocks(readme: str) -> list[str]:

@@ -285,3 +285,5 @@ def test_every_plan_says_that_nobody_signs_the_evidence(site: Rehearsal) -> None
     assert advice.level is Level.ADVISE
     assert "runner_key" in advice.next_step
     assert plan.errored == before.errored
+    site.edit("estate.yaml", "lab: {", 'lab: {evidence: {runner_agent: "ssh-ed25519 AAAA runner"}, ')
+    assert not [one for one in site.plan().findings if "runner key" in one.summary]

@@ -18,6 +18,7 @@ from ismgr_automation.core.errors import (
     Unreachable,
 )
 from ismgr_automation.core.events import OutputSeen
+from ismgr_automation.planning.change import Level
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Desired
@@ -123,6 +124,31 @@ def test_a_fifth_machine_is_outside_the_envelope(site: Rehearsal) -> None:
     assert site.world.effects() == ["up dc1-servers", "up dc2-servers"]
     assert report.exit_code is ExitCode.PARTLY_APPLIED
     assert len(report.waiting) == 4
+    rest = read(report.rest, "rest")
+    (webs,) = [one for one in rest.changes if one.address.name == "webs"]
+    assert {one.name for one in webs.targets} >= {"web1.dc1", "web1.dc2"}
+
+
+def test_a_deferred_stack_stops_at_the_number_of_resources_that_was_signed(site: Rehearsal) -> None:
+    plan = site.plan()
+    (waiting,) = [one for one in plan.deferred if one.address.name == "names"]
+    assert waiting.envelope.at_most == 4
+    assert not [one for one in plan.findings if one.subject == waiting.address]
+    five = {f"www{number}": {"to": "192.0.2.20"} for number in range(5)}
+    site.world.programs["names"] = lambda _config, _made: Desired(resources=five)
+    report = site.apply(plan)
+    assert report.stopped == "outside the envelope: stack/names has 5 targets; planned were 4 at most"
+    assert "up names" not in site.world.effects()
+    assert report.exit_code is ExitCode.PARTLY_APPLIED
+    assert "stack/names" in [one.key for one in read(report.rest, "rest").changes]
+
+
+def test_an_envelope_without_a_bound_is_a_warning(site: Rehearsal) -> None:
+    site.edit("stacks.yaml", "at_most: 4\n", "")
+    (open_ended,) = site.plan().findings
+    assert open_ended.subject.name == "names"
+    assert open_ended.level is Level.WARN
+    assert "`at_most`" in open_ended.next_step
 
 
 def test_content_that_was_edited_during_the_run_is_outside_the_envelope(site: Rehearsal) -> None:

@@ -225,7 +225,7 @@ def test_cancelling_leaves_no_daemon_either():
 
 
 def test_what_a_cancelled_child_may_take_and_what_follows_is_over_in_five_seconds():
-    assert process.GRACE + timedelta(seconds=process._LOOK_SECONDS + leash.PATIENCE_SECONDS) < timedelta(seconds=5.2)
+    assert process.GRACE + timedelta(seconds=process._LOOK_SECONDS + leash.PATIENCE_SECONDS) < timedelta(seconds=5)
 
 
 OWNER = """

@@ -104,6 +104,19 @@ def test_a_planted_secret_is_found_wherever_it_is_and_fails_the_run(scratch, wor
     assert PLANTED not in said.replace(f"the password is {PLANTED}", "")
 
 
+def test_a_planted_secret_is_found_in_a_row_of_a_server_that_is_gone_by_the_end(scratch):
+    text = f"""
+def test_keeps_it(postgres):
+    postgres.run("CREATE TABLE planted AS SELECT '{PLANTED}' AS word")
+    postgres.run("DROP TABLE planted")
+"""
+    code, said = run(scratch, text, "-p", "tests.fixtures_postgres")
+    if "1 skipped" in said:
+        pytest.skip("no PostgreSQL server on this machine: apt-get install postgresql")
+    assert code == 1, said
+    assert re.search(r"^CANARY the file .*/pg_wal/", said, re.MULTILINE), said
+
+
 def test_a_run_that_leaks_nothing_passes(tmp_path):
     code, said = run(tmp_path, "def test_that_all_is_well(tmp_path):\n    (tmp_path / 'a').write_text('canary')\n")
     assert (code, "CANARY" in said) == (0, False), said

@@ -18,6 +18,7 @@ from ismgr_automation.planning.timing import (
     Calendar,
     Clearance,
     Work,
+    clear_for_all,
     clearance,
     earliest,
     recurrence,
@@ -116,14 +117,14 @@ def test_a_later_opening_that_is_long_enough_is_named() -> None:
     assert said(found) == [
         "window/ours is closed; it opens next at 2026-03-02 02:00+01:00, and for long enough at 2026-03-04 02:00+01:00"
     ]
-    assert earliest(work("ours", needs=3 * HOUR), calendar(ours, ours=times), SUNDAY) == at("03-04T01:00")
+    assert earliest([work("ours", needs=3 * HOUR)], calendar(ours, ours=times), SUNDAY) == at("03-04T01:00")
 
 
 def test_a_window_that_is_over_for_good_says_so() -> None:
     once = window(rule="")
     found = clearance(work("nightly"), calendar(once), SUNDAY)
     assert said(found) == ["window/nightly is closed; it does not open again"]
-    assert earliest(work("nightly"), calendar(once), SUNDAY) is None
+    assert earliest([work("nightly")], calendar(once), SUNDAY) is None
 
 
 def test_one_open_window_of_several_is_enough_and_else_each_is_told_the_next_first() -> None:
@@ -209,9 +210,24 @@ def test_the_refusal_names_every_rule() -> None:
 
 
 def test_the_earliest_moment_waits_for_freezes_and_windows() -> None:
-    assert earliest(work("nightly"), calendar(window(), freeze()), at("03-02T12:00")) == at("03-04T00:00")
-    assert earliest(work("nightly"), calendar(window()), at("03-02T12:00")) == at("03-03T00:00")
-    assert earliest(work(), calendar(), SUNDAY) == SUNDAY
+    assert earliest([work("nightly")], calendar(window(), freeze()), at("03-02T12:00")) == at("03-04T00:00")
+    assert earliest([work("nightly")], calendar(window()), at("03-02T12:00")) == at("03-03T00:00")
+    assert earliest([work()], calendar(), SUNDAY) == SUNDAY
+
+
+def test_several_works_begin_together_when_the_last_of_them_may() -> None:
+    late = window(name="late", start=datetime.fromisoformat("2026-01-04T03:00:00"))
+    both = [work("nightly"), work("late")]
+    found = clear_for_all(both, calendar(window(), late, freeze()), at("03-02T01:30"))
+    assert [str(one.rule) for one in found.obstacles] == ["freeze/quarter", "window/late"]
+    assert earliest(both, calendar(window(), late), at("03-02T00:00")) == at("03-02T02:00")
+    assert clear_for_all(both, calendar(window(), late), at("03-02T02:00")).ends == at("03-02T03:00")
+    assert earliest([*both, work("gone")], calendar(window(), late), at("03-02T00:00")) is None
+
+
+def test_the_refusal_names_the_first_moment_when_it_is_known() -> None:
+    found = clearance(work("nightly"), calendar(window()), at("03-02T12:00"))
+    assert refused(found, first=at("03-03T00:00")).next_step.startswith("Wait until 2026-03-03 00:00+00:00,")
 
 
 def test_a_window_without_start_is_an_input_error() -> None:
@@ -338,7 +354,7 @@ def test_the_earliest_moment_is_one_at_which_the_work_may_begin(
     one: MaintenanceWindow, held: Freeze, needs: timedelta, now: datetime
 ) -> None:
     year = calendar(one, held)
-    moment = earliest(work(one.name, needs=needs), year, now)
+    moment = earliest([work(one.name, needs=needs)], year, now)
     if moment is not None:
         assert moment >= now
         assert not clearance(work(one.name, needs=needs), year, moment).obstacles

@@ -252,7 +252,7 @@ def test_this_process_lives_and_one_with_its_id_from_another_time_does_not() -> 
 
 
 HOLDER = """
-import sys, threading
+import os, sys, threading
 from datetime import timedelta
 from pathlib import Path
 from ismgr_automation.core.errors import IsmgrError
@@ -263,7 +263,8 @@ from ismgr_automation.runs.keeper import hold, this_process
 url, leash, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
 cancelled = threading.Event()
 store = open_database(url).leases
-emit = lambda event: print(type(event).__name__, flush=True)
+say = lambda word: os.write(1, f"{word}\\n".encode())  # two threads speak: each line is whole
+emit = lambda event: say(type(event).__name__)
 with hold(
     store, "e/lab", this_process(), timedelta(seconds=seconds), wait=None, leash=leash, emit=emit, cancelled=cancelled
 ) as kept:
@@ -271,9 +272,9 @@ with hold(
         hour = timedelta(hours=1)
         run(["sleep", "600"], engine="sleep", subject="e", deadline=hour, cancelled=cancelled, leash=leash)
     except IsmgrError as problem:
-        print(type(problem).__name__, flush=True)
+        say(type(problem).__name__)
     kept.lost.wait(60)
-    print("lost" if kept.lost.is_set() else "held", flush=True)
+    say("lost" if kept.lost.is_set() else "held")
 """
 
 
@@ -334,6 +335,24 @@ def test_after_a_holder_was_killed_the_next_one_is_there_when_its_time_is_over(
         assert kept.lease.acquired_at >= left.expires_at
         assert POLL_SECONDS < 1
         assert not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE
+
+
+def test_the_next_holder_is_there_a_second_after_the_time_of_a_killed_one(
+    holder: Callable[[timedelta], HolderProcess], tmp_path: Path
+) -> None:
+    """One of three will do: a machine that has much else to do may be late, and a waiter that sleeps too long never is
+    in time."""
+    late: list[timedelta] = []
+    while len(late) < 3 and not any(one < timedelta(seconds=1) for one in late):
+        dead = holder(timedelta(seconds=1))
+        dead.process.kill()
+        dead.process.wait(30)
+        left = dead.look()
+        desk = Desk(tmp_path)
+        desk.store = dead.store  # type: ignore[assignment]
+        with desk.hold(wait=timedelta(minutes=1)) as kept:
+            late.append(kept.lease.acquired_at - left.expires_at)
+    assert min(late) < timedelta(seconds=1), late
 
 
 def test_a_paused_holder_has_no_engine_left_before_its_lease_is_over(

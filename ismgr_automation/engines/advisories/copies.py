@@ -52,7 +52,7 @@ class Copies:
             )
         except (KeyError, TypeError, ValueError):
             return None
-        if facts.get("url") != url or copy.fetched_at.tzinfo is None or not copy.path.is_file():
+        if copy.fetched_at.tzinfo is None or not copy.path.is_file():
             return None
         return copy
 

@@ -151,7 +151,7 @@ class FileAdvisories:
                 self._copies.note(one.source, copy)
                 return _of_copy(one, copy)
             if came is None:
-                raise places.wrong(one.source, "the server says that nothing has changed, and we have nothing")
+                raise places.wrong(one.source, "the server says that nothing has changed, and there is no copy")
             got = _Got(wanted=one, path=path, digest=came.digest, dated=None, fetched_at=now)
             found = self._findings(got, reading)
             if not found.entries:

@@ -116,13 +116,20 @@ class AgentSigner:
     socket: Path | None = None
     tell: Callable[[str], None] = lambda _line: None
 
+    def refuse_if_absent(self) -> None:
+        """Ask the agent for its list, and sign nothing. Raises ``InputError`` when it does not have the key."""
+        listed = process.run(
+            ["ssh-add", "-L"], engine="ssh-add", subject="agent", deadline=_CHECKING, env=self._environment()
+        )
+        if bare_key(self.key) not in map(bare_key, listed.stdout.splitlines()):
+            raise InputError(
+                f"No agent has the private half of {fingerprint(self.key) or 'this key'}.",
+                next_step="`ssh-add -L` lists what your agent has; `ssh-add FILE` gives it a key.",
+            )
+
     def sign(self, data: bytes, namespace: str) -> Signature:
         """An armored signature. Raises ``InputError`` when no agent has the key."""
-        environment = dict(os.environ)
-        if self.socket is not None:
-            environment["SSH_AUTH_SOCK"] = str(self.socket)
-        if not environment.get("SSH_AUTH_SOCK"):
-            raise InputError("There is no ssh-agent here.", next_step="Start one and `ssh-add` the key, or use --key.")
+        environment = self._environment()
         with tempfile.TemporaryDirectory(prefix="ismgr-key-") as folder:
             public = Path(folder) / "key.pub"
             public.write_text(bare_key(self.key) + "\n", encoding="ascii", errors="replace")
@@ -134,6 +141,14 @@ class AgentSigner:
                 subject=fingerprint(self.key) or "this key",
                 environment=environment,
             )
+
+    def _environment(self) -> dict[str, str]:
+        environment = dict(os.environ)
+        if self.socket is not None:
+            environment["SSH_AUTH_SOCK"] = str(self.socket)
+        if not environment.get("SSH_AUTH_SOCK"):
+            raise InputError("There is no ssh-agent here.", next_step="Start one and `ssh-add` the key, or use --key.")
+        return environment
 
 
 @dataclass(frozen=True, slots=True)

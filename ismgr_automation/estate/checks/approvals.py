@@ -63,6 +63,18 @@ def approval_people(draft: Draft) -> Iterator[Diagnostic]:
             yield _idle(entry, place, Role.AUTHOR, "only OpenPGP keys of the pinned keyring can sign commits")
 
 
+def runner_keys(draft: Draft) -> Iterator[Diagnostic]:
+    """The evidence of an environment is signed with one key."""
+    for entry, name, environment in _environments(draft):
+        evidence = environment.evidence
+        if evidence.runner_key is not None and evidence.runner_agent is not None:
+            yield wrong(
+                entry.marked.key("environments", name, "evidence", "runner_agent"),
+                f"environment {name} names two runner keys",
+                "either runner_key (a secret) or runner_agent (the public half of a key in an agent)",
+            )
+
+
 def _idle(entry: Entry, path: Path, role: Role, consequence: str) -> Diagnostic:
     return Diagnostic(
         summary=f"no member has role {role} and an SSH key: {consequence}",

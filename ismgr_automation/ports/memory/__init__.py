@@ -37,6 +37,7 @@ from ismgr_automation.ports.memory.sequencer import (
     MortalLedger,
 )
 from ismgr_automation.ports.memory.stacks import MemoryStackEngine
+from ismgr_automation.ports.memory.upkeep import MemoryBalancer, MemoryCluster, MemoryMachineUpkeep, MemoryUpkeepWorld
 from ismgr_automation.ports.memory.world import UNKNOWN, Desired, MemoryWorld, Program, StackLock, Task
 
 __all__ = [
@@ -49,7 +50,9 @@ __all__ = [
     "MemoryAdvisories",
     "MemoryAnchor",
     "MemoryApprovals",
+    "MemoryBalancer",
     "MemoryClock",
+    "MemoryCluster",
     "MemoryContent",
     "MemoryEvidenceLog",
     "MemoryExecutors",
@@ -59,6 +62,7 @@ __all__ = [
     "MemoryLeaseStore",
     "MemoryLedger",
     "MemoryMachine",
+    "MemoryMachineUpkeep",
     "MemoryPackageWorld",
     "MemoryPackages",
     "MemoryPatchStore",
@@ -73,6 +77,7 @@ __all__ = [
     "MemorySource",
     "MemoryStackEngine",
     "MemoryStepJournal",
+    "MemoryUpkeepWorld",
     "MemoryVerifier",
     "MemoryWorld",
     "MortalJournal",

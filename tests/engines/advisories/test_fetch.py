@@ -130,6 +130,19 @@ def test_an_answer_that_is_no_tracker_is_refused(reader: FileAdvisories, site: S
     assert site.url("/data.json") in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["too much", "too much once unpacked"])
+def test_a_download_ends_at_the_limit(reader: FileAdvisories, site: Site, name: str) -> None:
+    site.pages["/data.json"] = WRONG[name]()
+    with pytest.raises(InputError, match="too large: the answer has more than 200,000 bytes"):
+        read(reader, site)
+
+
+def test_a_server_that_calls_unchanged_what_nobody_has_is_not_believed(reader: FileAdvisories, site: Site) -> None:
+    site.pages["/data.json"] = Page(status=304)
+    with pytest.raises(Unreachable, match="answers 304"):
+        read(reader, site)
+
+
 @pytest.mark.parametrize("name", [*BROKEN, *WRONG])
 def test_whatever_goes_wrong_the_copy_is_used_and_the_problem_told(
     reader: FileAdvisories, published: Site, clock: Clock, name: str

@@ -104,6 +104,7 @@ def test_of_two_fixes_the_higher_version_counts_by_debians_rules() -> None:
 def test_affected_outweighs_not_affected_and_the_worse_urgency_is_kept() -> None:
     both = together((2, fix(affected=False, urgency="high")), (2, fix(urgency="low")))
     assert both == fix(affected=True, urgency="high")
+    assert together((2, fix(affected=False, fixed="1.0")), (2, fix())) == fix()
 
 
 def test_the_newer_probability_counts_though_it_is_lower() -> None:

@@ -40,6 +40,8 @@ def as_folder(path: Path) -> Path:
         (path / ("deep" if number else ".") / f"{number}.json").write_text(json.dumps(one))
     (path / "README.md").write_text("no record")
     (path / ".hidden.json").write_text("no record")
+    (path / ".git").mkdir()
+    (path / ".git" / "inside.json").write_text("no record")
     return path
 
 
@@ -176,6 +178,17 @@ def test_the_fix_is_the_version_after_which_nothing_is_affected(
     made = affected() | {"ranges": [{"type": "ECOSYSTEM", "events": events} for events in ranges]}
     (fix,) = read(reader, tmp_path, record(affected=[made])).fixes["nginx"]
     assert (fix.fixed, fix.affected) == (expected, True)
+
+
+def test_a_release_that_becomes_known_is_found_though_the_record_was_read_before(tmp_path: Path) -> None:
+    (tmp_path / "records.json").write_text(
+        json.dumps(record(affected=[affected({"introduced": "0"}, ecosystem="Debian:17")]))
+    )
+    asked = [wanted("osv", tmp_path / "records.json")], ["zurg"]
+    reader = FileAdvisories(tmp_path / "cache", installed=tmp_path / "debian.csv")
+    assert not reader.read(*asked).fixes
+    (tmp_path / "debian.csv").write_text("version,codename,series\n17,Zurg,zurg\n")
+    assert [one.release for one in reader.read(*asked).fixes["nginx"]] == ["zurg"]
 
 
 def test_ranges_of_commits_say_nothing_of_packages(reader: FileAdvisories, tmp_path: Path) -> None:
