@@ -97,6 +97,12 @@ def steps(_settings: Settings) -> Iterator[Row]:
         )
 
 
+def read(_settings: Settings) -> Iterator[Row]:
+    """How many hosts a second are read over SSH (bench/facts.py)."""
+    one = json.loads(command([PYTHON, "-m", "bench.facts"], cwd=ROOT).stdout)
+    yield rate(f"facts: {one['name']}", one["hosts"], one["seconds"], "hosts")
+
+
 def demo(_settings: Settings) -> Iterator[Row]:
     """The demo on this machine: from nothing, and again when there is nothing to do. Removes a demo that is there."""
     estate = ROOT / "build/demo"
@@ -195,6 +201,7 @@ SUITE: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "evidence": records,
     "leases": held,
     "steps": steps,
+    "facts": read,
     "terraform": terraform,
     "resources": resources,
     "demo": demo,

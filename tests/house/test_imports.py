@@ -27,7 +27,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "boto3": ("engines.aws",),
     "cvss": ("engines.advisories",),
     "dateutil": ("core.windows", "engines.calendars"),
-    "debian": ("engines.advisories", "patching"),
+    "debian": ("engines.advisories", "engines.apt", "patching"),
     "dns": ("engines.dns", "lab"),
     "git": ("engines.git",),
     "hvac": ("engines.secrets",),

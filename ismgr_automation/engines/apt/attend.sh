@@ -15,25 +15,24 @@ refresh | check)
     exit 0
     ;;
 esac
-# one at a time on a host, whoever asked: a former call of ours may still be at work
-exec 8>>"$base/lock"
-if ! flock -w "$(left)" 8; then
-    rm -rf "$call"
-    echo "running"
-    exit 0
-fi
-exec 8>&-
-find "$base" -mindepth 1 -maxdepth 1 -name '*.*' ! -path "$call" -exec rm -rf {} + 2>/dev/null
+# what killed calls left; /run is small
+find "$base" -mindepth 1 -maxdepth 1 -name '*.*' -mmin +1440 -exec rm -rf {} + 2>/dev/null
 # a unit of systemd's outlives our session in any case; without systemd a session of its own does where nobody kills it
 if ! { [ -d /run/systemd/system ] && systemd-run --quiet --collect --property=KillMode=process \
-    sh "$call/work.sh" "$call" "$@" >/dev/null 2>&1; }; then
+    --unit="ismgr-${call##*/}" sh "$call/work.sh" "$call" "$@" >/dev/null 2>&1; }; then
     setsid sh "$call/work.sh" "$call" "$@" >/dev/null 2>&1 </dev/null &
 fi
-turn=0
-while [ ! -e "$call/began" ] && [ $turn -lt 200 ]; do
-    sleep 0.05
-    turn=$((turn + 1))
+# it begins when what is at work on this host already, a former call of ours too, has ended
+turns=$(($(left) * 10))
+while [ ! -e "$call/begun" ] && [ $turns -gt 0 ]; do
+    sleep 0.1
+    turns=$((turns - 1))
 done
+# either it begins or we give up, never both
+if mkdir "$call/begun" 2>/dev/null; then
+    printf '%s\n' "trouble locked other work of ours on this host did not end in time" end
+    exit 0
+fi
 exec 8>>"$base/lock"
 if flock -w "$(left)" 8; then
     cat "$call/answer"

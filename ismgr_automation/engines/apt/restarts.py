@@ -122,9 +122,10 @@ def _flavour(release: str) -> str:
 
 
 def _newest(releases: Iterable[str]) -> str:
-    from debian.debian_support import Version
+    # the pure class: apt's own is there or not, as the machine happens to be
+    from debian.debian_support import NativeVersion
 
-    return str(max(map(Version, releases)))
+    return str(max(map(NativeVersion, releases)))
 
 
 def _is_bus(one: Stale) -> bool:

@@ -1,5 +1,6 @@
 # Does one piece of work with exact versions, and tells what it finds in lines. It outlives the connection that asked.
-# CALL VERB RUN SECONDS KEEP LEASE TOKEN; CALL is a folder with the file "moves": name, architecture, before, after, digest or "-".
+# CALL VERB RUN SECONDS KEEP LEASE TOKEN; CALL is a folder with a file "moves", whose rows are: name, architecture,
+# version before, version after, digest or "-".
 call=$1 verb=$2 run=$3 seconds=$4 keep=$5 lease=$6 token=$7
 umask 022
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none
@@ -10,9 +11,10 @@ pins=/etc/apt/preferences.d/ismgr-patch
 case $verb in
 apply | rollback)
     exec >"$call/answer" 2>"$call/words" </dev/null
+    # one at a time on a host, whoever asked; who waited in vain for its turn does nothing
     exec 8>>/run/ismgr/lock
-    flock -n 8 || { echo "trouble locked by another piece of our work"; exit 0; }
-    : >"$call/began"
+    flock -w "$seconds" 8 || exit 0
+    mkdir "$call/begun" || exit 0
     ;;
 esac
 cd "$call" || exit 73
@@ -155,7 +157,7 @@ former() {
         awk '/^Package: / { name = $2 } /^Version: / { version = $2 } /^Filename: / { print name "\t" version }' >"$call/had"
     awk -F '\t' 'part == 1 { had[$1, $2] = 1; next } ($1, $3) in had { print $6 "=" $3 }' \
         part=1 "$call/had" part=2 "$call/todo" | xargs -r apt-get -q download >"$call/fetched" 2>&1 ||
-        { grep -q 'No space left' "$call/fetched" && cd "$call" && refuse apt fetched; }
+        { grep -q 'No space left\|enough free space' "$call/fetched" && cd "$call" && refuse apt fetched; }
     while IFS='	' read -r name architecture before after digest spec status version; do
         file=$(kept "$name" "$before" "$architecture")
         case $file in
@@ -209,8 +211,8 @@ fenced() {
     fence "$lease" "$token" "$run" >fence 2>&1
     case $? in
     0) ;;
-    76) refuse "fenced" fence ;;
-    *) refuse "apt" fence ;;
+    76) refuse "fenced this host knows a larger token:" fence ;;
+    *) refuse apt fence ;;
     esac
 }
 

@@ -47,7 +47,7 @@ class Job:
     rights: Rights = Rights.USER
     become_password: SecretRef | None = None
     input: Mapping[str, str] = field(default_factory=dict)
-    """What each host's script reads from its standard input, by host; a host without one reads nothing."""
+    """What each host's script reads from its standard input, by host. Without any, a script must not read."""
     deadline: timedelta = timedelta(seconds=10)
     """For the script alone; connecting has ``Ssh.connect_timeout``."""
 
@@ -89,13 +89,11 @@ def run_on(targets: Targets, job: Job, store: SecretStore, cancelled: threading.
     begun: set[str] = set()
 
     async def work(connection: asyncssh.SSHClientConnection, host: Host) -> Answer:
-        words = command.words + (_MARK + "\n" + job.input.get(host.name, "") if job.input else "")
         begun.add(host.name)
+        words = command.words_for(host.name)
+        ended = connection.run(command.line, input=words, env=job.environment, check=False, errors="replace")
         try:
-            done = await asyncio.wait_for(
-                connection.run(command.line, input=words or None, env=job.environment, check=False, errors="replace"),
-                job.deadline.total_seconds(),
-            )
+            done = await asyncio.wait_for(ended, job.deadline.total_seconds())
         except TimeoutError:
             return failed(host.name, Reach.TIMEOUT, f"no end after {job.deadline.total_seconds():g} s")
         said = str(done.stderr)
@@ -124,6 +122,12 @@ def run_on(targets: Targets, job: Job, store: SecretStore, cancelled: threading.
 class _Command:
     line: str
     words: str = field(repr=False)
+    input: Mapping[str, str] = field(repr=False)
+
+    def words_for(self, host: str) -> str | None:
+        """What is written to the standard input of one host's script; None: nothing, and it stays open."""
+        own = f"{_MARK}\n{self.input.get(host, '')}" if self.input else ""
+        return self.words + own or None
 
 
 def _command(job: Job, store: SecretStore) -> _Command:
@@ -142,4 +146,4 @@ def _command(job: Job, store: SecretStore) -> _Command:
         case Rights.ROOT_IF_POSSIBLE:
             test = "sudo -n true 2>/dev/null" if not words else "command -v sudo >/dev/null"
             line = f'if [ "$(id -u)" != 0 ] && {test}; then exec {sudo}; fi; exec {plain}'
-    return _Command(line=line, words=words)
+    return _Command(line=line, words=words, input=job.input)

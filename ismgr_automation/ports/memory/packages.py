@@ -31,19 +31,22 @@ Key = tuple[str, str]
 """Name and version of a package."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryMachine:
-    """One host. ``lists`` is what it last read of the repositories."""
+    """One host."""
 
     installed: dict[str, Installed] = field(default_factory=dict)
     """By name."""
-    lists: tuple[Offered, ...] = ()
-    lists_read_at: datetime | None = None
+    lists: list[Offered] = field(default_factory=list)
+    """What it last read of the repositories."""
+    reads: list[datetime] = field(default_factory=list)
+    """When it read them."""
     kept: set[Key] = field(default_factory=set)
     """Files of former versions."""
     pins: dict[str, str] = field(default_factory=dict)
     fences: dict[str, int] = field(default_factory=dict)
-    life: int = 1
+    lives: list[Boot] = field(default_factory=lambda: [_life(1)])
+    """The present one is the last."""
     reboot_why: list[str] = field(default_factory=list)
     services: set[str] = field(default_factory=set)
     """Units that run on replaced files."""
@@ -53,7 +56,7 @@ class MemoryMachine:
     @property
     def boot(self) -> Boot:
         """Its present life."""
-        return Boot(boot_id=f"boot-{self.life}", init_started=self.life)
+        return self.lives[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,8 @@ class MemoryPackageWorld:
 
     def read_lists(self, machine: MemoryMachine) -> None:
         """As ``apt-get update`` does."""
-        machine.lists, machine.lists_read_at = tuple(self.repository), self.clock()
+        machine.lists[:] = self.repository
+        machine.reads.append(self.clock())
 
     def called(self, verb: str, host: str, context: Context) -> None:
         """Note a call for one host; raises ``Cancelled``."""
@@ -141,7 +145,7 @@ class MemoryFacts:
             installed=tuple(there[one] for one in sorted(there)),
             offered=tuple(one for one in machine.lists if one.name in there and one.version != there[one.name].version),
             broken=_broken(machine),
-            lists_read_at=machine.lists_read_at,
+            lists_read_at=machine.reads[-1] if machine.reads else None,
             reboot=Need.YES if machine.reboot_why else Need.UNKNOWN if unknown else Need.NO,
             reboot_why=tuple(machine.reboot_why) or (("nobody can tell",) if unknown else ()),
             services=tuple(sorted(machine.services)),
@@ -234,7 +238,7 @@ class MemoryPackages:
         moves = request.moves.get(name, ())
         if verb == "apply" and request.keep_former:
             offered = {(one.name, one.version) for one in machine.lists}
-            machine.kept |= {(one.name, one.before) for one in todo} & offered
+            machine.kept.update({(one.name, one.before) for one in todo} & offered)
         mine = machine.made.setdefault(request.run, set())
         fate, trouble = PackageFate.DONE, Trouble.NONE
         for number, move in enumerate((*todo, None)):
@@ -307,7 +311,7 @@ class MemoryRestarter:
         """Restart a machine, as a BMC would."""
         machine = self.world.machines[name]
         if name not in self.world.stays_down:
-            machine.life += 1
+            machine.lives.append(_life(len(machine.lives) + 1))
             machine.reboot_why.clear()
             machine.services.clear()
 
@@ -327,7 +331,7 @@ class MemoryRestarter:
         if (reach := self.world.answers(name)) is not Reach.OK:
             return RestartResult(host=name, ok=False, detail=str(reach))
         machine, units = self.world.machines[name], request.units.get(name, ())
-        machine.services -= set(units) - self.world.stubborn
+        machine.services.difference_update(set(units) - self.world.stubborn)
         left = sorted(set(units) & self.world.stubborn)
         return RestartResult(
             host=name,
@@ -336,6 +340,10 @@ class MemoryRestarter:
             proof=f"active: {', '.join(units)}" if not left else "",
             detail=f"not active: {', '.join(left)}" if left else "",
         )
+
+
+def _life(number: int) -> Boot:
+    return Boot(boot_id=f"boot-{number}", init_started=number)
 
 
 def _fence(machine: MemoryMachine, request: PackageRequest, context: Context) -> bool:

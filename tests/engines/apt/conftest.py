@@ -15,6 +15,7 @@ from ismgr_automation.core.events import ignore
 from ismgr_automation.lab import image
 from ismgr_automation.ports.context import Context
 from tests.engines.apt.world import Box, box
+from tests.engines.loopback import Loopback, serve
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +45,10 @@ def fresh_box(machine: Box) -> Box:
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
     return Context(work=tmp_path)
+
+
+@pytest.fixture(scope="session")
+def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
+    """A real sshd on this machine, for what never gets as far as a script."""
+    with serve(tmp_path_factory.mktemp("loopback")) as server:
+        yield server

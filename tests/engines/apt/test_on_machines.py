@@ -324,7 +324,7 @@ def test_the_work_is_a_unit_of_its_own(box, context):
     groups = box.sh("cat /proc/$(pgrep -x dpkg | head -n 1)/cgroup")
     box.sh("rm -f /run/slow-wait")
     thread.join()
-    assert "/run-" in groups, groups
+    assert "/ismgr-apply." in groups
 
 
 def test_without_systemd_the_work_has_a_session_of_its_own(box, context):
@@ -362,6 +362,26 @@ def test_a_host_that_does_not_answer_is_unreachable_and_the_others_are_worked_on
         fleet=fleet, moves={"box": (HELLO,), "nobody": (HELLO,)}, run="r", deadline=timedelta(seconds=30)
     )
     assert [one.fate for one in manager(box).apply(request, context)] == [PackageFate.UNREACHABLE, PackageFate.DONE]
+
+
+def test_what_the_owner_of_a_host_configured_stays(box, context):
+    box.sh("echo mine >/etc/ismgr-tool.conf")
+    there = move("ismgr-tool", "1.0", "1.5")
+    assert apply(box, context, there).fate is PackageFate.DONE
+    assert rollback(box, context, back(there)).fate is PackageFate.DONE
+    assert box.sh("cat /etc/ismgr-tool.conf") == "mine\n"
+
+
+def test_one_piece_of_work_at_a_time_runs_on_a_host(box, context):
+    thread, found = begin_slow(box, lambda: apply(box, context, SLOW))
+    refused = apply(box, context, HELLO, run="run-2", deadline=timedelta(seconds=2))
+    assert (refused.fate, refused.trouble) == (PackageFate.REFUSED, Trouble.LOCKED)
+    other, second = background(lambda: apply(box, context, HELLO, run="run-3"))
+    box.sh("rm -f /run/slow-wait")
+    for one in (thread, other):
+        one.join()
+    assert [one.fate for one in (*found, *second)] == [PackageFate.DONE, PackageFate.DONE]
+    assert box.sh("ls /var/lib/ismgr/patch").split() == ["run-1", "run-3"]
 
 
 def test_facts_tell_versions_on_offer_with_their_digest_and_where_they_come_from(box, context):

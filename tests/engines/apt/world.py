@@ -35,6 +35,8 @@ class Deb:
     source: str = ""
     fills: str = ""
     """A file of two megabytes that it brings."""
+    configuration: str = ""
+    """A file that belongs to the host's owner."""
 
 
 WAIT = """\
@@ -49,7 +51,8 @@ DEBS = (
     Deb(name="ismgr-hello", version="2.0", source="ismgr-greetings (2.0-1)"),
     Deb(name="ismgr-lib", version="1.0-1", architecture=ARCHITECTURE),
     Deb(name="ismgr-lib", version="1:0.9-1~deb12u1", architecture=ARCHITECTURE),
-    Deb(name="ismgr-tool", version="1.0"),
+    Deb(name="ismgr-tool", version="1.0", configuration="etc/ismgr-tool.conf"),
+    Deb(name="ismgr-tool", version="1.5", configuration="etc/ismgr-tool.conf"),
     Deb(name="ismgr-tool", version="2.0", depends="ismgr-lib (>= 1:0.9)"),
     Deb(name="ismgr-broken", version="1.0"),
     Deb(name="ismgr-broken", version="2.0", postinst='[ "$1" != configure ] || { echo "I am broken"; exit 1; }\n'),
@@ -167,6 +170,10 @@ def _build(deb: Deb, folder: Path) -> Path:
     if deb.fills:
         (tree / deb.fills).parent.mkdir(parents=True)
         (tree / deb.fills).write_bytes(os.urandom(2 * 1024 * 1024))
+    if deb.configuration:
+        (tree / deb.configuration).parent.mkdir(parents=True)
+        (tree / deb.configuration).write_text(deb.version + "\n")
+        (tree / "DEBIAN/conffiles").write_text(f"/{deb.configuration}\n")
     subprocess.run(
         ["dpkg-deb", "--root-owner-group", "-b", str(tree), str(file)], check=True, capture_output=True, timeout=30
     )
