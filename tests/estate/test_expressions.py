@@ -106,6 +106,7 @@ def test_an_answer_that_is_no_truth_value_is_an_error():
         ('host.name == "db1" && cve == "CVE-1"', [(WEB, BARE)]),
         ("host.labels.role == package.name", []),
         ('host.site == "dc1" || cve == "x"', [(DB, WEB)]),
+        ("host.labels.exists(one, one == cve)", []),
         ('host["site"] == "dc1" || cve == "x"', []),
         ('cve == "a && host.name" && host.labels.role == "db"', [(WEB, BARE)]),
     ],
