@@ -97,6 +97,12 @@ def steps(_settings: Settings) -> Iterator[Row]:
         )
 
 
+def decisions(_settings: Settings) -> Iterator[Row]:
+    """What is decided of 1,000 hosts with 300 packages each (bench/decide.py), on one core."""
+    for one in json.loads(command([PYTHON, "-m", "bench.decide", "1000", "300"], cwd=ROOT).stdout):
+        yield Row(name=one["name"], seconds=one["seconds"], runs=1, note=f"processor time; {one['count']} of them")
+
+
 def demo(_settings: Settings) -> Iterator[Row]:
     """The demo on this machine: from nothing, and again when there is nothing to do. Removes a demo that is there."""
     estate = ROOT / "build/demo"
@@ -195,6 +201,7 @@ SUITE: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "evidence": records,
     "leases": held,
     "steps": steps,
+    "decisions": decisions,
     "terraform": terraform,
     "resources": resources,
     "demo": demo,

@@ -70,6 +70,11 @@ def test_a_primary_of_an_early_ring_waits_for_a_standby_of_a_later_one():
     ]
 
 
+def test_a_primary_of_a_late_ring_stays_in_it():
+    cluster = Roles(group="dbs", members=frozenset(["b", "d"]), primary="d")
+    assert _names(phases(RINGED, HOSTS, [cluster])) == _names(phases(RINGED, HOSTS))
+
+
 def test_where_nobody_knows_the_primary_no_two_members_go_together():
     cluster = Roles(group="dbs", members=frozenset(["a", "c", "d"]))
     assert _names(phases(baseline(), HOSTS, [cluster])) == [

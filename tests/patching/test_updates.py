@@ -108,6 +108,15 @@ def test_an_exemption_for_one_host_changes_nothing_for_the_others():
     assert [one.ruling.standing for one in found] == [Standing.EXEMPT, Standing.APPROVE]
 
 
+def test_an_exemption_that_weighs_hosts_against_packages_is_asked_for_each_of_them():
+    document = exemption(scope='package.name == host.labels.role || cve == "CVE-2026-9"')
+    known = advisories({"CVE-2026-1": {"fixed": "1.1-1", "severity": "high", "published": DAY}})
+    decider = Decider(_question(advisories=known, waivers=waivers(document)))
+    read = facts((installed("1.0-1"),), (offered("1.1-1"),))
+    found = [decider.decide(replace(HOST, labels={"role": role}), read)[0].decision for role in ("demo", "db", "demo")]
+    assert [one.ruling.standing for one in found] == [Standing.EXEMPT, Standing.APPROVE, Standing.EXEMPT]
+
+
 VERSIONS = ["1.0-1", "1.0-1+b1", "1.0-1+deb12u1", "1.1-1~bpo12+1", "1.1-1", "1:0.1-1"]
 SEVERITIES = ["critical", "high", "medium", "low", "negligible", "unknown", ""]
 DAYS = st.dates(date(2026, 9, 1), date(2026, 12, 31))

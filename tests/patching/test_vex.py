@@ -73,6 +73,18 @@ def test_the_name_is_the_uuid_of_the_content():
     assert found["@id"] == f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, content.decode())}"
 
 
+def test_packages_of_one_statement_come_in_order():
+    seen = facts(tuple(installed("1.0-1", name) for name in "hgfedcba"))
+    question = Question(
+        baseline=baseline(), advisories=advisories(CVES), waivers=waivers(CARRIED), first_seen={}, day=DAY
+    )
+    (statement,) = document(Decider(question).decide(HOST, seen), {"carried": CARRIED}, {"db1": seen}, ISSUER)[
+        "statements"
+    ]
+    names = [one["@id"].split("/")[2][0] for one in statement["products"]]
+    assert names == list("abcdefgh")
+
+
 def test_a_time_is_told_in_utc():
     east = datetime(2026, 11, 20, 13, tzinfo=timezone(timedelta(hours=1)))
     assert _document(Issuer(author="operations", timestamp=east)) == _document()
