@@ -103,6 +103,12 @@ def read(_settings: Settings) -> Iterator[Row]:
     yield rate(f"facts: {one['name']}", one["hosts"], one["seconds"], "hosts")
 
 
+def decisions(_settings: Settings) -> Iterator[Row]:
+    """What is decided of 1,000 hosts with 300 packages each (bench/decide.py), on one core."""
+    for one in json.loads(command([PYTHON, "-m", "bench.decide", "1000", "300"], cwd=ROOT).stdout):
+        yield Row(name=one["name"], seconds=one["seconds"], runs=1, note=f"processor time; {one['count']} of them")
+
+
 def demo(_settings: Settings) -> Iterator[Row]:
     """The demo on this machine: from nothing, and again when there is nothing to do. Removes a demo that is there."""
     estate = ROOT / "build/demo"
@@ -202,6 +208,7 @@ SUITE: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "leases": held,
     "steps": steps,
     "facts": read,
+    "decisions": decisions,
     "terraform": terraform,
     "resources": resources,
     "demo": demo,

@@ -7,7 +7,7 @@ import importlib.machinery
 import importlib.util
 import re
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ LONGEST = 4096
 
 _PLACE = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _TEXT = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'")
+_FAILURES = (RuntimeError, TypeError, ValueError, ArithmeticError, IndexError)
+"""What the evaluator raises when there is no answer; a ``KeyError`` is a label that is absent."""
 _PACKAGE, _STAND_IN = "package", "pkg____"
 """``package`` is a reserved word of CEL: the evaluator gets a name of the same length, so that every place stays."""
 
@@ -162,7 +164,7 @@ class Expression:
             answer = self.program.execute(given.context)
         except KeyError:
             return False
-        except (RuntimeError, TypeError, ValueError) as problem:
+        except _FAILURES as problem:
             raise InputError(
                 f"The {self.dialect.noun} {self.source!r} fails on {given.about}: {_why(problem)}."
             ) from None
@@ -182,7 +184,7 @@ class Expression:
                 answer = self.part.execute(given.context)
             except KeyError:
                 return False
-            except (RuntimeError, TypeError, ValueError):
+            except _FAILURES:
                 return host.name
             return answer if isinstance(answer, bool) else host.name
         return tuple(_looked_at(host, field) for field in self.fields)
@@ -304,13 +306,20 @@ def _names(source: str, program: cel.Program, dialect: Dialect) -> tuple[Flaw, .
         found.append(_flaw(bare, offset, f"{name!r} is not defined", expected, suggestion))
     for variable in dialect.trial:
         known = dialect.fields(variable)
-        for match in re.finditer(rf"(?<![\w.\"']){variable}\s*\.\s*([A-Za-z_]\w*)", bare):
-            if known and match[1] not in known and not re.match(r"\s*\(", bare[match.end() :]):
-                suggestion = did_you_mean(match[1], known)
+        for offset, field in _fields(source, bare, variable) if known else ():
+            if field not in known:
+                suggestion = did_you_mean(field, known)
                 expected = "" if suggestion else "one of " + ", ".join(known)
-                summary = f"a {variable} has no {match[1]!r}"
-                found.append(_flaw(bare, match.start(1), summary, expected, suggestion))
+                found.append(_flaw(bare, offset, f"a {variable} has no {field!r}", expected, suggestion))
     return tuple(found)
+
+
+def _fields(source: str, bare: str, variable: str) -> Iterator[tuple[int, str]]:
+    """Where which fields of a variable are asked for, as ``host.name`` or ``host["name"]``; methods are none."""
+    for match in re.finditer(rf"(?<![\w.\"']){variable}\s*\.\s*([A-Za-z_]\w*)\b(?!\s*\()", bare):
+        yield match.start(1), match[1]
+    for match in re.finditer(rf"(?<![\w.]){variable}\s*\[\s*\"( *)\"\s*\]", bare):
+        yield match.start(1), source[match.start(1) : match.end(1)]
 
 
 _FUNCTIONS = frozenset(
@@ -340,8 +349,8 @@ def _trial(program: cel.Program, dialect: Dialect) -> tuple[Flaw, ...]:
     values = {_STAND_IN if name == _PACKAGE else name: value for name, value in dialect.trial.items()}
     try:
         answer = program.execute(values)
-    except (KeyError, ValueError):
-        return ()  # the trial host has no labels; real ones may
+    except (KeyError, IndexError, ValueError, ArithmeticError):
+        return ()  # the trial host has no labels and no groups; real ones may
     except (RuntimeError, TypeError) as problem:
         why = _why(problem)
         if isinstance(problem, RuntimeError) and "not a valid regex" not in why:

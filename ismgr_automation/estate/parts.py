@@ -11,7 +11,7 @@ _UNSURE = re.compile(r"//|\"\"|[rRbB]\"")
 well: three quotes begin like it."""
 _HOST = re.compile(r"(?<![\w.])host\b")
 _FIELD = re.compile(
-    r"(?<![\w.])host\.(?:(labels)\.([A-Za-z_]\w*)|(name|address|site|machine|user|port|groups|labels)\b)"
+    r"(?<![\w.])host\.(?:(labels)\.([A-Za-z_]\w*)\b(?!\s*\()|(name|address|site|machine|user|port|groups|labels)\b)"
 )
 
 

@@ -194,6 +194,8 @@ class Decider:
             return None
         pinned = self._pinned(package, offers, holes)
         target, ruling = self._chosen(asker.seat.host, package, above, pinned)
+        if target is not None and target.downgrade:
+            ruling = replace(ruling, why=ruling.why + self._opened(asker.release, target.offered, holes))
         subject = target or (above[0] if above else None)
         return _Choice(subject=subject, goes=target is not None, ruling=ruling, holes=holes, above=above)
 
@@ -226,10 +228,10 @@ class Decider:
         return at.astimezone(UTC).date() if at is not None else None
 
     def _pinned(self, package: Installed, offers: Iterable[Offered], holes: tuple[Hole, ...]) -> Candidate | None:
-        """The offered version that the baseline pins, when it is another one than what is installed."""
+        """The offered version that the baseline pins, if there is one."""
         pin = self._rules.pin(package.name)
         for one in sorted(offers, key=lambda one: (not _is_security(one), not one.candidate)):
-            if one.version == pin != package.version:
+            if one.version == pin:
                 return self._candidate(one, holes, downgrade=not newer(one.version, package.version))
         return None
 
@@ -267,6 +269,13 @@ class Decider:
             why += ", which is older, and allow_downgrades does not name the package"
             pinned = None
         return pinned, Ruling(standing=Standing.PINNED, rule=f"{package.name}={pin}", why=why)
+
+    def _opened(self, release: str, older: Offered, holes: tuple[Hole, ...]) -> str:
+        """What going back to an older version opens again, in words."""
+        known = {one.cve for one in holes}
+        found = [one.cve for one in self._knowledge.open(older.source, older.source_version, release)]
+        opened = [cve for cve in found if cve not in known]
+        return f"; it opens {', '.join(opened)} again" if opened else ""
 
     def _exposure(self, asker: _Asker, package: Installed, hole: Hole, choice: _Choice) -> Exposure:
         mending = [one for one in choice.above if hole in one.mends]

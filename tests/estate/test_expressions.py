@@ -59,6 +59,7 @@ def test_the_word_package_inside_a_text_stays_as_it_is():
     ("source", "flaw"),
     [
         ("package.nam == 'x'", Flaw(line=1, column=9, summary="a package has no 'nam'", suggestion="name")),
+        ("package['nam'] == 'x'", Flaw(line=1, column=10, summary="a package has no 'nam'", suggestion="name")),
         ("\n  pkg.name == 'x'", Flaw(line=2, column=3, summary="'pkg' is not defined", suggestion="package")),
         ("pkg____.name == 'x'", Flaw(line=1, column=1, summary="'pkg____' is not defined", expected="host or package")),
         (
@@ -86,8 +87,17 @@ def test_a_scope_that_is_too_long_is_refused():
     assert "the scope is too long" in flaws[0].summary
 
 
-def test_an_answer_that_cannot_be_computed_names_what_it_failed_on():
-    rule = Expression.compile("int(host.labels.role) > package.age_days", RULE)
+@pytest.mark.parametrize(
+    "source",
+    [
+        "int(host.labels.role) > package.age_days",
+        'package.cves[5] == "CVE-2024-9143"',
+        "100 / (package.age_days - 4) > 1",
+        "9223372036854775807 + package.age_days > 0",
+    ],
+)
+def test_an_answer_that_cannot_be_computed_names_what_it_failed_on(source):
+    rule = Expression.compile(source, RULE)
     with pytest.raises(InputError, match=r"The rule .* fails on openssl on db1"):
         rule.holds(Given.of("openssl on db1", host=DB, package=PACKAGE))
 
@@ -106,6 +116,7 @@ def test_an_answer_that_is_no_truth_value_is_an_error():
         ('host.name == "db1" && cve == "CVE-1"', [(WEB, BARE)]),
         ("host.labels.role == package.name", []),
         ('host.site == "dc1" || cve == "x"', [(DB, WEB)]),
+        ("host.labels.exists(one, one == cve)", []),
         ('host["site"] == "dc1" || cve == "x"', []),
         ('cve == "a && host.name" && host.labels.role == "db"', [(WEB, BARE)]),
     ],
