@@ -66,8 +66,8 @@ ADVISORIES: tuple[Advisory, ...] = (
         vector="CVSS:3.1/AV:N/AC:L/PR:H/UI:N/S:U/C:H/I:H/A:H",
     ),
 )  # fmt: skip
-"""One that is exploited and overdue, one that is due soon, two of one package of which nobody has rated one, that of the
-update that fails, and that of the package with a waiver."""
+"""One that is exploited and overdue, one that is due soon, two of one package of which nobody has rated one, that of
+the update that fails, and that of the package with a waiver."""
 
 _EXEMPTION = """\
 # What is left unpatched, where, why, by whose leave, and until when.
@@ -121,7 +121,9 @@ def _debian() -> JsonObject:
         issue: JsonObject = {
             "description": one.summary,
             "scope": "remote",
-            "releases": {release: {**state, "repositories": {f"{release}-security": one.fixed}} for release in RELEASES},
+            "releases": {
+                release: {**state, "repositories": {f"{release}-security": one.fixed}} for release in RELEASES
+            },
         }
         found[one.source] = {**found.get(one.source, {}), one.cve: issue}
     return {**found}

@@ -99,7 +99,7 @@ class Lab:
         """Offer both versions of each package of ``patches``, and see that machines that are on have the first; with
         ``reset`` also those that have others by now. Firmware images are served too. Raises ``EngineFailed``.
         """
-        self.repository.publish(patches.ALL)
+        self.repository.publish(patches.ALL, patches.FIRMWARE)
         on = [one.machine.name for one in self.status().machines if one.on]
         return patches.prepare(self.repository, on, reset=reset)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
 from ismgr_automation.core.errors import EngineFailed
-from ismgr_automation.lab import repository, shell
+from ismgr_automation.engines.process import Finished
+from ismgr_automation.lab import firmware, repository, shell
 from ismgr_automation.lab.debs import Package
 from ismgr_automation.lab.shell import ENGINE
 
@@ -67,9 +68,9 @@ fi
 """
 
 
-def _simple(name: str, version: str, summary: str, suite: str, **more: Mapping[str, str]) -> Package:
+def _simple(name: str, version: str, what: str, suite: str) -> Package:
     files = {f"/usr/share/{name}/version": f"{version}\n"}
-    return Package(name=name, version=version, summary=summary, suite=suite, files=files, **more)
+    return Package(name=name, version=version, summary=f"{what} of the records application", suite=suite, files=files)
 
 
 def _agent(version: str, suite: str) -> Package:
@@ -102,24 +103,31 @@ def _tools(version: str, suite: str) -> Package:
 
 
 FIRST: tuple[Package, ...] = (
-    _simple(MOTD, "1.0", "message of the day of the records application", "stable"),
+    _simple(MOTD, "1.0", "message of the day", "stable"),
     _agent("2.0", "stable"),
     _tools("1:3.0-1", "stable"),
-    _simple(BROKEN, "1.0", "archive of the records application", "stable"),
-    _simple(YOUNG, "1.0", "theme of the records application", "stable"),
-    _simple(AUDIT, "1.4~rc1", "audit log of the records application", "stable"),
+    _simple(BROKEN, "1.0", "archive", "stable"),
+    _simple(YOUNG, "1.0", "theme", "stable"),
+    _simple(AUDIT, "1.4~rc1", "audit log", "stable"),
 )
 """The versions that machines have at first."""
 SECOND: tuple[Package, ...] = (
-    _simple(MOTD, "1.1", "message of the day of the records application", SECURITY),
+    _simple(MOTD, "1.1", "message of the day", SECURITY),
     _agent("2.1", SECURITY),
     _tools("1:3.0-1+deb12u1", SECURITY),
-    _simple(BROKEN, "1.1", "archive of the records application", SECURITY, scripts={"postinst": _FAILS}),
-    _simple(YOUNG, "1.1", "theme of the records application", "stable"),
-    _simple(AUDIT, "1.4", "audit log of the records application", SECURITY),
+    replace(_simple(BROKEN, "1.1", "archive", SECURITY), scripts={"postinst": _FAILS}),
+    _simple(YOUNG, "1.1", "theme", "stable"),
+    _simple(AUDIT, "1.4", "audit log", SECURITY),
 )
 """What they are patched with. ``records-broken`` cannot be configured; ``records-young`` mends nothing, and is new."""
 ALL = FIRST + SECOND
+FIRMWARE: Mapping[str, str] = {
+    "firmware/bios-2.18.1.json": firmware.image("BIOS", "2.18.1"),
+    "firmware/bmc-4.40.40.json": firmware.image("BMC", "4.40.40"),
+    "firmware/nic-22.31.6.json": firmware.image("NIC.1", "22.31.6"),
+    "firmware/damaged.json": firmware.image("BIOS", "2.18.2").replace('"payload": "', '"payload": "not '),
+}
+"""Firmware images, by their path below the repository's address; the last one is refused by every BMC."""
 
 
 class Fate(StrEnum):
@@ -172,7 +180,7 @@ def prepare(repo: repository.Repository, on: Sequence[str], *, reset: bool) -> t
     wanted = [f"{package.name}={package.version}" for package in FIRST]
     words = ("ismgr-lab", repo.key, repo.sources, "reset" if reset else "", *wanted)
 
-    def one(name: str) -> tuple[str, shell.Finished]:
+    def one(name: str) -> tuple[str, Finished]:
         container = topology.container(topology.machine(name))
         argv = ("podman", "exec", container, "sh", "-c", _PREPARE, *words)
         return name, shell.attempt(*argv, deadline=PREPARE_DEADLINE)

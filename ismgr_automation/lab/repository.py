@@ -1,5 +1,5 @@
-"""The package repository of a lab: made and signed on the host, served by the lab's machine ``ns``. It offers what it is
-given; what that is good for is not known here."""
+"""The package repository of a lab: made and signed on the host, served by the lab's machine ``ns``. It offers what it
+is given; what that is good for is not known here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import io
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from ismgr_automation.core.errors import SettingsError
 from ismgr_automation.lab import debs, shell
@@ -106,14 +107,16 @@ class Repository:
             f"Signed-By: {KEYRING}\n"
         )
 
-    def publish(self, packages: Sequence[Package]) -> None:
+    def publish(self, packages: Sequence[Package], files: Mapping[str, str] = MappingProxyType({})) -> None:
         """Offer these packages and no others; machines see them with their next ``apt-get update``. Takes less than a
-        second."""
+        second. ``files`` are served beside them, by path: firmware images."""
         shutil.rmtree(self._tree / "pool", ignore_errors=True)
         for suite in SUITES:
             self._pool(suite).mkdir(parents=True)
         with ThreadPoolExecutor(_HANDS) as hands:
             list(hands.map(self._build, packages))
+        for path, text in files.items():
+            self._write(path, text)
         self._serve()
 
     def withdraw(self, name: str, version: str) -> None:
@@ -139,10 +142,8 @@ class Repository:
         )
 
     def put(self, path: str, text: str) -> str:
-        """Serve a file beside the packages, such as a firmware image; returns the URL for BMCs."""
-        target = self._tree / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
+        """Serve one more file beside the packages, such as a firmware image; returns the URL for BMCs."""
+        self._write(path, text)
         self._serve()
         return f"{self.management_url}/{path}"
 
@@ -161,6 +162,11 @@ class Repository:
         target = self._pool(package.suite) / package.file_name
         debs.build(package, target)
         target.with_suffix(".deb.control").write_text(package.control)
+
+    def _write(self, path: str, text: str) -> None:
+        target = self._tree / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
 
     def _serve(self) -> None:
         """Write the indexes anew, sign them, and let ``ns`` serve all of it from one moment on."""
