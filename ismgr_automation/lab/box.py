@@ -16,6 +16,7 @@ from ismgr_automation.engines.process import Finished
 from ismgr_automation.lab import documents, faults, folder, machines, making, patches, shell
 from ismgr_automation.lab.folder import Folder, Phase, Record
 from ismgr_automation.lab.repository import Repository
+from ismgr_automation.lab.snapshots import Snapshots
 from ismgr_automation.lab.topology import BMC_USER, DEMO, USER, Machine, Topology
 
 
@@ -94,6 +95,11 @@ class Lab:
     def repository(self) -> Repository:
         """Its package repository: what is offered to its machines."""
         return Repository(self.topology, self.folder)
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Snapshots of its machines."""
+        return Snapshots(self.topology, self.folder)
 
     def publish_patches(self, *, reset: bool = False) -> tuple[patches.Prepared, ...]:
         """Offer both versions of each package of ``patches``, and see that machines that are on have the first; with
