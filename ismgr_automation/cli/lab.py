@@ -49,6 +49,12 @@ PATCHES_EPILOG = """Examples:
 
   ismgr lab patches --reset                 everything as it was before it was patched
 """
+SNAPSHOT_EPILOG = """Examples:
+
+  ismgr lab snapshot create db1.dc1 before-patch
+
+  ismgr lab snapshot restore db1.dc1 before-patch
+"""
 SNAPSHOT_CREATE_EPILOG = """Examples:
 
   ismgr lab snapshot create db1.dc1 before-patch
@@ -84,7 +90,10 @@ def register(app: typer.Typer) -> None:
     lab.command(epilog=PATCHES_EPILOG)(patches)
     lab.command(epilog=DOWN_EPILOG)(down)
     snapshot = typer.Typer(
-        no_args_is_help=True, rich_markup_mode="markdown", help="What a machine has on its disk, kept and put back."
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        help="What a machine has on its disk, kept and put back.",
+        epilog=SNAPSHOT_EPILOG,
     )
     snapshot.command("create", epilog=SNAPSHOT_CREATE_EPILOG)(snapshot_create)
     snapshot.command("restore", epilog=SNAPSHOT_RESTORE_EPILOG)(snapshot_restore)
