@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,10 +14,14 @@ from ismgr_automation.core.events import Emit, Event, StepReported
 from ismgr_automation.core.json import JsonObject
 
 if TYPE_CHECKING:
-    from ismgr_automation.lab import Status
+    from ismgr_automation.lab import Lab, Status
+    from ismgr_automation.lab.patches import Prepared
+    from ismgr_automation.lab.snapshots import Snapshot
 
 DEFAULT_NAME = "demo"
 Name = Annotated[str, typer.Option("--name", metavar="NAME", help="Which lab.")]
+Server = Annotated[str, typer.Argument(help="A machine's full name, such as db1.dc1.")]
+SnapshotName = Annotated[str, typer.Argument(help="What the snapshot is called.")]
 
 UP_EPILOG = """Examples:
 
@@ -38,6 +43,34 @@ SSH_EPILOG = """Examples:
 
   ismgr lab ssh client -- curl -s http://10.43.0.11/
 """
+PATCHES_EPILOG = """Examples:
+
+  ismgr lab patches                         machines that are on get packages with something to patch
+
+  ismgr lab patches --reset                 everything as it was before it was patched
+"""
+SNAPSHOT_EPILOG = """Examples:
+
+  ismgr lab snapshot create db1.dc1 before-patch
+
+  ismgr lab snapshot restore db1.dc1 before-patch
+"""
+SNAPSHOT_CREATE_EPILOG = """Examples:
+
+  ismgr lab snapshot create db1.dc1 before-patch
+"""
+SNAPSHOT_RESTORE_EPILOG = """Examples:
+
+  ismgr lab snapshot restore db1.dc1 before-patch
+"""
+SNAPSHOT_LIST_EPILOG = """Examples:
+
+  ismgr lab snapshot list db1.dc1
+"""
+SNAPSHOT_REMOVE_EPILOG = """Examples:
+
+  ismgr lab snapshot remove db1.dc1 before-patch
+"""
 DOWN_EPILOG = """Examples:
 
   ismgr lab down                            remove the lab `demo`; nothing of it stays
@@ -54,7 +87,19 @@ def register(app: typer.Typer) -> None:
     lab.command(epilog=UP_EPILOG)(up)
     lab.command(epilog=STATUS_EPILOG)(status)
     lab.command(epilog=SSH_EPILOG)(ssh)
+    lab.command(epilog=PATCHES_EPILOG)(patches)
     lab.command(epilog=DOWN_EPILOG)(down)
+    snapshot = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        help="What a machine has on its disk, kept and put back.",
+        epilog=SNAPSHOT_EPILOG,
+    )
+    snapshot.command("create", epilog=SNAPSHOT_CREATE_EPILOG)(snapshot_create)
+    snapshot.command("restore", epilog=SNAPSHOT_RESTORE_EPILOG)(snapshot_restore)
+    snapshot.command("list", epilog=SNAPSHOT_LIST_EPILOG)(snapshot_list)
+    snapshot.command("remove", epilog=SNAPSHOT_REMOVE_EPILOG)(snapshot_remove)
+    lab.add_typer(snapshot, name="snapshot")
     app.add_typer(lab, name="lab")
 
 
@@ -119,6 +164,65 @@ def ssh(
     raise typer.Exit(ended.returncode)
 
 
+def patches(
+    ctx: typer.Context,
+    name: Name = DEFAULT_NAME,
+    reset: Annotated[bool, typer.Option("--reset", help="Also machines that were patched.")] = False,
+) -> None:
+    """Offer updates of small packages, and see that machines that are on have the versions before; safe to repeat.
+
+    The packages come from a signed repository on the lab's machine `ns`, which also serves firmware images.
+    """
+    from ismgr_automation.lab import Lab
+
+    face: Face = ctx.obj
+    lab = Lab.find(name)
+    prepared = lab.publish_patches(reset=reset)
+    body: JsonObject = {
+        "type": "lab-patches",
+        "name": name,
+        "url": lab.repository.url,
+        "fingerprint": lab.repository.fingerprint,
+        "machines": [{"machine": one.machine, "fate": str(one.fate)} for one in prepared],
+        "offered": [
+            {"package": one.name, "version": one.version, "suite": one.suite, "digest": one.digest}
+            for one in lab.repository.offered()
+        ],
+    }
+    face.result(body, lambda console: _patches(console, lab, prepared))
+
+
+def snapshot_create(ctx: typer.Context, machine: Server, snapshot: SnapshotName, name: Name = DEFAULT_NAME) -> None:
+    """Keep what a machine has on its disk; one that is on stands still for a moment."""
+    from ismgr_automation.lab import Lab
+
+    taken = Lab.find(name).snapshots.create(machine, snapshot)
+    _tell(ctx.obj, "kept", taken)
+
+
+def snapshot_restore(ctx: typer.Context, machine: Server, snapshot: SnapshotName, name: Name = DEFAULT_NAME) -> None:
+    """Put back what a machine had on its disk; one that is on is switched off and on."""
+    from ismgr_automation.lab import Lab
+
+    taken = Lab.find(name).snapshots.restore(machine, snapshot)
+    _tell(ctx.obj, "put back", taken)
+
+
+def snapshot_list(ctx: typer.Context, machine: Server, name: Name = DEFAULT_NAME) -> None:
+    """Show the snapshots of a machine, the oldest first."""
+    from ismgr_automation.lab import Lab
+
+    _tell(ctx.obj, "there", *Lab.find(name).snapshots.of(machine))
+
+
+def snapshot_remove(ctx: typer.Context, machine: Server, snapshot: SnapshotName, name: Name = DEFAULT_NAME) -> None:
+    """Remove a snapshot."""
+    from ismgr_automation.lab import Lab
+
+    Lab.find(name).snapshots.remove(machine, snapshot)
+    _tell(ctx.obj, "removed")
+
+
 def down(
     ctx: typer.Context,
     name: Name = DEFAULT_NAME,
@@ -173,6 +277,34 @@ def _body(found: Status) -> JsonObject:
             for one in found.machines
         ],
     }
+
+
+def _tell(face: Face, what: str, *snapshots: Snapshot) -> None:
+    """What was done with which snapshots."""
+    rows = [{"machine": one.machine, "name": one.name, "taken_at": one.taken_at.isoformat()} for one in snapshots]
+    body: JsonObject = {"type": "lab-snapshots", "what": what, "snapshots": [*rows]}
+
+    def human(console: Console) -> None:
+        for one in snapshots:
+            line = f"{what}: {one.machine} {one.name}, taken {one.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+            console.print(line, markup=False, soft_wrap=True)
+        if not snapshots:
+            console.print(what if what == "removed" else "There is no snapshot.", markup=False)
+
+    face.result(body, human)
+
+
+def _patches(console: Console, lab: Lab, prepared: Sequence[Prepared]) -> None:
+    from rich.table import Table
+
+    table = Table("package", "version", "suite", box=None, pad_edge=False)
+    for offer in lab.repository.offered():
+        table.add_row(offer.name, offer.version, offer.suite)
+    console.print(table)
+    for fate in dict.fromkeys(one.fate for one in prepared):
+        names = ", ".join(one.machine for one in prepared if one.fate is fate)
+        console.print(f"{fate}: {names}", markup=False, soft_wrap=True)
+    console.print(f"{lab.repository.url} is signed by {lab.repository.fingerprint}", markup=False, soft_wrap=True)
 
 
 def _table(console: Console, found: Status) -> None:

@@ -12,7 +12,7 @@ from copy import deepcopy
 from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import flask
 from sushy_tools import error  # type: ignore[import-untyped]
@@ -22,14 +22,14 @@ from sushy_tools.emulator.resources import managers as managers_driver
 from sushy_tools.emulator.resources.systems.base import AbstractSystemsDriver  # type: ignore[import-untyped]
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from ismgr_automation.lab import faults
+from ismgr_automation.lab import bmc_updates, faults
+from ismgr_automation.lab.firmware import Firmware
 from ismgr_automation.lab.folder import write_private
 from ismgr_automation.lab.power import Power
 from ismgr_automation.lab.topology import Interface, Machine
 
 PORT = 443
 MANUFACTURER, MODEL = "ismgr", "data center in a box"
-BIOS_VERSION, BMC_VERSION = "2.17.0", "4.40.10"
 BIOS_DEFAULTS: Mapping[str, str] = MappingProxyType(
     {
         "AcPwrRcvry": "Last",
@@ -63,6 +63,9 @@ class Memory:
             "boot_holds": "Continuous",
             "bios": dict(BIOS_DEFAULTS),
             "bios_pending": {},
+            "firmware": {},
+            "firmware_pending": {},
+            "tasks": [],
         }
         if path.exists():
             self._values |= json.loads(path.read_text())
@@ -86,6 +89,7 @@ class Bmc:
         self.machine = machine
         self.power = power
         self.memory = memory
+        self.firmware = Firmware(memory)
         self.faults_path = faults_path
         self.faults_lock = threading.Lock()
         self.told_power: str | None = None
@@ -95,7 +99,8 @@ class Bmc:
         self.managers = managers_driver.FakeDriver({}, emulator.app.logger, self.systems, self.chassis)
 
     def boots(self) -> None:
-        """The machine begins to boot: pending BIOS settings take effect, a boot device for once has had its turn."""
+        """The machine begins to boot: a pending BIOS and its settings take effect, a boot device for once is over."""
+        self.firmware.boots()
         self.memory.set(bios={**self.memory.get("bios"), **self.memory.get("bios_pending")}, bios_pending={})
         if self.memory.get("boot_holds") == "Once":
             self.memory.set(boot="None", boot_holds="Disabled")
@@ -231,7 +236,7 @@ class _Driver(AbstractSystemsDriver):  # type: ignore[misc]
 
     def get_versions(self, identity: str) -> dict[str, str]:
         self.uuid(identity)
-        return {"BiosVersion": BIOS_VERSION}
+        return {"BiosVersion": self._bmc.firmware.versions()["BIOS"]}
 
     def get_nics(self, identity: str) -> list[dict[str, str]]:
         self.uuid(identity)
@@ -248,6 +253,8 @@ class _Gate:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         environ[_MACHINE] = self._bmc
+        if self._bmc.firmware.away():
+            return _hang_up(environ, "the BMC restarts")
         kinds = (faults.Kind.UNAVAILABLE, faults.Kind.SLOW, faults.Kind.SILENT)
         fault = self._bmc.take_fault(environ["REQUEST_METHOD"], *kinds)
         if fault is None:
@@ -256,9 +263,13 @@ class _Gate:
             self._never.wait(fault.seconds)
             return self._application(environ, start_response)
         if fault.kind is faults.Kind.SILENT:
-            environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-            raise ConnectionAbortedError("a fault that a test ordered")
+            return _hang_up(environ, "a fault that a test ordered")
         return _unavailable(start_response)
+
+
+def _hang_up(environ: dict[str, Any], why: str) -> NoReturn:
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    raise ConnectionAbortedError(why)
 
 
 def _unavailable(start_response: StartResponse) -> Iterable[bytes]:
@@ -275,6 +286,7 @@ def install() -> None:
     application.systems = property(lambda _self: _current().systems)
     application.managers = property(lambda _self: _current().managers)
     application.chassis = property(lambda _self: _current().chassis)
+    bmc_updates.install(emulator.app, lambda: (_current().firmware, _current().take_fault))
     emulator.app.before_request(_remember_patch)
     emulator.app.after_request(_complete)
 
@@ -350,7 +362,15 @@ def _ipv4(interface: Interface) -> dict[str, str]:
 
 
 def _complete_manager(body: dict[str, Any], bmc: Bmc) -> None:
-    body |= {"FirmwareVersion": BMC_VERSION, "Model": MODEL, "Description": f"BMC of {bmc.machine.name}"}
+    body |= {
+        "FirmwareVersion": bmc.firmware.versions()["BMC"],
+        "Model": MODEL,
+        "Description": f"BMC of {bmc.machine.name}",
+    }
+
+
+def _complete_root(body: dict[str, Any], _bmc: Bmc) -> None:
+    body["Tasks"] = {"@odata.id": bmc_updates.TASKS}
 
 
 def _complete_bios(body: dict[str, Any], _bmc: Bmc) -> None:
@@ -359,6 +379,7 @@ def _complete_bios(body: dict[str, Any], _bmc: Bmc) -> None:
 
 _COMPLETIONS: Mapping[str, Callable[[dict[str, Any], Bmc], None]] = MappingProxyType(
     {
+        "root_resource": _complete_root,
         "system_resource": _complete_system,
         "manager_resource": _complete_manager,
         "ethernet_interface": _complete_interface,

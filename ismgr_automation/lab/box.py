@@ -13,8 +13,10 @@ from typing import Self
 from ismgr_automation.core.errors import SettingsError
 from ismgr_automation.core.events import Emit, ignore
 from ismgr_automation.engines.process import Finished
-from ismgr_automation.lab import documents, faults, folder, machines, making, shell
+from ismgr_automation.lab import documents, faults, folder, machines, making, patches, shell
 from ismgr_automation.lab.folder import Folder, Phase, Record
+from ismgr_automation.lab.repository import Repository
+from ismgr_automation.lab.snapshots import Snapshots
 from ismgr_automation.lab.topology import BMC_USER, DEMO, USER, Machine, Topology
 
 
@@ -88,6 +90,24 @@ class Lab:
     def write(self, estate: Path) -> tuple[Path, ...]:
         """Write its Site documents and secrets below an estate's folder; see ``documents.write``."""
         return documents.write(self.topology, self.folder, estate)
+
+    @property
+    def repository(self) -> Repository:
+        """Its package repository: what is offered to its machines."""
+        return Repository(self.topology, self.folder)
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Snapshots of its machines."""
+        return Snapshots(self.topology, self.folder)
+
+    def publish_patches(self, *, reset: bool = False) -> tuple[patches.Prepared, ...]:
+        """Offer both versions of each package of ``patches``, and see that machines that are on have the first; with
+        ``reset`` also those that have others by now. Firmware images are served too. Raises ``EngineFailed``.
+        """
+        self.repository.publish(patches.ALL, patches.FIRMWARE)
+        on = [one.machine.name for one in self.status().machines if one.on]
+        return patches.prepare(self.repository, on, reset=reset)
 
     def run(
         self, name: str, argv: Sequence[str], *, stdin: bytes | None = None, deadline: timedelta = shell.SHORT

@@ -4,9 +4,11 @@ written files says that they point at a lab."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ismgr_automation.core.json import Json, JsonObject
+from ismgr_automation.lab import advisories
 from ismgr_automation.lab.folder import Folder, write_private
 from ismgr_automation.lab.topology import BMC_USER, SITES, Machine, Segment, Topology
 
@@ -22,7 +24,8 @@ _RACK = "R1"
 
 
 def write(topology: Topology, folder: Folder, estate: Path) -> tuple[Path, ...]:
-    """Write both Site documents, the BMCs' authority and passwords, the operator's key and that of DNS updates.
+    """Write both Site documents, the BMCs' authority and passwords, the operator's key and that of DNS updates; count
+    the dates of the example's advisories from today (see ``advisories.renew``).
 
     Returns the paths below ``estate``. Secrets go to ``.secrets`` (only their owner reads them), which the estate keeps
     out of Git.
@@ -37,7 +40,8 @@ def write(topology: Topology, folder: Folder, estate: Path) -> tuple[Path, ...]:
     secrets |= {f"bmc/{machine.name}": folder.bmc(machine, "password").read_text() for machine in topology.servers}
     for name, value in secrets.items():
         write_private(estate / SECRETS / name, value)
-    return (*written, Path(AUTHORITY), *(Path(SECRETS) / name for name in secrets))
+    renewed = advisories.renew(estate, datetime.now(UTC).date())
+    return (*written, *renewed, Path(AUTHORITY), *(Path(SECRETS) / name for name in secrets))
 
 
 def site_document(topology: Topology, folder: Folder, site: Segment) -> JsonObject:

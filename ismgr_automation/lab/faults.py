@@ -24,11 +24,18 @@ class Kind(StrEnum):
     """It accepts a reset and does nothing; the power state that it reports is true."""
     LIES = "lies"
     """It accepts a reset, does nothing, and reports the power state that was asked for until the fault is cleared."""
+    FAILS_UPDATE = "fails-update"
+    """The task of a firmware update ends in an exception; the version stays."""
+    KEEPS_VERSION = "keeps-version"
+    """The task of a firmware update completes, and the version stays as it was, also after a reset."""
+    GOES_AWAY = "goes-away"
+    """In the middle of a firmware update the BMC answers nobody for ``seconds``; then the task has failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault: how many requests it hits (``LIES`` and ``IGNORES``: how many resets) and which HTTP methods."""
+    """One fault: how many requests it hits (``LIES`` and ``IGNORES``: how many resets; those of
+    firmware: how many updates) and which HTTP methods."""
 
     kind: Kind
     times: int = 1

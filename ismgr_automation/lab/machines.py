@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ismgr_automation.lab import names
+from ismgr_automation.lab import names, repository
 from ismgr_automation.lab.keys import KeyPair
 from ismgr_automation.lab.networks import LAB_LABEL
 from ismgr_automation.lab.shell import podman, podman_json
@@ -129,6 +129,9 @@ def _provision(root: Path, topology: Topology, machine: Machine, identity: Ident
         for path in (names.CONFIGURATION_PATH, names.ZONE_PATH):
             shutil.chown(root / path, *_owner(root, "knot"))
         _enable(root, "/lib/systemd/system/knot.service")
+        _write(root / repository.UNIT, repository.SERVER)
+        (root / repository.SERVED.lstrip("/")).parent.mkdir(exist_ok=True)
+        _enable(root, f"/{repository.UNIT}")
 
 
 def _routes_unit(machine: Machine) -> str:

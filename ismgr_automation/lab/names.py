@@ -3,7 +3,7 @@ the sites' own name servers; this one stands outside of the sites."""
 
 from __future__ import annotations
 
-from ismgr_automation.lab.topology import TSIG_KEY, ZONE, Role, Segment, Topology
+from ismgr_automation.lab.topology import PACKAGES_NAME, TSIG_KEY, ZONE, Role, Segment, Topology
 
 CONFIGURATION_PATH = "etc/knot/knot.conf"
 ZONE_PATH = f"var/lib/knot/{ZONE}.zone"
@@ -55,7 +55,7 @@ zone:
 
 
 def zone(topology: Topology) -> str:
-    """The zone as it is before anybody updates it: its authority and the name server itself."""
+    """The zone as it is before anybody updates it: its authority, and the machines on the wide area network."""
     ns, client = (machine.address(Segment.WAN) for machine in topology.infrastructure)
     return f"""$ORIGIN {ZONE}.
 $TTL 30
@@ -63,4 +63,5 @@ $TTL 30
 @       NS  ns.{ZONE}.
 ns      A   {ns}
 client  A   {client}
+{PACKAGES_NAME}  A   {ns}
 """

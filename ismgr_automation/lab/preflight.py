@@ -27,6 +27,9 @@ COMMANDS = {
     "ip": "iproute2",
     "unshare": "util-linux",
     "ssh": "openssh-client",
+    "dpkg-deb": "dpkg",
+    "gpg": "gnupg",
+    "gpgconf": "gnupg",
 }
 """Commands that the lab calls, and the Debian package of each."""
 NETAVARK = (Path("/usr/lib/podman/netavark"), Path("/usr/libexec/podman/netavark"))

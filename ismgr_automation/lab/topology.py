@@ -17,6 +17,8 @@ WELL_KNOWN: Mapping[str, int] = MappingProxyType({DEMO: 0, TESTS: 1})
 """Names whose place in the address plan never changes."""
 HIGHEST_INDEX = 50
 ZONE = "two-sites.test"
+PACKAGES_NAME = "packages"
+"""The name in that zone of the machine that serves packages."""
 TSIG_KEY = "ismgr-update"
 USER = "debian"
 """The account on every machine that the operator's key opens; it may do anything with sudo."""
@@ -146,6 +148,11 @@ class Topology:
     def infrastructure(self) -> tuple[Machine, ...]:
         """``ns`` and ``client``: always on, nobody's inventory."""
         return tuple(machine for machine in self.machines if machine.bmc is None)
+
+    @property
+    def packages(self) -> Machine:
+        """The machine that serves packages and firmware: the name server does."""
+        return self.machine("ns")
 
     def machine(self, name: str) -> Machine:
         """The machine of that full name; raises ``SettingsError`` that lists the names there are."""

@@ -13,7 +13,7 @@ from ismgr_automation.cli import lab as command
 from ismgr_automation.cli.face import Face
 from ismgr_automation.core.errors import IsmgrError, SettingsError, Unreachable
 from ismgr_automation.lab import Lab
-from tests.fixtures_lab import switch_off, until
+from tests.fixtures_lab import switch_off, switch_on, until
 
 
 def run(*words: str, as_json: bool = False) -> tuple[str, str, int | None]:
@@ -27,7 +27,7 @@ def run(*words: str, as_json: bool = False) -> tuple[str, str, int | None]:
     return out.getvalue(), errors.getvalue(), code
 
 
-@pytest.mark.parametrize("verb", ["up", "status", "ssh", "down"])
+@pytest.mark.parametrize("verb", ["up", "status", "ssh", "patches", "down"])
 def test_every_command_has_help_with_examples(verb, capsys):
     run(verb, "--help")
     shown = capsys.readouterr().out
@@ -35,7 +35,13 @@ def test_every_command_has_help_with_examples(verb, capsys):
     assert f"ismgr lab {verb}" in shown or f"ismgr --json lab {verb}" in shown
 
 
-@pytest.mark.parametrize("words", [("status",), ("ssh", "ns"), ("down",)])
+@pytest.mark.parametrize("verb", ["create", "restore", "list", "remove"])
+def test_every_command_about_snapshots_has_help_with_an_example(verb, capsys):
+    run("snapshot", verb, "--help")
+    assert f"ismgr lab snapshot {verb} db1.dc1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("status",), ("ssh", "ns"), ("patches",), ("snapshot", "list", "ns"), ("down",)])
 def test_a_bad_name_is_an_input_error(words):
     with pytest.raises(SettingsError, match="cannot be the name of a lab"):
         run(*words, "--name", "No Such")
@@ -96,3 +102,30 @@ def test_ssh_to_a_machine_that_is_off_says_what_switches_it_on(lab: Lab):
         run("ssh", "--name", lab.record.name, "edge1.dc2")
     with pytest.raises(SettingsError, match="no machine"):
         run("ssh", "--name", lab.record.name, "db9")
+
+
+@pytest.mark.lab
+def test_snapshots_are_kept_listed_and_removed(lab: Lab, capsys):
+    options = ("--name", lab.record.name)
+    shown, *_ = run("snapshot", "create", "edge1.dc2", "typed", *options)
+    assert shown.startswith("kept: edge1.dc2 typed, taken ")
+    run("snapshot", "list", "edge1.dc2", *options, as_json=True)
+    (row,) = json.loads(capsys.readouterr().out)["snapshots"]
+    assert (row["machine"], row["name"]) == ("edge1.dc2", "typed")
+    assert "removed" in run("snapshot", "remove", "edge1.dc2", "typed", *options)[0]
+    assert "There is no snapshot" in run("snapshot", "list", "edge1.dc2", *options)[0]
+
+
+@pytest.mark.lab
+def test_patches_says_what_is_offered_and_what_became_of_each_machine(lab: Lab, capsys):
+    switch_on(lab, "gw1.dc1")
+    run("patches", "--name", lab.record.name, as_json=True)
+    body = json.loads(capsys.readouterr().out)
+    fates = {row["machine"]: row["fate"] for row in body["machines"]}
+    assert set(fates) == {machine.name for machine in lab.topology.servers}
+    assert fates["gw1.dc1"] in {"prepared", "kept"}
+    shown, *_ = run("patches", "--name", lab.record.name)
+    assert body["fingerprint"] in shown
+    for row in body["offered"]:
+        assert row["package"] in shown
+        assert row["version"] in shown
