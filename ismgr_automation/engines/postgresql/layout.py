@@ -71,7 +71,7 @@ says() {{ printf '%s' "$1" > "$settings/.{FILE}" && owned "$settings/.{FILE}" &&
 late() {{ [ "$(date +%s)" -ge "$end" ]; }}
 """
 
-_STATE = """SELECT json_build_object(
+STATE = """SELECT json_build_object(
   'recovery', pg_is_in_recovery(),
   'timeline', CASE WHEN pg_is_in_recovery()
     THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()))
@@ -82,6 +82,8 @@ _STATE = """SELECT json_build_object(
   'system', (SELECT system_identifier::text FROM pg_control_system()),
   'listens', current_setting('listen_addresses'),
   'conninfo', current_setting('primary_conninfo'),
+  'logical', (SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots
+    WHERE slot_type = 'logical' AND NOT temporary),
   'senders', (SELECT coalesce(json_agg(json_build_object('name', application_name,
       'address', coalesce(host(client_addr), ''), 'state', coalesce(state, ''), 'slot', coalesce(slot_name, ''),
       'lag', coalesce(pg_wal_lsn_diff(now.lsn, replay_lsn), -1))), '[]')
@@ -98,9 +100,7 @@ if alive; then
 fi
 exit 0
 """
-"""``STATE``: prints what the data directory and, when it answers, the server say."""
-
-STATE = _STATE
+"""``STATE``: prints what the data directory says and, when it answers, the server."""
 
 SQL = f"""{_FIRST}
 sql "$1"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from time import monotonic
 
-from ismgr_automation.core.errors import Cancelled
+from ismgr_automation.core.errors import Cancelled, InputError
 from ismgr_automation.engines.postgresql import layout as scripts
 from ismgr_automation.engines.postgresql.layout import Layout, slot_of
 from ismgr_automation.engines.postgresql.seeing import (
@@ -45,8 +45,11 @@ class Members:
     store: SecretStore
 
     def look(self, cancelled: threading.Event) -> tuple[Seen, ...]:
-        """All of them, at the same time."""
+        """All of them, at the same time. Raises ``InputError`` for one that is no host, ``Cancelled``."""
         hosts = {host.name: host for host in self.cluster.fleet.hosts}
+        strangers = [name for name in self.cluster.fleet.names if name not in hosts]
+        if strangers:
+            raise InputError(f"{', '.join(strangers)}: no host of this name is known.")
 
         def one(name: str) -> Seen:
             return read(hosts[name], self.on(name, scripts.LOOK, scripts.STATE, cancelled=cancelled))
@@ -279,7 +282,7 @@ class Switchover:
         began = monotonic()
         followed = self._insist(old, scripts.FOLLOW, str(int(self._within.total_seconds())), slot_of(self.to))
         if followed.code == scripts.NOT_STREAMING and followed.reach is Reach.OK:
-            raise _Stopped(f"{old} runs as a standby and does not stream: {followed.detail}")
+            raise _Stopped(f"{old} runs as a standby and does not stream, its log says why. {followed.detail}".strip())
         if not _well(followed):
             raise _Stopped(f"{old} does not follow {self.to}: {followed.detail}")
         self._step(f"{old} streams from {self.to}", began)

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from ismgr_automation.engines.postgresql import layout
 from ismgr_automation.engines.postgresql.switching import Members, Switchover
+from ismgr_automation.engines.ssh.remote import Answer
+from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.upkeep import Part, Switched
 from tests.engines.postgresql.conftest import FIRST, SECOND, Pair, Writer
 
 
-def switch(pair: Pair, to: str, **layout: str) -> Switched:
-    return pair.manager(**layout).switchover(pair.cluster, to, pair.context)
+def switch(pair: Pair, to: str, **more: str) -> Switched:
+    return pair.manager(**more).switchover(pair.cluster, to, pair.context)
 
 
 def parts(pair: Pair) -> list[Part]:
@@ -167,6 +170,50 @@ def test_a_switchover_whose_controller_died_is_finished_by_the_next(pair: Pair, 
     assert (again.ok, again.primary, again.detail) == (True, SECOND, "")
     assert parts(pair) == [Part.STANDBY, Part.PRIMARY]
     assert pair.sql(FIRST, "SELECT id FROM written") == "1"
+
+
+class Deaf(Members):
+    """The connection is lost after the first script of each kind; ``never`` is one whose answers never come."""
+
+    def __init__(self, pair: Pair, never: str = "", **more: object) -> None:
+        super().__init__(replace(pair.cluster, **more), pair.layout(), pair.loopback.store)  # type: ignore[arg-type]
+        object.__setattr__(self, "heard", {})
+        object.__setattr__(self, "never", never)
+
+    def on(self, name: str, script: str, *arguments: str, **more: object) -> Answer:
+        answer = super().on(name, script, *arguments, **more)  # type: ignore[arg-type]
+        self.heard[script] = self.heard.get(script, 0) + 1
+        critical = script in {layout.STOP, layout.PROMOTE, layout.FOLLOW}
+        if critical and (self.heard[script] == 1 or script == self.never):
+            return Answer(host=name, reach=Reach.TIMEOUT, detail="the connection was lost")
+        return answer
+
+
+class CancelledInTheMiddle(Switchover):
+    """Somebody wants it stopped when there is no primary."""
+
+    def _stop(self, old: str) -> int:
+        self.context.cancelled.set()
+        return super()._stop(old)
+
+
+def test_lost_answers_and_a_request_to_stop_do_not_leave_it_without_a_primary(pair: Pair) -> None:
+    members = Deaf(pair)
+    done = CancelledInTheMiddle(members, SECOND, pair.context).run()
+    assert (done.ok, done.primary, done.detail) == (True, SECOND, "")
+    assert [members.heard[one] for one in (layout.STOP, layout.PROMOTE, layout.FOLLOW)] == [2, 2, 2]
+    pair.context.cancelled.clear()
+    assert parts(pair) == [Part.STANDBY, Part.PRIMARY]
+
+
+def test_the_old_primary_is_not_started_again_while_a_promotion_may_still_come(pair: Pair) -> None:
+    members = Deaf(pair, never=layout.PROMOTE, deadline=timedelta(seconds=1))
+    failed = Switchover(members, SECOND, pair.context).run()
+    assert not failed.ok
+    assert "was not started again, because two primaries would lose writes" in failed.detail
+    assert pair.members()[FIRST].part is Part.DOWN
+    again = switch(pair, SECOND)
+    assert (again.ok, again.primary) == (True, SECOND)
 
 
 class ReplayStops(Switchover):
