@@ -1,4 +1,4 @@
-"""Draining, switching over and restarting on machines that the shipped roles configured, and what the roles say then."""
+"""Draining, switching over and restarting on machines that the shipped roles configured, and what the roles say."""
 
 from __future__ import annotations
 

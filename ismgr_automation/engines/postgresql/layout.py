@@ -11,7 +11,9 @@ from ismgr_automation.ports.upkeep import Cluster
 FILE = "00-ismgr-standby.conf"
 """What we write to make a member follow. A file of the role comes after it and wins: what Git says stays true."""
 
-NOT_STOPPED, NOT_CLEAN, NOT_CAUGHT_UP, NOT_PROMOTED, NOT_STARTED, NOT_STREAMING, NO_WAY = 10, 11, 20, 21, 30, 31, 40
+NOT_STOPPED, NOT_CLEAN = 10, 11
+NOT_CAUGHT_UP, NOT_PROMOTED, NOT_ALL = 20, 21, 22
+NOT_STARTED, NOT_STREAMING, NO_WAY = 30, 31, 40
 """How scripts end when it did not work."""
 
 
@@ -71,7 +73,7 @@ says() {{ printf '%s' "$1" > "$settings/.{FILE}" && owned "$settings/.{FILE}" &&
 late() {{ [ "$(date +%s)" -ge "$end" ]; }}
 """
 
-_STATE = """SELECT json_build_object(
+STATE = """SELECT json_build_object(
   'recovery', pg_is_in_recovery(),
   'timeline', CASE WHEN pg_is_in_recovery()
     THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver), (SELECT timeline_id FROM pg_control_checkpoint()))
@@ -82,6 +84,8 @@ _STATE = """SELECT json_build_object(
   'system', (SELECT system_identifier::text FROM pg_control_system()),
   'listens', current_setting('listen_addresses'),
   'conninfo', current_setting('primary_conninfo'),
+  'logical', (SELECT coalesce(json_agg(slot_name), '[]') FROM pg_replication_slots
+    WHERE slot_type = 'logical' AND NOT temporary),
   'senders', (SELECT coalesce(json_agg(json_build_object('name', application_name,
       'address', coalesce(host(client_addr), ''), 'state', coalesce(state, ''), 'slot', coalesce(slot_name, ''),
       'lag', coalesce(pg_wal_lsn_diff(now.lsn, replay_lsn), -1))), '[]')
@@ -98,9 +102,7 @@ if alive; then
 fi
 exit 0
 """
-"""``STATE``: prints what the data directory and, when it answers, the server say."""
-
-STATE = _STATE
+"""``STATE``: prints what the data directory says and, when it answers, the server."""
 
 SQL = f"""{_FIRST}
 sql "$1"
@@ -153,6 +155,10 @@ until [ "$(sql "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_
   if late; then exit {NOT_PROMOTED}; fi
   sleep 0.02
 done
+# somebody else may have promoted it before it had all
+timeline=$(sql "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)")
+branch=$(tail -n 1 "$data/pg_wal/$timeline.history" | cut -f 2)
+[ "$(sql "SELECT '$branch'::pg_lsn > '$1'")" = t ] || {{ echo "it branched off at $branch" >&2; exit {NOT_ALL}; }}
 rm -f "$settings/{FILE}"
 """
 """Position, seconds: waits until everything up to the record there is replayed, promotes, waits until it takes writes.
@@ -199,6 +205,12 @@ sql "SELECT pg_create_physical_replication_slot('$1', true)
   WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '$1')"
 """  # noqa: S608 - the shell fills in names that were checked
 """A slot, ``anew`` or ``as-it-is``: keeps the log from now on (or from when it was made) for a member."""
+
+LET_GO = f"""{_FIRST}
+sql "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+  WHERE slot_name = '$1' AND slot_type = 'physical' AND NOT active"
+"""  # noqa: S608 - the shell fills in names that were checked
+"""A slot: keeps the log no longer, unless somebody receives it."""
 
 HISTORY = f"""{_FIRST}
 cat "$data/pg_wal/$1.history"

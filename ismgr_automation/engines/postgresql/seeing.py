@@ -52,6 +52,8 @@ class Seen:
     listens: str = ""
     conninfo: str = field(default="", repr=False)
     senders: tuple[Sender, ...] = ()
+    logical: tuple[str, ...] = ()
+    """Logical replication slots."""
     follows: bool = False
     clean: bool = False
     state: str = ""
@@ -147,6 +149,7 @@ def read(host: Host, answer: Answer) -> Seen:
         return Seen(part=Part.UNKNOWN, **disk | detail)
     found = json.loads(said)
     senders = tuple(Sender(**one) for one in found.pop("senders"))
+    found["logical"] = tuple(found["logical"])
     part = Part.STANDBY if found.pop("recovery") else Part.PRIMARY
     return Seen(part=part, senders=senders, **disk | found)
 
@@ -261,6 +264,10 @@ def _obstacle(old: Seen, to: Seen) -> str:
         ),
         (to.paused, f"{to.name} receives, and its replay is paused"),
         (to.timeline != old.timeline, f"{to.name} is on timeline {to.timeline}, {old.name} on {old.timeline}"),
+        (
+            bool(old.logical),
+            f"{old.name} has logical replication slots, whose readers would miss changes: {', '.join(old.logical)}",
+        ),
         (lag > LAG_AT_MOST, f"{to.name} is {lag} bytes behind; at most {LAG_AT_MOST} are allowed"),
     )
     return next((why for holds, why in obstacles if holds), "")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from time import monotonic
 
-from ismgr_automation.core.errors import Cancelled
+from ismgr_automation.core.errors import Cancelled, InputError
 from ismgr_automation.engines.postgresql import layout as scripts
 from ismgr_automation.engines.postgresql.layout import Layout, slot_of
 from ismgr_automation.engines.postgresql.seeing import (
@@ -45,8 +45,11 @@ class Members:
     store: SecretStore
 
     def look(self, cancelled: threading.Event) -> tuple[Seen, ...]:
-        """All of them, at the same time."""
+        """All of them, at the same time. Raises ``InputError`` for one that is no host, ``Cancelled``."""
         hosts = {host.name: host for host in self.cluster.fleet.hosts}
+        strangers = [name for name in self.cluster.fleet.names if name not in hosts]
+        if strangers:
+            raise InputError(f"{', '.join(strangers)}: no host of this name is known.")
 
         def one(name: str) -> Seen:
             return read(hosts[name], self.on(name, scripts.LOOK, scripts.STATE, cancelled=cancelled))
@@ -117,7 +120,12 @@ class Switchover:
             begun = True
             self._follow(situation.old)
         except _Stopped as stopped:
+            if not begun:
+                self._tidy(situation.old)
             return self._failed(str(stopped), begun)
+        except Cancelled:
+            self._tidy(situation.old)
+            raise
         return Switched(ok=True, primary=self.to, steps=tuple(self.steps), without_primary=self.without)
 
     def _failed(self, why: str, begun: bool) -> Switched:
@@ -128,6 +136,12 @@ class Switchover:
         return Switched(
             ok=False, primary=primary_of(seen), steps=tuple(self.steps), detail=what, without_primary=self.without
         )
+
+    def _tidy(self, old: str) -> None:
+        """Nothing comes of what was got ready: the log of a standby is not held back for it. Whether this works is no
+        matter: a server that cannot be asked loses nothing."""
+        self.members.on(self.to, scripts.LET_GO, slot_of(old), cancelled=self.deaf)
+        self.members.on(old, scripts.FORGET, cancelled=self.deaf)
 
     def _prepare(self, seen: tuple[Seen, ...], situation: Situation) -> None:
         """All that can be found out and got ready while the primary still runs."""
@@ -195,7 +209,6 @@ class Switchover:
         elif taken["primary_slot_name"]["setting"] != slot_of(old.name):
             wrong = f"{taken['primary_slot_name']['file']} names another slot"
         if wrong:
-            self.members.on(old.name, scripts.FORGET, cancelled=self.deaf)
             raise _Stopped(f"{old.name} would not follow {self.to}: {wrong}")
 
     def _layout_of(self, host: str) -> str:
@@ -235,10 +248,14 @@ class Switchover:
 
     def _promote(self, old: str, end: int) -> None:
         began = monotonic()
-        seconds = str(int(self._within.total_seconds()))
-        promoted = self._insist(self.to, scripts.PROMOTE, lsn(end), seconds)
+        promoted = self._insist(self.to, scripts.PROMOTE, lsn(end), self._seconds)
         if promoted.code == scripts.NOT_CAUGHT_UP and self.tries == 1:
             raise self._undone(old, f"{self.to} did not replay the last record of {old}: {promoted.detail}")
+        if promoted.code == scripts.NOT_ALL:
+            raise _Stopped(
+                f"somebody else promoted {self.to} before it had all of {old}: {promoted.detail}. {old} is stopped, "
+                "and what it has more is in its data: rewind it (pg_rewind) when that was looked at"
+            )
         if not _well(promoted):
             raise _Stopped(
                 f"{self.to} was told to be the primary, and does not say that it is: {promoted.detail}. "
@@ -247,17 +264,20 @@ class Switchover:
         self._step(f"{self.to} has replayed all of it, was promoted and takes writes", began)
 
     def _undone(self, old: str, why: str) -> _Stopped:
-        """Nobody was promoted: the old primary becomes the primary again."""
+        """Nobody was promoted by us: the old primary becomes the primary again, if there is no other one by now."""
         began = monotonic()
+        if any(one.part is Part.PRIMARY for one in self.members.look(self.deaf) if one.name != old):
+            return _Stopped(f"{why}, and somebody else is the primary now: {old} was not started again")
         back = self.members.on(
             old,
             scripts.BACK,
-            str(int(self._within.total_seconds())),
+            self._seconds,
             cancelled=self.deaf,
             deadline=self._within + LOOK_WITHIN,
         )
         if not _well(back):
             return _Stopped(f"{why}, and {old} could not be started again as the primary: {back.detail}")
+        self._tidy(old)
         self._step(f"started {old} again as the primary", began)
         return _Stopped(f"{why}; {old} was started again")
 
@@ -277,9 +297,9 @@ class Switchover:
 
     def _follow(self, old: str) -> None:
         began = monotonic()
-        followed = self._insist(old, scripts.FOLLOW, str(int(self._within.total_seconds())), slot_of(self.to))
+        followed = self._insist(old, scripts.FOLLOW, self._seconds, slot_of(self.to))
         if followed.code == scripts.NOT_STREAMING and followed.reach is Reach.OK:
-            raise _Stopped(f"{old} runs as a standby and does not stream: {followed.detail}")
+            raise _Stopped(f"{old} runs as a standby and does not stream, its log says why. {followed.detail}".strip())
         if not _well(followed):
             raise _Stopped(f"{old} does not follow {self.to}: {followed.detail}")
         self._step(f"{old} streams from {self.to}", began)
@@ -300,6 +320,10 @@ class Switchover:
     @property
     def _within(self) -> timedelta:
         return self.members.cluster.deadline
+
+    @property
+    def _seconds(self) -> str:
+        return str(max(1, int(self._within.total_seconds())))
 
     def _step(self, what: str, began: float) -> None:
         self.steps.append(f"{what} ({monotonic() - began:.2f} s)")

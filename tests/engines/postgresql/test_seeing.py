@@ -75,6 +75,7 @@ def test_a_switchover_goes_on_from_what_is_seen(seen: tuple[Seen, ...], stage: S
         ((PRIMARY, replace(STANDBY, receiving="waiting")), "it says 'waiting'"),
         ((PRIMARY, replace(STANDBY, paused=True)), "its replay is paused"),
         ((PRIMARY, replace(STANDBY, timeline=2)), "db2 is on timeline 2, db1 on 1"),
+        ((replace(PRIMARY, logical=("warehouse",)), STANDBY), "readers would miss changes: warehouse"),
         ((row(lag=LAG_AT_MOST + 1), STANDBY), f"db2 is {LAG_AT_MOST + 1} bytes behind"),
         ((replace(row(lag=-1), position=LAG_AT_MOST + 201), STANDBY), f"db2 is {LAG_AT_MOST + 1} bytes behind"),
         ((replace(STOPPED, clean=False, state="in production"), STANDBY), "there is no primary, and a planned"),

@@ -11,13 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from ismgr_automation.core.errors import Cancelled
+from ismgr_automation.engines.postgresql import layout
 from ismgr_automation.engines.postgresql.switching import Members, Switchover
+from ismgr_automation.engines.ssh.remote import Answer
+from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.upkeep import Part, Switched
 from tests.engines.postgresql.conftest import FIRST, SECOND, Pair, Writer
 
+SLOTS = "SELECT count(*) FROM pg_replication_slots"
 
-def switch(pair: Pair, to: str, **layout: str) -> Switched:
-    return pair.manager(**layout).switchover(pair.cluster, to, pair.context)
+
+def switch(pair: Pair, to: str, **more: str) -> Switched:
+    return pair.manager(**more).switchover(pair.cluster, to, pair.context)
 
 
 def parts(pair: Pair) -> list[Part]:
@@ -70,7 +76,7 @@ def test_there_and_back_under_load_without_losing_one_acknowledged_write(pair: P
     record_property("seconds without a primary, back", back.without_primary.total_seconds())
     assert min(there.without_primary, back.without_primary) > timedelta()
     assert not list((pair.base / FIRST).glob("etc/conf.d/00-*"))
-    assert pair.sql(SECOND, "SELECT count(*) FROM pg_replication_slots") == "0"
+    assert pair.sql(SECOND, SLOTS) == "0"
 
 
 def test_a_switchover_that_is_done_does_nothing(pair: Pair) -> None:
@@ -169,6 +175,89 @@ def test_a_switchover_whose_controller_died_is_finished_by_the_next(pair: Pair, 
     assert pair.sql(FIRST, "SELECT id FROM written") == "1"
 
 
+class Deaf(Members):
+    """The connection is lost after the first script of each kind; ``never`` is one whose answers never come."""
+
+    def __init__(self, pair: Pair, never: str = "", **more: object) -> None:
+        super().__init__(replace(pair.cluster, **more), pair.layout(), pair.loopback.store)  # type: ignore[arg-type]
+        object.__setattr__(self, "heard", {})
+        object.__setattr__(self, "never", never)
+
+    def on(self, name: str, script: str, *arguments: str, **more: object) -> Answer:
+        answer = super().on(name, script, *arguments, **more)  # type: ignore[arg-type]
+        self.heard[script] = self.heard.get(script, 0) + 1
+        critical = script in {layout.STOP, layout.PROMOTE, layout.FOLLOW}
+        if critical and (self.heard[script] == 1 or script == self.never):
+            return Answer(host=name, reach=Reach.TIMEOUT, detail="the connection was lost")
+        return answer
+
+
+class CancelledInTheMiddle(Switchover):
+    """Somebody wants it stopped when there is no primary."""
+
+    def _stop(self, old: str) -> int:
+        self.context.cancelled.set()
+        return super()._stop(old)
+
+
+def test_lost_answers_and_a_request_to_stop_do_not_leave_it_without_a_primary(pair: Pair) -> None:
+    members = Deaf(pair)
+    done = CancelledInTheMiddle(members, SECOND, pair.context).run()
+    assert (done.ok, done.primary, done.detail) == (True, SECOND, "")
+    assert [members.heard[one] for one in (layout.STOP, layout.PROMOTE, layout.FOLLOW)] == [2, 2, 2]
+    pair.context.cancelled.clear()
+    assert parts(pair) == [Part.STANDBY, Part.PRIMARY]
+
+
+def test_the_old_primary_is_not_started_again_while_a_promotion_may_still_come(pair: Pair) -> None:
+    members = Deaf(pair, never=layout.PROMOTE, deadline=timedelta(seconds=1))
+    failed = Switchover(members, SECOND, pair.context).run()
+    assert not failed.ok
+    assert "was not started again, because two primaries would lose writes" in failed.detail
+    assert pair.members()[FIRST].part is Part.DOWN
+    again = switch(pair, SECOND)
+    assert (again.ok, again.primary) == (True, SECOND)
+
+
+class CancelledBeforeTheStop(Switchover):
+    def _checkpoint(self, old: str) -> None:
+        self.context.cancelled.set()
+        super()._checkpoint(old)
+
+
+def test_a_request_to_stop_before_the_primary_is_stopped_leaves_nothing_behind(pair: Pair) -> None:
+    started = pair.sql(FIRST, "SELECT pg_postmaster_start_time()")
+    members = Members(pair.cluster, pair.layout(), pair.loopback.store)
+    with pytest.raises(Cancelled):
+        CancelledBeforeTheStop(members, SECOND, pair.context).run()
+    assert pair.sql(FIRST, "SELECT pg_postmaster_start_time()") == started
+    assert pair.sql(SECOND, SLOTS) == "0"
+    assert not list((pair.base / FIRST).glob("etc/conf.d/00-*"))
+
+
+class PromotedBySomebodyElse(Switchover):
+    """The standby is promoted by hand, and the old primary takes one more write, just before it is stopped."""
+
+    pair: Pair
+
+    def _stop(self, old: str) -> int:
+        self.pair.sql(SECOND, "SELECT pg_promote()")
+        self.pair.sql(FIRST, "INSERT INTO written VALUES (3)")
+        return super()._stop(old)
+
+
+def test_a_new_primary_that_lacks_a_write_is_noticed_and_the_write_is_kept(pair: Pair) -> None:
+    PromotedBySomebodyElse.pair = pair
+    members = Members(pair.cluster, pair.layout(), pair.loopback.store)
+    failed = PromotedBySomebodyElse(members, SECOND, pair.context).run()
+    assert (failed.ok, failed.primary) == (False, SECOND)
+    assert "somebody else promoted db1.dc2 before it had all of db1.dc1" in failed.detail
+    assert parts(pair) == [Part.DOWN, Part.PRIMARY]
+    (pair.base / FIRST / "data" / "standby.signal").unlink()
+    pair.act(FIRST, "start")
+    assert pair.sql(FIRST, "SELECT id FROM written") == "3"
+
+
 class ReplayStops(Switchover):
     """The standby stops to replay in the moment in which the primary is stopped."""
 
@@ -190,6 +279,7 @@ def test_a_standby_that_does_not_catch_up_is_not_promoted_and_the_primary_runs_a
     assert "Now: db1.dc1 is a primary" in failed.detail
     assert parts(pair) == [Part.PRIMARY, Part.STANDBY]
     assert pair.sql(FIRST, "SELECT id FROM written") == "2"
+    assert pair.sql(SECOND, SLOTS) == "0"
 
 
 @pytest.mark.parametrize(
