@@ -17,15 +17,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from ismgr_automation.approval.judge import Verdict
+from ismgr_automation.converge import patching
 from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.gate import proposal, refuse_unsigned, weigh
 from ismgr_automation.converge.held import Held, Names, Pair
+from ismgr_automation.converge.patch import plan_patch, plan_rollback
+from ismgr_automation.converge.patching import Standing
 from ismgr_automation.converge.plan import plan
 from ismgr_automation.converge.report import Report
 from ismgr_automation.converge.scope import Mode, Scope, Selection
 from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.converge.unit import Workbench
+from ismgr_automation.converge.upkeep import Reading
 from ismgr_automation.converge.verify import verify
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.diagnostic import Diagnostic, Severity, did_you_mean
@@ -41,6 +45,8 @@ from ismgr_automation.planning.planfile import read
 from ismgr_automation.planning.timing import Calendar
 from ismgr_automation.ports.approvals import Approval
 from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.packages import PackageResult
+from ismgr_automation.ports.patching import Patched, Waiting
 from ismgr_automation.ports.runs import Run
 from ismgr_automation.ports.sequencer import Work
 from ismgr_automation.ports.source import Source, Tree
@@ -161,10 +167,53 @@ class Estate:
         """Remove the private folder. Safe to call twice."""
         self._remove()
 
-    def plan(self, targets: Names = (), excludes: Names = ()) -> Plan:
-        """What would have to change. Touches nothing."""
+    def plan(self, targets: Names = (), excludes: Names = (), *, urgent: str = "") -> Plan:
+        """What would have to change. Touches nothing. ``urgent`` says why freezes should not hold it up; who may say
+        so is a rule of approval."""
         with self._scope(targets, excludes) as scope:
-            return plan(scope, datetime.now(UTC))
+            return plan(scope, datetime.now(UTC), urgent=urgent)
+
+    def plan_patch(self, targets: Names = (), excludes: Names = (), *, urgent: str = "") -> Plan:
+        """Which packages and firmware would be brought to which exact versions, host by host, ring by ring. Hosts are
+        read and asked, and nothing is changed there."""
+        with self._scope(targets, excludes) as scope:
+            return plan_patch(scope, datetime.now(UTC), urgent=urgent)
+
+    def plan_rollback(self, run: str, targets: Names = (), excludes: Names = (), *, urgent: str = "") -> Plan:
+        """The way back from what a run installed, to the exact versions of before. Raises ``InputError`` for a run that
+        installed nothing."""
+        with self._scope(targets, excludes) as scope:
+            return plan_rollback(scope, datetime.now(UTC), run, urgent=urgent)
+
+    def patch_status(self, targets: Names = (), excludes: Names = (), *, read: bool = True) -> Standing:
+        """What is due on which hosts, since when, and by when it must be gone. Without ``read`` by the last readings."""
+        with self._scope(targets, excludes) as scope:
+            return patching.standing(scope, datetime.now(UTC), read=read)
+
+    def facts(self, targets: Names = (), excludes: Names = (), *, read: bool = True) -> Reading:
+        """What hosts with a baseline are like: packages, offers, restarts that are due. What is read is kept."""
+        with self._scope(targets, excludes) as scope:
+            return patching.facts(scope, datetime.now(UTC), read=read)
+
+    def refresh(self, targets: Names = (), excludes: Names = ()) -> tuple[PackageResult, ...]:
+        """Let hosts read the indexes of their repositories anew. No package is touched."""
+        with self._scope(targets, excludes, Mode.APPLY) as scope:
+            return patching.refresh(scope)
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        """Hosts that could not be reached when it was their turn to be patched."""
+        with self._looked_up() as scope:
+            return patching.waiting(scope)
+
+    def patched(self, host: str | None = None, limit: int = 200) -> tuple[Patched, ...]:
+        """What runs installed, the newest first."""
+        with self._looked_up() as scope:
+            return patching.history(scope, host, limit)
+
+    def open_vex(self, author: str) -> JsonObject:
+        """The exemptions that hold and what they cover, as an OpenVEX document."""
+        with self._scope((), ()) as scope:
+            return patching.open_vex(scope, author, datetime.now(UTC))
 
     def read_plan(self, path: str | Path) -> Plan:
         """Read a plan file; raises ``PlanFileError``."""
@@ -335,6 +384,7 @@ class Estate:
         known = {
             **{f"stack/{one}": Kind.STACK for one in self.documents.stacks},
             **{f"group/{one}": Kind.GROUP for one in self.documents.groups},
+            **{f"baseline/{one}": Kind.BASELINE for one in self.documents.baselines},
         }
         text = str(name)
         if text.removeprefix("host/") not in {"", text} or text in known:

@@ -34,6 +34,14 @@ class Planner(Protocol):
         """What would have to change."""
         ...
 
+    def plan_patch(self, targets: Names = (), excludes: Names = (), *, urgent: str = "") -> Plan:
+        """Which packages and firmware would move."""
+        ...
+
+    def plan_rollback(self, run: str, targets: Names = (), excludes: Names = (), *, urgent: str = "") -> Plan:
+        """What goes back to the versions before a run."""
+        ...
+
     def plan_destroy(self, targets: Names = (), excludes: Names = ()) -> Plan:
         """What deletes the selected stacks."""
         ...
@@ -62,6 +70,16 @@ class Held:
         """Plan under the lease."""
         with self._told_apart():
             return self._known(self._estate.plan(targets, excludes))
+
+    def plan_patch(self, targets: Names = (), excludes: Names = (), *, urgent: str = "") -> Plan:
+        """Plan patches under the lease."""
+        with self._told_apart():
+            return self._known(self._estate.plan_patch(targets, excludes, urgent=urgent))
+
+    def plan_rollback(self, run: str, targets: Names = (), excludes: Names = (), *, urgent: str = "") -> Plan:
+        """Plan the way back from a run under the lease."""
+        with self._told_apart():
+            return self._known(self._estate.plan_rollback(run, targets, excludes, urgent=urgent))
 
     def plan_destroy(self, targets: Names = (), excludes: Names = ()) -> Plan:
         """Plan to delete stacks under the lease."""
