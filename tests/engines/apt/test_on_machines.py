@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from ismgr_automation.core.errors import Cancelled
 from ismgr_automation.engines.apt import AptFacts, AptManager
+from ismgr_automation.engines.apt.facts import script
+from ismgr_automation.engines.apt.reading import Reading, facts_of
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.packages import HostFacts, Need, PackageFate, PackageRequest, PackageResult, Trouble
 from tests.engines.apt.world import BROKEN, DEBS, HELLO, LIB, SLOW, TOOL, Box, Deb, back, move, until
@@ -433,3 +435,13 @@ def test_facts_believe_a_host_that_asks_for_a_restart(box, context):
     finally:
         box.sh("rm /run/reboot-required*")
     assert (found.reboot, found.reboot_why) == (Need.YES, ("the host asks for it: libc6",))
+
+
+def test_facts_without_root_say_unknown_of_what_they_may_not_see(box):
+    text = box.sh(
+        'HOME=/ exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -c "$1" 2>/dev/null', script("facts.sh")
+    )
+    found = facts_of(Reading(host="box", text=text, read_at=datetime(2026, 11, 26, tzinfo=UTC)))
+    assert (found.reboot, found.reboot_why) == (Need.UNKNOWN, ("what PID 1 has mapped could not be looked at",))
+    assert found.unseen > 1
+    assert [one.version for one in found.offered if one.name == "ismgr-hello"] == ["2.0"]
