@@ -186,7 +186,7 @@ class Estate:
             return plan_rollback(scope, datetime.now(UTC), run, urgent=urgent)
 
     def patch_status(self, targets: Names = (), excludes: Names = (), *, read: bool = True) -> Standing:
-        """What is due on which hosts, since when, and by when it must be gone. Without ``read`` by the last readings."""
+        """What is due on which hosts, and by when it must be gone. Without ``read`` by the last readings."""
         with self._scope(targets, excludes) as scope:
             return patching.standing(scope, datetime.now(UTC), read=read)
 
