@@ -86,6 +86,7 @@ def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder, ours: Calla
         scope=scope,
         run=run.id,
         purpose=plan.purpose,
+        undoes=plan.undoes,
         executor=scope.engines.executor,
         ours=ours,
         looked=frozenset() if opened else frozenset(plan.waves[0] if plan.waves else ()),
