@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
@@ -17,7 +17,7 @@ from ismgr_automation.converge.service import cluster_of
 from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.converge.timing import told_of_time
 from ismgr_automation.converge.upkeep import Judged, Reading, judge, members, read_hosts
-from ismgr_automation.core.address import baseline, host
+from ismgr_automation.core.address import Kind, baseline, host
 from ismgr_automation.core.errors import Cancelled, EngineError, InputError
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.selector import Selector
@@ -26,7 +26,7 @@ from ismgr_automation.patching.rings import Roles, phases, roles
 from ismgr_automation.patching.steps import moves, step_of_move, steps
 from ismgr_automation.planning.change import Action, Finding, Level, Step
 from ismgr_automation.planning.firmware import firmware_steps, is_firmware
-from ismgr_automation.planning.plan import ABSENT, DAY, UNDOES, URGENT, Inputs, Plan, Purpose
+from ismgr_automation.planning.plan import ABSENT, DAY, PATCHING, UNDOES, URGENT, Inputs, Plan, Purpose
 from ismgr_automation.planning.waves import Sick, guards
 from ismgr_automation.ports.hosts import Host
 from ismgr_automation.ports.packages import PackageFate, PackageRequest, PackageResult
@@ -110,6 +110,34 @@ def again(planned: Plan, scope: Scope, now: datetime) -> Plan:
         inputs = found.inputs
         return _with_policies(found, {**inputs.policies, DAY: planned.day})
     return plan_patch(scope, now, like=planned)
+
+
+def packages_moved(planned: Plan, now: Plan) -> Iterator[str]:
+    """Which packages and components would move otherwise now than was signed, and what hosts say to that; a line each.
+    Nothing for plans of other kinds."""
+    if planned.purpose not in PATCHING:
+        return
+    before, after = _targets(planned), _targets(now)
+    for name, what in sorted({*before, *after}):
+        old, new = before.get((name, what), ("", "")), after.get((name, what), ("", ""))
+        if old != new:
+            yield f"{what} on {name}: {_told(old)} was signed, and now {_told(new)}"
+    known = {one.summary for one in planned.findings}
+    yield from (one.summary for one in now.findings if one.subject.kind is Kind.HOST and one.summary not in known)
+
+
+def _targets(plan: Plan) -> dict[tuple[str, str], tuple[str, str]]:
+    """The version and the digest that each package or component of each host would have."""
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for step in (step for change in plan.changes for step in change.steps):
+        if step.action is Action.UPDATE and isinstance(step.after, Mapping):
+            found[step.target, step.what] = (str(step.after.get("version", "")), str(step.after.get("digest", "")))
+    return found
+
+
+def _told(one: tuple[str, str]) -> str:
+    version, digest = one
+    return f"{version} ({digest})" if digest else version or "nothing"
 
 
 def _with_policies(plan: Plan, policies: Mapping[str, str]) -> Plan:
