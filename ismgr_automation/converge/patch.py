@@ -117,27 +117,23 @@ def packages_moved(planned: Plan, now: Plan) -> Iterator[str]:
     Nothing for plans of other kinds."""
     if planned.purpose not in PATCHING:
         return
-    before, after = _targets(planned), _targets(now)
+    before, after = _asked_for(planned), _asked_for(now)
     for name, what in sorted({*before, *after}):
-        old, new = before.get((name, what), ("", "")), after.get((name, what), ("", ""))
+        old, new = before.get((name, what), "nothing"), after.get((name, what), "nothing")
         if old != new:
-            yield f"{what} on {name}: {_told(old)} was signed, and now {_told(new)}"
+            yield f"{what} on {name}: {old} was signed, and now {new}"
     known = {one.summary for one in planned.findings}
     yield from (one.summary for one in now.findings if one.subject.kind is Kind.HOST and one.summary not in known)
 
 
-def _targets(plan: Plan) -> dict[tuple[str, str], tuple[str, str]]:
-    """The version and the digest that each package or component of each host would have."""
-    found: dict[tuple[str, str], tuple[str, str]] = {}
+def _asked_for(plan: Plan) -> dict[tuple[str, str], str]:
+    """From and to of each package or component of each host, in words."""
+    found: dict[tuple[str, str], str] = {}
     for step in (step for change in plan.changes for step in change.steps):
-        if step.action is Action.UPDATE and isinstance(step.after, Mapping):
-            found[step.target, step.what] = (str(step.after.get("version", "")), str(step.after.get("digest", "")))
+        if step.action is Action.UPDATE and isinstance(step.before, Mapping) and isinstance(step.after, Mapping):
+            digest = f" ({step.after['digest']})" if step.after.get("digest") else ""
+            found[step.target, step.what] = f"{step.before.get('version')} to {step.after.get('version')}{digest}"
     return found
-
-
-def _told(one: tuple[str, str]) -> str:
-    version, digest = one
-    return f"{version} ({digest})" if digest else version or "nothing"
 
 
 def _with_policies(plan: Plan, policies: Mapping[str, str]) -> Plan:
