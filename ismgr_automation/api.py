@@ -186,7 +186,7 @@ class Estate:
             return plan_rollback(scope, datetime.now(UTC), run, urgent=urgent)
 
     def patch_status(self, targets: Names = (), excludes: Names = (), *, read: bool = True) -> Standing:
-        """What is due on which hosts, and by when it must be gone. Without ``read`` by the last readings."""
+        """What is due on which hosts, since when, by when it must be gone. Without ``read`` by the last readings."""
         with self._scope(targets, excludes) as scope:
             return patching.standing(scope, datetime.now(UTC), read=read)
 
@@ -283,7 +283,14 @@ class Estate:
         )
         scope = self._wired(self._selection(*_selected(planned)), context, Mode.APPLY)
         name = executor or scope.engines.executor
-        return Workbench(scope=scope, run=run, purpose=planned.purpose, executor=name, ours=ours or _always).work
+        return Workbench(
+            scope=scope,
+            run=run,
+            purpose=planned.purpose,
+            undoes=planned.undoes,
+            executor=name,
+            ours=ours or _always,
+        ).work
 
     def drift(self, targets: Names = (), excludes: Names = ()) -> Drifted:
         """How the world differs from what was applied, over stacks and hosts. Touches nothing."""

@@ -9,14 +9,17 @@ from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.planning.change import Change
-from ismgr_automation.planning.plan import Purpose
+from ismgr_automation.planning.plan import PATCHING, Purpose
 
 
 def remember(
     changes: Sequence[Change], wave: Sequence[Change], landed: Collection[str], purpose: Purpose, scope: Scope
 ) -> str:
     """Record what is applied now: addresses of this wave all of whose parts among ``changes`` have landed, on all of
-    their hosts. Says what went wrong, or nothing: what landed must be told, whatever happens here."""
+    their hosts. Says what went wrong, or nothing: what landed must be told, whatever happens here. What was patched is
+    recorded by host and version elsewhere: nothing of it is done once and for all."""
+    if purpose in PATCHING:
+        return ""
     whole = {
         one.address: one.inputs
         for one in wave

@@ -4,7 +4,7 @@ whose process died goes on here as well. Nothing is undone silently."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -18,6 +18,7 @@ from ismgr_automation.converge.prepared import Prepared, prepared
 from ismgr_automation.converge.release import Released, new_hosts, release
 from ismgr_automation.converge.report import Fate, Outcome, Report
 from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.service import put_back
 from ismgr_automation.converge.soak import soak
 from ismgr_automation.converge.timing import closed
 from ismgr_automation.converge.unit import Workbench
@@ -46,6 +47,7 @@ class Progress:
     """What counts against the budget."""
     stopped: str = ""
     refused: bool = False
+    outside: bool = False
     rounds: int = 0
 
     @property
@@ -86,6 +88,7 @@ def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder, ours: Calla
         scope=scope,
         run=run.id,
         purpose=plan.purpose,
+        undoes=plan.undoes,
         executor=scope.engines.executor,
         ours=ours,
         looked=frozenset() if opened else frozenset(plan.waves[0] if plan.waves else ()),
@@ -122,6 +125,7 @@ def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder, ours: Calla
         seconds=time.monotonic() - began,
         stopped=progress.stopped,
         refused=progress.refused,
+        outside=progress.outside,
         # who cancels when all is done comes too late
         cancelled=undone and scope.context.cancelled.is_set(),
         waiting=waiting,
@@ -201,10 +205,22 @@ def _wave(known: Round, number: int, left: Sequence[Change], attempts: dict[str,
         course.progress.outcomes += behind
         todo = {key: one for key, one in todo.items() if key not in {late.key for late in behind}}
         if course.over or not go:
-            course.progress.outcomes += [not_started(one) for one in todo.values()]
+            course.progress.outcomes += [not_started(one, _put_back(one, attempts, course)) for one in todo.values()]
             return
         _together(known, number, go, attempts, course)
         todo = {key: one for key, one in todo.items() if one not in go}
+
+
+def _put_back(change: Change, attempts: Mapping[str, int], course: Course) -> str:
+    """A process that died may have left hosts out of service, and this one does not come to them any more. Says who is
+    not back."""
+    if change.key not in attempts or change.address.kind not in (Kind.BASELINE, Kind.MACHINE) or not course.ours():
+        return ""
+    try:
+        kept = put_back([one.name for one in change.targets], ground_of([change], course.scope), course.scope)
+    except Exception as problem:  # noqa: BLE001  what landed must be told
+        return told(problem, course.scope)
+    return "; ".join(kept.values())
 
 
 def _ready(known: Round, left: Sequence[Change], course: Course) -> tuple[list[Change], list[Outcome]]:
@@ -219,7 +235,7 @@ def _ready(known: Round, left: Sequence[Change], course: Course) -> tuple[list[C
         rest = [one for one in left if one not in behind]
         late = closed(rest, course.plan, scope, ground_of(rest, scope).fleet, datetime.now(UTC))
         if late is not None:
-            progress.stopped, progress.refused = str(late), True
+            progress.stopped, progress.outside = str(late), True
             return [], []
         keys, why = may_start(rest, scope, progress.spent, _new(known, rest, course))
     except Exception as problem:  # noqa: BLE001  what landed in earlier waves must be told

@@ -12,13 +12,14 @@ from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.gate import granted
 from ismgr_automation.converge.ground import ground_of
 from ismgr_automation.converge.patch import again as patch_again
+from ismgr_automation.converge.patch import packages_moved
 from ismgr_automation.converge.plan import plan as compose_now
 from ismgr_automation.converge.report import Report
 from ismgr_automation.converge.requests import baseline_content, group_content, stack_content, suites_content
 from ismgr_automation.converge.run import Granted, Tenure, perform, take_up, told_already
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stacks import read_states
-from ismgr_automation.converge.timing import refuse_outside
+from ismgr_automation.converge.timing import refuse_outside, told_of_time
 from ismgr_automation.converge.upkeep import members
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.errors import Cancelled, EngineFailed, InputError, NotApproved, PolicyDenied, StalePlan
@@ -64,7 +65,10 @@ def apply_exactly(
         refuse_if_stale(planned, again)
         refuse_if_errored(again)
         planned = _with_sidecars(planned, again)
-    refuse_outside(planned, looking, _fleet(planned, looking), datetime.now(UTC))
+    fleet, begins = _fleet(planned, looking), datetime.now(UTC)
+    refuse_outside(planned, looking, fleet, begins)
+    # what urgent work passes by goes on record with all else that was noticed
+    planned = told_of_time(planned, looking, fleet, begins)
     _refuse_if_cancelled(working, tenure)
     _enqueue(planned, working, now)
     return perform(planned, working, tenure, allowed)
@@ -168,7 +172,7 @@ def _refuse_if_cancelled(scope: Scope, tenure: Tenure) -> None:
 def refuse_if_stale(planned: Plan, now: Plan) -> None:
     """Raise ``StalePlan`` naming what moved, when the plan composed now is not the plan that was made."""
     if planned.digest != now.digest:
-        raise StalePlan(moved=tuple(moved(planned, now)))
+        raise StalePlan(moved=(*moved(planned, now), *packages_moved(planned, now)))
 
 
 def refuse_if_errored(plan: Plan) -> None:

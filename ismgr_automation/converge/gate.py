@@ -157,8 +157,10 @@ def weigh(
     found: Proposal, plan: Plan, now: datetime, approvals: Iterable[Approval] = (), *, ground: Ground | None = None
 ) -> Verdict:
     """Which approvals a plan needs, which are there, and what is missing. Raises ``NotApproved`` only where no answer
-    is possible: nothing is pinned, or the plan is of a working tree."""
+    is possible: nothing is pinned, the plan is of a working tree, or it is urgent and no rule says who may allow it."""
     ground = ground or stand(found)
+    if plan.urgent and not plan.empty:
+        _refuse_urgent(found, ground)
     if plan.empty or not (ground.guard.base or ground.guard.proposed):
         return Verdict()
     reach = _reach(plan, found, ground)
@@ -182,6 +184,23 @@ def weigh(
     everything = [*approvals, *(one for store in found.safeguards.stores for one in store.find(plan.digest))]
     signed = [_signed(one, found, ground) for one in everything]
     return judge(question, needed, signed, ground.people, Authors.of(commits(found, ground)))
+
+
+def _refuse_urgent(found: Proposal, ground: Ground) -> None:
+    """Windows and freezes are overridden by those only whom the base and the proposal both name for it: nobody gives
+    himself that right in the change that needs it."""
+    lacking = [
+        words
+        for words, rules in (("what was applied last", ground.guard.base), ("what is proposed", ground.guard.proposed))
+        if not any(one.urgent for one in rules)
+    ]
+    if lacking:
+        raise NotApproved(
+            f"An urgent plan overrides windows and freezes, and environment {found.environment} does not say who may "
+            f"allow that: {' and '.join(lacking)} has no approval rule with `urgent: true`.",
+            missing=["an approval rule with `urgent: true`"],
+            next_step="Wait for a window, or have such a rule applied first.",
+        )
 
 
 def _reach(plan: Plan, found: Proposal, ground: Ground) -> Touched:

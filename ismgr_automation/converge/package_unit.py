@@ -4,6 +4,7 @@ where that is needed, verified, back in service - or rolled back. A host that fa
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.restarts import restarted
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.service import Relay, hand_back, hand_over, out_of_service
+from ismgr_automation.converge.service import hand_back, hand_over, out_of_service
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.estate.maintenance import PatchBaseline, RollbackPolicy
@@ -42,13 +43,13 @@ GOOD = frozenset({PackageFate.DONE, PackageFate.NOTHING})
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageWork:
     """What is asked: the change and the ground that it stands on. ``again``: somebody began it and died. ``looked``: it
-    was checked under this lease a moment ago. ``back``: it undoes a run."""
+    was checked under this lease a moment ago. ``undoes``: the run that it is the way back from, if it is one."""
 
     change: Change
     ground: Ground
     again: bool
     looked: bool
-    back: bool = False
+    undoes: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +63,10 @@ class _Course:
     began: float
     trouble: dict[str, str] = field(default_factory=dict)
     made: dict[str, tuple[Move, ...]] = field(default_factory=dict)
+    before: dict[str, HostFacts] = field(default_factory=dict)
+    """What hosts were like when we came to them."""
+    torn: set[str] = field(default_factory=set)
+    """Those on which the package manager began and did not end well."""
     restarts: dict[str, timedelta] = field(default_factory=dict)
     """Who was restarted, and how long that took."""
     undone: set[str] = field(default_factory=set)
@@ -87,6 +92,7 @@ class _Course:
             run=self.scope.context.run,
             deadline=duration(self.baseline.deadline),
             keep_former=self.baseline.rollback is not RollbackPolicy.NEVER,
+            former_required=self.baseline.rollback is RollbackPolicy.REQUIRED,
             fence=self.scope.lease,
         )
 
@@ -109,25 +115,26 @@ def apply_packages(work: PackageWork, scope: Scope) -> Done:
     if course.stops and not work.again:
         return _told(course)
     hosts = course.well(sorted(asked))
-    with out_of_service(hosts, work.ground, scope) as absence:
-        course.blame(absence.trouble)
-        relays, stuck = hand_over(course.well(hosts), work.ground, scope)
-        course.blame(stuck)
-        _patch(course, course.well(hosts))
-        course.blame(_not_back(course, relays))
-    course.blame(absence.trouble)
+    left = sorted(course.trouble) if work.again else ()
+    try:
+        with out_of_service(hosts, work.ground, scope, left=left) as absence:
+            course.blame(absence.trouble)
+            relays, stuck = hand_over(course.well(hosts), work.ground, scope)
+            course.blame(stuck)
+            _patch(course, course.well(hosts))
+            course.blame(hand_back(relays, course.well(hosts), work.ground, scope))
+    finally:
+        # also when somebody cancelled: the way back needs to know what was made
+        _record(course)
+    course.blame(absence.kept)
     _remember(course)
     return _told(course)
 
 
-def _not_back(course: _Course, relays: Sequence[Relay]) -> Mapping[str, str]:
-    """Whose primary role could not be given back, and why."""
-    return hand_back(relays, course.well(sorted(course.asked)), course.work.ground, course.scope)
-
-
 def _refuse(course: _Course) -> None:
-    """Look at the hosts once more: what apt would do now must be what was signed."""
-    if course.work.looked and not course.work.again:
+    """Look at the hosts once more: what apt would do now must be what was signed. On the way back nothing is to be
+    looked at: where the former versions come from is found out by whoever installs them, before anything is done."""
+    if course.work.undoes or (course.work.looked and not course.work.again):
         return
     names = sorted(course.asked)
     found = course.scope.engines.upkeep.packages.check(course.request(names, course.asked), course.scope.context)
@@ -148,47 +155,67 @@ def _patch(course: _Course, names: Sequence[str]) -> None:
     """Packages, restarts, checks; then back to the former versions where that did not go well."""
     if not names:
         return
-    scope, upkeep = course.scope, course.scope.engines.upkeep
-    boots = {one.host: one.boot for one in _facts(course, names)}
-    request = course.request(course.well(names), course.asked)
-    act = upkeep.packages.rollback if course.work.back else upkeep.packages.apply
-    found = act(request, scope.context)
-    course.made |= {one.host: one.made for one in found}
-    _judge(found, course)
-    well = course.well(names)
-    after = restarted(course.baseline.reboot, boots, _facts(course, well), course.work.ground, scope)
+    course.before |= {one.host: one for one in _facts(course, names)}
+    _install(course, course.well(names))
+    _restart(course, course.well(names))
+    checks = _checks(course, course.well(names))
+    course.checks += checks
+    course.blame(_failing(checks))
+    _undo(course, [name for name in names if name in course.trouble and (course.made.get(name) or name in course.torn)])
+
+
+def _install(course: _Course, names: Sequence[str]) -> None:
+    if not names:
+        return
+    scope, packages = course.scope, course.scope.engines.upkeep.packages
+    act = packages.rollback if course.work.undoes else packages.apply
+    found = {one.host: one for one in act(course.request(names, course.asked), scope.context)}
+    lost = sorted(name for name, one in found.items() if one.fate is PackageFate.UNKNOWN)
+    if lost:
+        # asked once more, now that the connection may be there again: what was made is not made twice
+        found |= {one.host: one for one in act(course.request(lost, course.asked), scope.context)}
+    course.made |= {name: one.made for name, one in found.items()}
+    course.torn |= {name for name, one in found.items() if one.fate in {PackageFate.FAILED, PackageFate.UNKNOWN}}
+    _judge(list(found.values()), course)
+
+
+def _restart(course: _Course, names: Sequence[str]) -> None:
+    boots = {name: course.before[name].boot for name in names}
+    after = restarted(course.baseline.reboot, boots, _facts(course, names), course.work.ground, course.scope)
     course.restarts |= after.rebooted
     course.blame(after.trouble)
-    _verify(course, course.well(names))
-    _undo(course, [name for name in names if name in course.trouble and course.made.get(name)])
 
 
-def _verify(course: _Course, names: Sequence[str]) -> None:
+def _checks(course: _Course, names: Sequence[str]) -> tuple[CheckResult, ...]:
     """The suites of every group that the hosts belong to."""
     ground, scope = course.work.ground, course.scope
-    for group, members in sorted(ground.fleet.membership.items()):
-        mine = [name for name in names if name in members]
-        checks = verify_group(scope, group, ground.fleet, ground.states, mine) if mine else ()
-        course.checks += checks
-        bad: dict[str, list[str]] = {}
-        for one in failed_checks(checks):
-            bad.setdefault(one.host, []).append(one.check)
-        course.blame(
-            {
-                name: f"{name}: {len(said)} of {sum(one.host == name for one in checks)} checks did not pass, "
-                f"first {said[0]}"
-                for name, said in bad.items()
-            }
-        )
+    mine = {group: [name for name in names if name in who] for group, who in sorted(ground.fleet.membership.items())}
+    return tuple(
+        one
+        for group, some in mine.items()
+        if some
+        for one in verify_group(scope, group, ground.fleet, ground.states, some)
+    )
+
+
+def _failing(checks: Sequence[CheckResult]) -> dict[str, str]:
+    """A sentence for each host whose checks did not all pass."""
+    bad: dict[str, list[str]] = {}
+    for one in failed_checks(checks):
+        bad.setdefault(one.host, []).append(one.check)
+    count = Counter(one.host for one in checks)
+    return {
+        name: f"{name}: {len(said)} of {count[name]} checks did not pass, first {said[0]}" for name, said in bad.items()
+    }
 
 
 def _undo(course: _Course, names: Sequence[str]) -> None:
     """Install the exact former versions again, where the baseline says so and the host can still be reached."""
     names = [name for name in names if name not in course.away]
-    if course.baseline.rollback is RollbackPolicy.NEVER or course.work.back or not names:
+    if course.baseline.rollback is RollbackPolicy.NEVER or course.work.undoes or not names:
         return
     scope = course.scope
-    former = {name: reversed_moves(course.made[name]) for name in names}
+    former = {name: reversed_moves(_begun(course, name)) for name in names}
     found = scope.engines.upkeep.packages.rollback(course.request(names, former), scope.context)
     for one in found:
         if one.fate in GOOD:
@@ -196,14 +223,24 @@ def _undo(course: _Course, names: Sequence[str]) -> None:
             course.blame({one.host: f"{one.host} is back at the former versions"})
         else:
             course.blame({one.host: f"{one.host} could not be rolled back: {_words(one)}"})
-    again = restarted(
-        course.baseline.reboot,
-        {one.host: one.boot for one in _facts(course, sorted(course.undone & set(course.restarts)))},
-        _facts(course, sorted(course.undone)),
-        course.work.ground,
-        scope,
-    )
+    after = _facts(course, sorted(course.undone))
+    boots = {one.host: one.boot for one in after}
+    again = restarted(course.baseline.reboot, boots, after, course.work.ground, scope)
+    course.restarts |= again.rebooted
     course.blame(again.trouble)
+    still = _failing(_checks(course, sorted(course.undone - set(again.trouble) - course.away)))
+    course.blame({name: f"even so, {words}" for name, words in still.items()})
+
+
+def _begun(course: _Course, name: str) -> tuple[Move, ...]:
+    """The moves that were made on a host or begun; not those that somebody else had made before us."""
+    made = course.made.get(name, ())
+    if name not in course.torn:
+        return made
+    well = {(one.name, one.architecture, one.version) for one in course.before[name].installed if one.well}
+    return tuple(
+        one for one in course.asked[name] if one in made or (one.name, one.architecture, one.after) not in well
+    )
 
 
 def reversed_moves(moves: Sequence[Move]) -> tuple[Move, ...]:
@@ -224,8 +261,8 @@ def _facts(course: _Course, names: Sequence[str]) -> tuple[HostFacts, ...]:
     return tuple(one for one in found if isinstance(one, HostFacts))
 
 
-def _remember(course: _Course) -> None:
-    """What was done, for rollbacks, windows and status; who was away is put into the queue."""
+def _record(course: _Course) -> None:
+    """What was made, for rollbacks and windows; and that a run is undone, on the hosts where it is."""
     scope, now = course.scope, datetime.now(UTC)
     records = scope.engines.upkeep.records
     took = timedelta(seconds=time.monotonic() - course.began)
@@ -246,16 +283,28 @@ def _remember(course: _Course) -> None:
             if moves
         ]
     )
-    records.keep_facts(_facts(course, [name for name in sorted(course.asked) if name not in course.away]))
+    if course.work.undoes:
+        names = [name for name, moves in course.made.items() if name not in course.torn and moves]
+        done = [one for name in names for one in records.patched(name, run=course.work.undoes)]
+        records.keep_patched([replace(one, rolled_back=run) for one in done])
+    scope.context.emit(StepReported(step=f"patched {course.work.change.key}", seconds=took.total_seconds()))
+
+
+def _remember(course: _Course) -> None:
+    """What hosts are like now; who was away is put into the queue, and who has been patched comes out of it."""
+    scope, now = course.scope, datetime.now(UTC)
+    records = scope.engines.upkeep.records
+    if not scope.context.cancelled.is_set():
+        # whoever cancels when all is done comes too late
+        records.keep_facts(_facts(course, [name for name in sorted(course.asked) if name not in course.away]))
     until = now + duration(course.baseline.offline_for)
     records.enqueue(
         [
-            Waiting(host=name, baseline=course.baseline.name, since=now, expires_at=until, run=run)
+            Waiting(host=name, baseline=course.baseline.name, since=now, expires_at=until, run=scope.context.run)
             for name in sorted(course.away)
         ]
     )
     records.dequeue(course.well(sorted(course.asked)))
-    scope.context.emit(StepReported(step=f"patched {course.work.change.key}", seconds=took.total_seconds()))
 
 
 def _told(course: _Course) -> Done:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
@@ -17,20 +17,24 @@ from ismgr_automation.converge.service import cluster_of
 from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.converge.timing import told_of_time
 from ismgr_automation.converge.upkeep import Judged, Reading, judge, members, read_hosts
-from ismgr_automation.core.address import baseline, host
+from ismgr_automation.core.address import Kind, baseline, host
 from ismgr_automation.core.errors import Cancelled, EngineError, InputError
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.selector import Selector
 from ismgr_automation.patching.compose import BaselineSight, Seen, compose_patches
-from ismgr_automation.patching.rings import phases, ring_of, roles
+from ismgr_automation.patching.rings import Roles, phases, roles
 from ismgr_automation.patching.steps import moves, step_of_move, steps
 from ismgr_automation.planning.change import Action, Finding, Level, Step
 from ismgr_automation.planning.firmware import firmware_steps, is_firmware
-from ismgr_automation.planning.plan import ABSENT, DAY, UNDOES, URGENT, Inputs, Plan, Purpose
+from ismgr_automation.planning.plan import ABSENT, DAY, PATCHING, UNDOES, URGENT, Inputs, Plan, Purpose
 from ismgr_automation.planning.waves import Sick, guards
 from ismgr_automation.ports.hosts import Host
 from ismgr_automation.ports.packages import PackageFate, PackageRequest, PackageResult
+from ismgr_automation.ports.patching import Patched
 from ismgr_automation.ports.upkeep import Part
+
+_EVERY_HOST = 1_000_000
+"""More than one run can have worked on."""
 
 TRIAL = "plan"
 """What a look is called where a run has its id; nothing is kept under it."""
@@ -64,32 +68,38 @@ def plan_rollback(scope: Scope, now: datetime, run: str, *, urgent: str = "") ->
     that patched nothing here."""
     ground = _ground(scope)
     mine = members(scope, ground.fleet)
-    done = {one.host: one for one in scope.engines.upkeep.records.patched() if one.run == run and not one.rolled_back}
-    if not done:
-        raise InputError(
-            f"Nothing is known of packages that run {run} installed, or it was rolled back already.",
-            next_step="`ismgr patch history` lists what runs installed.",
-        )
     why = f"back to what was there before {run}"
-    sights = []
-    for name, hosts in mine.items():
-        document = scope.estate.baselines[name]
-        back = {one.name: reversed_moves(done[one.name].moves) for one in hosts if one.name in done}
-        made = {
-            name: tuple(sorted((step_of_move(name, move, why) for move in listed), key=lambda step: step.what))
-            for name, listed in back.items()
-            if listed
-        }
-        sights.append(
-            BaselineSight(
-                document=document,
-                inputs=baseline_content(scope, name),
-                moves=made,
-                phases=phases(document, hosts, roles(scope.estate.groups, ground.fleet.membership, {})),
-            )
+    done = {
+        one.host: tuple(sorted((step_of_move(one.host, move, why) for move in back), key=lambda step: step.what))
+        for one in _to_undo(scope, run)
+        if (back := reversed_moves(one.moves))
+    }
+    chosen = {one.name for hosts in mine.values() for one in hosts} & set(done)
+    clusters = _clusters(scope, ground, chosen)
+    sights = [
+        BaselineSight(
+            document=scope.estate.baselines[name],
+            inputs=baseline_content(scope, name),
+            moves={one.name: done[one.name] for one in hosts if one.name in done},
+            phases=phases(scope.estate.baselines[name], hosts, clusters),
         )
+        for name, hosts in mine.items()
+    ]
     policies = {DAY: now.astimezone(UTC).date().isoformat(), URGENT: urgent, UNDOES: run}
     return _composed(sights, _Look(scope=scope, ground=ground), Purpose.ROLLBACK, policies, now)
+
+
+def _to_undo(scope: Scope, run: str) -> list[Patched]:
+    records = scope.engines.upkeep.records
+    made = records.patched(limit=_EVERY_HOST, run=run)
+    left = [one for one in made if not one.rolled_back]
+    if left:
+        return left
+    by = ", ".join(sorted({one.rolled_back for one in made}))
+    raise InputError(
+        f"Run {run} was rolled back already, by {by}." if made else f"Run {run} installed no packages here.",
+        next_step="`ismgr patch history` lists what runs installed.",
+    )
 
 
 def again(planned: Plan, scope: Scope, now: datetime) -> Plan:
@@ -100,6 +110,30 @@ def again(planned: Plan, scope: Scope, now: datetime) -> Plan:
         inputs = found.inputs
         return _with_policies(found, {**inputs.policies, DAY: planned.day})
     return plan_patch(scope, now, like=planned)
+
+
+def packages_moved(planned: Plan, now: Plan) -> Iterator[str]:
+    """Which packages and components would move otherwise now than was signed, and what hosts say to that; a line each.
+    Nothing for plans of other kinds."""
+    if planned.purpose not in PATCHING:
+        return
+    before, after = _asked_for(planned), _asked_for(now)
+    for name, what in sorted({*before, *after}):
+        old, new = before.get((name, what), "nothing"), after.get((name, what), "nothing")
+        if old != new:
+            yield f"{what} on {name}: {old} was signed, and now {new}"
+    known = {one.summary for one in planned.findings}
+    yield from (one.summary for one in now.findings if one.subject.kind is Kind.HOST and one.summary not in known)
+
+
+def _asked_for(plan: Plan) -> dict[tuple[str, str], str]:
+    """From and to of each package or component of each host, in words."""
+    found: dict[tuple[str, str], str] = {}
+    for step in (step for change in plan.changes for step in change.steps):
+        if step.action is Action.UPDATE and isinstance(step.before, Mapping) and isinstance(step.after, Mapping):
+            digest = f" ({step.after['digest']})" if step.after.get("digest") else ""
+            found[step.target, step.what] = f"{step.before.get('version')} to {step.after.get('version')}{digest}"
+    return found
 
 
 def _with_policies(plan: Plan, policies: Mapping[str, str]) -> Plan:
@@ -135,23 +169,25 @@ class _Look:
 
 
 def _sight(judged: Judged, look: _Look) -> BaselineSight:
-    scope, ground, document = look.scope, look.ground, judged.document
+    document = judged.document
     hosts = [one for one in judged.hosts if one.name not in look.away]
-    found: dict[str, list[Step]] = {}
-    for step in steps(judged.updates, ring_of(document, hosts)):
-        if step.target not in look.away:
-            found.setdefault(step.target, []).append(step)
-    for one in hosts:
-        if one.name not in judged.read and one.name in look.planned:
-            found[one.name] = [step for step in look.planned[one.name] if not is_firmware([step])]
-    kept = _asked(judged, {name: tuple(listed) for name, listed in found.items() if listed}, look)
     firmware = _firmware(judged, hosts, look)
-    clusters = roles(scope.estate.groups, ground.fleet.membership, _primaries(scope, ground, {*kept, *firmware}))
+    due = {one.host for one in judged.updates if one.decision.target} - look.away
+    unread = {one.name for one in hosts if one.name not in judged.read} & set(look.planned)
+    order = phases(document, hosts, _clusters(look.scope, look.ground, {*due, *unread, *firmware}))
+    # a primary that waits for its standbys belongs to the ring that it is patched with
+    rings = {name: phase.ring for phase in order for name in phase.hosts}
+    found: dict[str, list[Step]] = {name: [] for name in sorted({*due, *unread})}
+    for step in steps(judged.updates, rings):
+        if step.target in due:
+            found[step.target].append(step)
+    for name in unread:
+        found[name] = [step for step in look.planned[name] if not is_firmware([step])]
     return BaselineSight(
         document=document,
-        inputs=baseline_content(scope, document.name),
-        moves=kept,
-        phases=phases(document, hosts, clusters),
+        inputs=baseline_content(look.scope, document.name),
+        moves=_asked(judged, {name: tuple(listed) for name, listed in found.items() if listed}, look),
+        phases=order,
         firmware=firmware,
         machines={one.name: one.machine or one.name for one in hosts if one.name in firmware},
     )
@@ -213,8 +249,8 @@ def _firmware(judged: Judged, hosts: Sequence[Host], look: _Look) -> dict[str, t
     return found
 
 
-def _primaries(scope: Scope, ground: Ground, worked_on: Collection[str]) -> dict[str, str]:
-    """Who has the primary role of each cluster that is touched, as far as it can be seen."""
+def _clusters(scope: Scope, ground: Ground, worked_on: Collection[str]) -> tuple[Roles, ...]:
+    """The clusters of the estate, with who has the primary role of each that is touched, as far as it can be seen."""
     found: dict[str, str] = {}
     for name, document in sorted(scope.estate.groups.items()):
         touched = set(ground.fleet.membership.get(name, ())) & set(worked_on)
@@ -223,7 +259,7 @@ def _primaries(scope: Scope, ground: Ground, worked_on: Collection[str]) -> dict
         cluster = cluster_of(name, document.switchover, ground, scope)
         seen = scope.engines.upkeep.cluster.members(cluster, scope.context)
         found[name] = next((one.host for one in seen if one.part is Part.PRIMARY), "")
-    return found
+    return roles(scope.estate.groups, ground.fleet.membership, found)
 
 
 def _away(reading: Reading) -> Iterable[Finding]:

@@ -72,6 +72,8 @@ class Report:
     """Deferred changes that were never released."""
     refused: bool = False
     """Whether it stopped because the estate's own rules allow no more."""
+    outside: bool = False
+    """Whether these rules are of time: no window is open any more, or a freeze has begun."""
     rest: str = ""
     """The plan file for what is left, as text; empty when nothing is, or when it could not be made."""
     warnings: tuple[str, ...] = ()
@@ -97,6 +99,7 @@ class Report:
         reasons = (
             (self.ok, "done"),
             (self.cancelled, "cancelled"),
+            (self.outside, "outside-window"),
             (self.refused, "policy-denied"),
             (any(one.unplanned for one in self.outcomes), "unplanned-change"),
             (any(one.stops for one in self.outcomes), "world-moved"),
@@ -115,7 +118,7 @@ class Report:
             return ExitCode.CANCELLED
         if self.effect:
             return ExitCode.PARTLY_APPLIED
-        stopped = self.refused or any(one.stops for one in self.outcomes)
+        stopped = self.refused or self.outside or any(one.stops for one in self.outcomes)
         return ExitCode.REFUSED if stopped else ExitCode.ENGINE
 
 

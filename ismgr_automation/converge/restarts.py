@@ -17,6 +17,9 @@ from ismgr_automation.estate.resolve import duration
 from ismgr_automation.patching.reboots import due, patience
 from ismgr_automation.ports.packages import Boot, HostFacts, Restart, RestartResult
 
+_REMEMBERED = 50
+"""How many runs on a host are looked at."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restarted:
@@ -63,8 +66,8 @@ def restarted(
 
 def _history(names: Sequence[str], scope: Scope) -> tuple[timedelta, ...]:
     """How long restarts of these hosts took before, by what runs remember."""
-    known = scope.engines.upkeep.records.patched() if names else ()
-    return tuple(one.restart for one in known if one.host in names and one.restart is not None)
+    records = scope.engines.upkeep.records
+    return tuple(one.restart for name in names for one in records.patched(name, _REMEMBERED) if one.restart is not None)
 
 
 def _cycle(lost: RestartResult, request: Restart, ground: Ground, scope: Scope) -> RestartResult:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from ismgr_automation.converge.apply import carry_on
 from ismgr_automation.converge.outcome import told
+from ismgr_automation.converge.patch import plan_patch, plan_rollback
 from ismgr_automation.converge.plan import plan as compose_again
 from ismgr_automation.converge.report import Report, report_json
 from ismgr_automation.converge.scope import Scope
@@ -214,8 +215,15 @@ def _with_rest(plan: Plan, report: Report, scope: Scope) -> Report:
     """The report with the plan of what is left, after a run that stopped with part of it applied."""
     if report.ok or report.cancelled or not report.effect or plan.purpose is Purpose.DESTROY:
         return report
+    now = datetime.now(UTC)
     try:
-        left = compose_again(scope, datetime.now(UTC))
+        match plan.purpose:
+            case Purpose.APPLY:
+                left = compose_again(scope, now, urgent=plan.urgent)
+            case Purpose.PATCH:
+                left = plan_patch(scope, now, urgent=plan.urgent)
+            case Purpose.ROLLBACK:
+                left = plan_rollback(scope, now, plan.undoes, urgent=plan.urgent)
     except Exception as problem:  # noqa: BLE001  what landed must be told
         words = f"what is left to do could not be planned: {told(problem, scope)}"
         return replace(report, warnings=(*report.warnings, words))

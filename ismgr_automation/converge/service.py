@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from ismgr_automation.converge.ground import Ground
+from ismgr_automation.converge.parallel import each
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import group
@@ -21,32 +22,35 @@ from ismgr_automation.ports.upkeep import Cluster, ClusterMember, Drained, Part,
 
 @dataclass(slots=True, kw_only=True)
 class Absence:
-    """Who is out of service. ``trouble`` has a sentence for each host that could not be taken out, or back."""
+    """Who is out of service. ``trouble`` has a sentence for each host that could not be taken out, ``kept`` for each
+    that could not be put back."""
 
     trouble: dict[str, str] = field(default_factory=dict)
-    pools: list[tuple[str, Pool]] = field(default_factory=list)
-    """Host and pool of what we drained ourselves."""
+    kept: dict[str, str] = field(default_factory=dict)
 
 
 @contextmanager
-def out_of_service(hosts: Sequence[str], ground: Ground, scope: Scope) -> Iterator[Absence]:
-    """Drain each host at the balancers of its groups, for the length of the ``with``.
+def out_of_service(
+    hosts: Sequence[str], ground: Ground, scope: Scope, *, left: Sequence[str] = ()
+) -> Iterator[Absence]:
+    """Drain each host at the balancers of its groups, all at once, for the length of the ``with``.
 
     A host that cannot be drained is in ``trouble``, and must not be worked on. What somebody else had drained before
-    stays drained. Hosts that cannot be put back are in ``trouble`` afterwards.
+    stays drained. Hosts that cannot be put back are in ``kept`` afterwards. ``left`` are hosts that nothing is done to,
+    and that a process of ours that died may have left drained: they are put back as well.
     """
     absence = Absence()
+    out, behind = _pools(hosts, ground, scope), _pools(left, ground, scope)
     try:
-        for host in hosts:
-            for drain in drains(host, ground, scope):
-                _drain(host, pool_of(host, drain, ground, scope), absence, scope)
+        each(out, lambda one: _drain(*one, absence, scope), workers=len(out))
         yield absence
     finally:
-        # also when somebody cancelled: a host that stays drained is an outage that nobody ordered
-        calm = replace(scope.context, cancelled=threading.Event())
-        for host, pool in reversed(absence.pools):
-            back = scope.engines.upkeep.balancer.restore(pool, calm)
-            _note(host, "is not back in service", back, absence)
+        absence.kept |= _restore((*out, *behind), scope)
+
+
+def put_back(hosts: Sequence[str], ground: Ground, scope: Scope) -> dict[str, str]:
+    """Put back what a process of ours that died may have left drained; a sentence for each host that is not back."""
+    return _restore(_pools(hosts, ground, scope), scope)
 
 
 def drains(host: str, ground: Ground, scope: Scope) -> tuple[Drain, ...]:
@@ -66,24 +70,48 @@ def pool_of(host: str, drain: Drain, ground: Ground, scope: Scope) -> Pool:
     )
 
 
+def _pools(hosts: Sequence[str], ground: Ground, scope: Scope) -> tuple[tuple[str, Pool], ...]:
+    return tuple((host, pool_of(host, one, ground, scope)) for host in hosts for one in drains(host, ground, scope))
+
+
 def _drain(host: str, pool: Pool, absence: Absence, scope: Scope) -> None:
-    # it is written down before it is done: whoever dies half-way through has something to put back
-    absence.pools.append((host, pool))
     answers = scope.engines.upkeep.balancer.drain(pool, scope.context)
-    _note(host, "cannot be taken out of service", answers, absence)
+    bad = _bad(answers)
+    if not answers:
+        # a host that is never drained because of a slip of the pen would be noticed by its users first
+        bad = f"no balancer of backend {pool.backend} is known"
+    if bad:
+        _add(absence.trouble, host, f"{host} cannot be taken out of service: {bad}")
+        return
     cut = sum(one.sessions for one in answers)
     words = f"{cut} sessions were cut off at the deadline" if cut else "no session was left"
-    if host not in absence.trouble:
-        scope.context.emit(
-            StepReported(step=f"drain {host}", detail=words, seconds=max(one.seconds for one in answers))
-        )
+    scope.context.emit(StepReported(step=f"drain {host}", detail=words, seconds=max(one.seconds for one in answers)))
 
 
-def _note(host: str, what: str, answers: Sequence[Drained], absence: Absence) -> None:
-    bad = [f"{one.balancer}: {one.detail}" for one in answers if not one.ok]
-    if bad:
-        words = f"{host} {what}: {'; '.join(bad)}"
-        absence.trouble[host] = "; ".join(filter(None, [absence.trouble.get(host, ""), words]))
+def _restore(pools: Sequence[tuple[str, Pool]], scope: Scope) -> dict[str, str]:
+    # also when somebody cancelled: a host that stays drained is an outage that nobody ordered
+    calm = replace(scope.context, cancelled=threading.Event())
+
+    def restore(one: tuple[str, Pool]) -> str:
+        try:
+            return _bad(scope.engines.upkeep.balancer.restore(one[1], calm))
+        except IsmgrError as problem:
+            # the others must be put back whatever becomes of this one
+            return problem.summary
+
+    kept: dict[str, str] = {}
+    for (host, _), bad in zip(pools, each(pools, restore, workers=len(pools)), strict=True):
+        if bad:
+            _add(kept, host, f"{host} is not back in service: {bad}")
+    return kept
+
+
+def _bad(answers: Sequence[Drained]) -> str:
+    return "; ".join(f"{one.balancer}: {one.detail}" for one in answers if not one.ok)
+
+
+def _add(said: dict[str, str], host: str, words: str) -> None:
+    said[host] = "; ".join(filter(None, [said.get(host, ""), words]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

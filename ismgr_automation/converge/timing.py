@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.core.address import Kind
+from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.errors import OutsideWindow
 from ismgr_automation.estate.maintenance import PatchBaseline
 from ismgr_automation.estate.maintenance import Scope as Kinds
@@ -15,27 +15,24 @@ from ismgr_automation.estate.resolve import duration
 from ismgr_automation.patching.steps import ring_name
 from ismgr_automation.planning.change import Change, Finding, Level
 from ismgr_automation.planning.fleet import Fleet
-from ismgr_automation.planning.plan import Plan, Purpose
+from ismgr_automation.planning.plan import PATCHING, Plan
 from ismgr_automation.planning.timing import Clearance, Work, clearance, refused, reserve
 from ismgr_automation.ports.hosts import Host
 
-PATCHING = frozenset({Purpose.PATCH, Purpose.ROLLBACK})
+_NOT_NOW, _PASSED = "now is not the time: ", "overridden: "
 
 
 def told_of_time(plan: Plan, scope: Scope, fleet: Fleet, now: datetime) -> Plan:
-    """The plan with what windows and freezes would say to it now. It may be applied at another time, so nothing of it
-    is against the plan."""
-    found = _clearances(plan.changes[:1], plan, scope, fleet, now)
-    said = [
-        Finding(
-            level=Level.WARN if clear.overridden else Level.ADVISE,
-            subject=one.rule,
-            summary=f"{'overridden: ' if clear.overridden else 'now is not the time: '}{one.summary}",
-        )
-        for clear in found
-        for one in (*clear.overridden, *clear.obstacles)
-    ]
-    return replace(plan, findings=(*plan.findings, *said))
+    """The plan with what windows and freezes would say to it now, each rule once. It may be applied at another time, so
+    nothing of it is against the plan; what was said of an earlier moment is forgotten."""
+    said: dict[Address, Finding] = {}
+    for clear in _clearances(plan.changes, plan, scope, fleet, now):
+        for one in clear.obstacles:
+            said.setdefault(one.rule, Finding(level=Level.ADVISE, subject=one.rule, summary=f"{_NOT_NOW}{one.summary}"))
+        for one in clear.overridden:
+            said.setdefault(one.rule, Finding(level=Level.WARN, subject=one.rule, summary=f"{_PASSED}{one.summary}"))
+    before = [one for one in plan.findings if not one.summary.startswith((_NOT_NOW, _PASSED))]
+    return replace(plan, findings=(*before, *said.values()))
 
 
 def refuse_outside(plan: Plan, scope: Scope, fleet: Fleet, now: datetime) -> None:

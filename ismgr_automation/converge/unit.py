@@ -30,12 +30,14 @@ from ismgr_automation.ports.runs import Round, StepRecord, Unit
 class Workbench:
     """Everything that an executor needs for the units of one run. ``looked`` are keys of changes that were observed
     under this lease a moment ago; the coordinator alone can know that. ``ours`` says whether a unit in hand is still
-    ours: a worker may lose it while its engine runs, and then the outcome belongs to whoever goes on."""
+    ours: a worker may lose it while its engine runs, and then the outcome belongs to whoever goes on. ``undoes`` is the
+    run that this one is the way back from, if it is one."""
 
     scope: Scope
     run: str
     purpose: Purpose
     executor: str
+    undoes: str = ""
     looked: frozenset[str] = frozenset()
     ours: Callable[[], bool] = lambda: True
     _grounds: dict[tuple[int, str], Ground] = field(default_factory=dict)
@@ -80,10 +82,8 @@ class Workbench:
                 request = StackWork(change=change, sealed=mission.sealed, before=state, again=again, looked=looked)
                 return (destroy_stack if self.purpose is Purpose.DESTROY else apply_stack)(request, scope)
             if change.address.kind is Kind.BASELINE:
-                back = self.purpose is Purpose.ROLLBACK
-                return apply_packages(
-                    PackageWork(change=change, ground=ground, again=again, looked=looked, back=back), scope
-                )
+                packages = PackageWork(change=change, ground=ground, again=again, looked=looked, undoes=self.undoes)
+                return apply_packages(packages, scope)
             if change.address.kind is Kind.MACHINE:
                 return apply_firmware(FirmwareWork(change=change, ground=ground, again=again), scope)
             return apply_hosts(

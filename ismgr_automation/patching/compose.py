@@ -165,14 +165,16 @@ def _service(name: str, seen: Seen) -> Iterator[Step]:
 
 
 def _obstacles(seen: Seen) -> Iterable[Finding]:
-    """Hosts that can never be worked on without breaking what a host group promises."""
+    """Hosts that cannot be worked on without breaking what a host group promises: never, which is a slip of the pen; or
+    as long as others are away, and then they are left out, as those are."""
     for sight in seen.baselines:
-        wrong = obstacle({*sight.moves, *sight.firmware}, seen.guards, seen.sick)
-        if wrong is not None:
-            yield Finding(
-                level=Level.DENY,
-                subject=baseline(sight.document.name),
-                summary=wrong.summary,
-                next_step=wrong.next_step,
-                refuses=True,
-            )
+        subject, names = baseline(sight.document.name), {*sight.moves, *sight.firmware}
+        never = obstacle(names, seen.guards, {})
+        if never is not None:
+            summary, step = never.summary, never.next_step
+            yield Finding(level=Level.DENY, subject=subject, summary=summary, next_step=step, refuses=True)
+            continue
+        while (wrong := obstacle(names, seen.guards, seen.sick)) is not None:
+            names.difference_update(wrong.hosts)
+            summary = f"{', '.join(wrong.hosts)} is left out: {wrong.summary}"
+            yield Finding(level=Level.WARN, subject=subject, summary=summary, next_step=wrong.next_step)

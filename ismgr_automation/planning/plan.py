@@ -37,6 +37,10 @@ class Purpose(StrEnum):
     """Back to the versions that were installed before a run."""
 
 
+PATCHING = frozenset({Purpose.PATCH, Purpose.ROLLBACK})
+"""What moves packages and firmware, and nothing else."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """Everything that a plan was computed from, as digests by name. Equal inputs and equal observations give an equal

@@ -169,6 +169,8 @@ class PackageRequest:
     deadline: timedelta
     keep_former: bool = True
     """Fetch the files of the versions that are replaced before anything is installed, for a rollback."""
+    former_required: bool = False
+    """Refuse (NO_FORMER, before anything is installed) a host on which one of these files cannot be had."""
     fence: str = ""
     """The name of the lease; as in ``PlaybookRequest``."""
 

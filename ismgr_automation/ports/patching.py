@@ -84,8 +84,8 @@ class PatchStore(Protocol):
         """Take hosts out of the queue."""
         ...
 
-    def patched(self, host: str | None = None, limit: int = 200) -> tuple[Patched, ...]:
-        """What was done, the newest first."""
+    def patched(self, host: str | None = None, limit: int = 200, *, run: str | None = None) -> tuple[Patched, ...]:
+        """What was done, the newest first; on one host, or by one run."""
         ...
 
     def keep_patched(self, patched: Sequence[Patched]) -> None:

@@ -82,7 +82,8 @@ def _arguments(verb: Verb, request: PackageRequest, context: Context) -> tuple[s
     if request.fence and context.token and verb in {Verb.APPLY, Verb.ROLLBACK}:
         lease, token, _ = fencing.arguments(request.fence, context.token, run)
     seconds = max(1, round(request.deadline.total_seconds()))
-    return (verb.value, run, str(seconds), "1" if request.keep_former else "0", lease, token)
+    keep = "0" if not request.keep_former else "2" if request.former_required else "1"
+    return (verb.value, run, str(seconds), keep, lease, token)
 
 
 def _input(moves: tuple[Move, ...]) -> str:

@@ -1,6 +1,6 @@
 # Does one piece of work with exact versions, and tells what it finds in lines. It outlives the connection that asked.
 # CALL VERB RUN SECONDS KEEP LEASE TOKEN; CALL is a folder with a file "moves", whose rows are: name, architecture,
-# version before, version after, digest or "-".
+# version before, version after, digest or "-". KEEP: 0 no former versions, 1 those that can be had, 2 all or nothing.
 call=$1 verb=$2 run=$3 seconds=$4 keep=$5 lease=$6 token=$7
 umask 022
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none
@@ -151,7 +151,7 @@ lock() {
     apt check >locked 2>&1 || { grep -qi 'could not get lock\|unable to acquire' locked && refuse apt locked; }
 }
 former() {
-    [ "$keep" = 1 ] || return 0
+    [ "$keep" != 0 ] || return 0
     mkdir -p "$home/former" && cd "$home/former" || { cd "$call" && refuse "no-room $home cannot be made"; }
     awk -F '\t' '$7 !~ /^.[nc]/ { print $6 "=" $3 }' "$call/todo" | xargs apt-cache show 2>/dev/null |
         awk '/^Package: / { name = $2 } /^Version: / { version = $2 } /^Filename: / { print name "\t" version }' >"$call/had"
@@ -165,8 +165,10 @@ former() {
         "") command -v dpkg-repack >/dev/null && dpkg-repack "$spec" >/dev/null 2>&1 8>&- ;;
         *) cp "$file" "$home/former/" || { cd "$call" && refuse "no-room $home is full"; } ;;
         esac
-    done <"$call/todo"
+        [ "$keep" = 1 ] || [ -n "$(kept "$name" "$before" "$architecture")" ] || printf '%s %s\n' "$name" "$before"
+    done <"$call/todo" >"$call/missing"
     cd "$call" || exit 73
+    [ ! -s missing ] || refuse "no-former $(head -n 1 missing)"
 }
 # exact versions of these packages as they are now; what was written for others stays
 pin() {

@@ -89,13 +89,16 @@ class DatabasePatchStore:
             for some in _portions(sorted(set(hosts))):
                 connection.execute(mine.where(WAITING.c.host.in_(some)))
 
-    def patched(self, host: str | None = None, limit: int = 200) -> tuple[Patched, ...]:
+    def patched(self, host: str | None = None, limit: int = 200, *, run: str | None = None) -> tuple[Patched, ...]:
         """The newest first; the hosts of a run by name."""
         if self.database.absent:
             return ()
         newest = PATCHED.c.at_us.desc(), PATCHED.c.run.desc(), PATCHED.c.host
+        wanted = self._done(sa.select(PATCHED), host).order_by(*newest).limit(limit)
+        if run is not None:
+            wanted = wanted.where(PATCHED.c.run == run)
         with self.database.read() as connection:
-            found = connection.execute(self._done(sa.select(PATCHED), host).order_by(*newest).limit(limit)).all()
+            found = connection.execute(wanted).all()
         return tuple(map(_patched, found))
 
     def keep_patched(self, patched: Sequence[Patched]) -> None:

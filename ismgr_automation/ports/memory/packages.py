@@ -202,7 +202,18 @@ class MemoryPackages:
             )
         if verb == "check":
             return PackageResult(host=name, fate=PackageFate.DONE if todo else PackageFate.NOTHING)
-        return self._make(verb, name, request, todo)
+        missing = self._keep(machine, todo) if verb == "apply" and request.keep_former else []
+        if missing and request.former_required:
+            trouble, detail = Trouble.NO_FORMER, f"{missing[0].name} {missing[0].before}"
+            return PackageResult(host=name, fate=PackageFate.REFUSED, trouble=trouble, detail=detail)
+        return self._make(name, request, todo)
+
+    @staticmethod
+    def _keep(machine: MemoryMachine, todo: Sequence[Move]) -> list[Move]:
+        """Keep the files of former versions; returns the moves whose file cannot be had."""
+        offered = {(one.name, one.version) for one in machine.lists}
+        machine.kept.update({(one.name, one.before) for one in todo} & offered)
+        return [one for one in todo if (one.name, one.before) not in machine.kept]
 
     def _refusal(self, verb: str, name: str, todo: Sequence[Move]) -> tuple[Trouble, str]:
         if todo and name in self.world.locked:
@@ -218,7 +229,9 @@ class MemoryPackages:
     def _obstacle(self, verb: str, machine: MemoryMachine, move: Move) -> tuple[Trouble, str] | None:
         """Why one move cannot be made, or None."""
         there = machine.installed.get(move.name)
-        if there is None or (there.version != move.before and (verb != "rollback" or there.well)):
+        # half-installed at the version that is wanted is nobody else's doing
+        known = {move.before} if there is None or there.well else {move.before, move.after}
+        if there is None or (there.version not in known and (verb != "rollback" or there.well)):
             return Trouble.MOVED, f"{move.name} is {there.version if there else 'not installed'}"
         if verb == "rollback" and (move.name, move.after) in machine.kept:
             return None
@@ -233,12 +246,9 @@ class MemoryPackages:
         known = (one for one in machine.lists if (one.name, one.version) == (move.name, move.after))
         return next((one for one in known if one in self.world.repository), None)
 
-    def _make(self, verb: str, name: str, request: PackageRequest, todo: Sequence[Move]) -> PackageResult:
+    def _make(self, name: str, request: PackageRequest, todo: Sequence[Move]) -> PackageResult:
         machine = self.world.machines[name]
         moves = request.moves.get(name, ())
-        if verb == "apply" and request.keep_former:
-            offered = {(one.name, one.version) for one in machine.lists}
-            machine.kept.update({(one.name, one.before) for one in todo} & offered)
         mine = machine.made.setdefault(request.run, set())
         fate, trouble = PackageFate.DONE, Trouble.NONE
         for number, move in enumerate((*todo, None)):

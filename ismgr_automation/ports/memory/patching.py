@@ -71,10 +71,10 @@ class MemoryPatchStore:
             for host in hosts:
                 self.queue.pop(host, None)
 
-    def patched(self, host: str | None = None, limit: int = 200) -> tuple[Patched, ...]:
+    def patched(self, host: str | None = None, limit: int = 200, *, run: str | None = None) -> tuple[Patched, ...]:
         """The newest first."""
         with self.lock:
-            mine = [one for one in self.done.values() if host in {None, one.host}]
+            mine = [one for one in self.done.values() if host in {None, one.host} and run in {None, one.run}]
             # the latest run first, its hosts by name
             mine.sort(key=lambda one: one.host)
             mine.sort(key=lambda one: (one.at, one.run), reverse=True)

@@ -1,0 +1,253 @@
+"""Patching in rings and waves: canaries first, soaking between rings, one failure budget, and no promise broken."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ismgr_automation.converge.report import Fate
+from ismgr_automation.core.errors import ExitCode
+from ismgr_automation.core.events import BudgetSpent, SoakFinished, SoakStarted, WaveStarted
+from ismgr_automation.planning.planfile import read
+from ismgr_automation.ports.hosts import Reach
+from ismgr_automation.ports.upkeep import Part
+from tests.converge.patched import (
+    NEW,
+    OLD,
+    effects,
+    exactly,
+    fates,
+    on_new,
+    order,
+    patch,
+    patched,
+    planned_moves,
+    today,
+    versions,
+)
+from tests.rehearsal import Rehearsal
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Rehearsal:
+    return patched(tmp_path)
+
+
+def test_a_canary_that_fails_costs_one_host(clinic: Rehearsal) -> None:
+    clinic.world.unhealthy.add("web1")
+    report = patch(clinic)
+    assert fates(report) == {
+        "baseline/all#1": Fate.FAILED,
+        "baseline/all#2": Fate.NOT_STARTED,
+        "baseline/all#3": Fate.NOT_STARTED,
+    }
+    assert "web1: 1 of 1 checks did not pass, first is_healthy" in report.stopped
+    assert report.exit_code is ExitCode.PARTLY_APPLIED
+    assert [one for one in effects(clinic) if one.split()[1] not in {"web1", "web/web1"}] == []
+
+
+def test_what_is_left_is_a_plan_of_patches(clinic: Rehearsal) -> None:
+    clinic.world.unhealthy.add("web1")
+    rest = read(patch(clinic).rest, "rest")
+    assert rest.purpose == "patch"
+    assert set(planned_moves(rest)) == {f"{name} tool:amd64" for name in ("db1", "db2", "web1", "web2", "web3")}
+
+
+def test_a_failure_within_the_budget_does_not_stop_the_others(tmp_path: Path) -> None:
+    clinic = patched(tmp_path, budget=1)
+    clinic.world.unhealthy.add("web1")
+    report = patch(clinic)
+    assert (report.stopped, report.exit_code) == ("", ExitCode.PARTLY_APPLIED)
+    assert on_new(clinic) == ["db1", "db2", "web2", "web3"]
+    assert report.outcomes[0].troubled == ("web1",)
+
+
+def test_one_failure_more_than_the_budget_stops_before_the_next_wave(tmp_path: Path) -> None:
+    clinic = patched(tmp_path, budget=1)
+    clinic.world.unhealthy.update({"web1", "web2"})
+    report = patch(clinic)
+    assert "2 failed, could not be reached or did not verify (web1, web2)" in report.stopped
+    assert on_new(clinic) == ["db2", "web3"]
+    assert [one for one in clinic.events if isinstance(one, BudgetSpent)]
+    assert "switchover db2" not in clinic.service.calls
+
+
+def test_a_ring_soaks_and_is_looked_at_again_before_the_next_one(clinic: Rehearsal) -> None:
+    clinic.edit("baseline.yaml", '{name: canary, selector: host.name == "web1"}', _ring("1s"))
+    planned = today(clinic)
+    scope = clinic.scope()
+    waited: list[float] = []
+    scope.context.cancelled.wait = lambda timeout=None: waited.append(timeout) or False  # type: ignore[method-assign]
+    report = clinic.apply(planned, scope=scope)
+    assert report.ok, report.stopped
+    (begun,) = [one for one in clinic.events if isinstance(one, SoakStarted)]
+    assert str(begun.subject) == "baseline/all"
+    assert 0 < begun.seconds <= 1
+    assert waited == [begun.seconds]
+    assert [one for one in clinic.events if isinstance(one, SoakFinished)]
+    assert clinic.world.calls.count("verify web1") == 2
+
+
+def test_a_ring_that_does_not_stay_well_stops_the_run(clinic: Rehearsal) -> None:
+    clinic.edit("baseline.yaml", '{name: canary, selector: host.name == "web1"}', _ring("1s"))
+    planned, scope = today(clinic), clinic.scope()
+
+    def worse(timeout: float | None = None) -> bool:
+        clinic.world.unhealthy.add("web1")
+        return False
+
+    scope.context.cancelled.wait = worse  # type: ignore[method-assign]
+    report = clinic.apply(planned, scope=scope)
+    assert report.stopped == "baseline/all did not stay well for 1 s: is_healthy on web1"
+    assert on_new(clinic) == ["web1"]
+
+
+def _ring(soak: str) -> str:
+    return f'{{name: canary, selector: host.name == "web1", soak: {soak}}}'
+
+
+def test_a_ring_has_waves_of_its_own(clinic: Rehearsal) -> None:
+    whole = """{name: webs, selector: host.labels.role == "web", waves: [1, 1, "100%"]}"""
+    clinic.edit("baseline.yaml", '{name: canary, selector: host.name == "web1"}', whole)
+    assert patch(clinic).ok
+    waves = [one for one in clinic.events if isinstance(one, WaveStarted)]
+    assert len(waves) == 5
+    applied = [one.split()[1] for one in clinic.packages.calls if one.startswith("apply ")]
+    assert applied == ["web1", "web2", "web3", "db2", "db1"]
+
+
+def test_the_standby_goes_first_then_the_role_then_the_old_primary_and_the_role_goes_back(clinic: Rehearsal) -> None:
+    with order(clinic) as calls:
+        assert patch(clinic).ok
+    mine = [one for one in calls if one in {"apply db1", "apply db2", "switchover db1", "switchover db2"}]
+    assert mine == ["apply db2", "switchover db2", "apply db1", "switchover db1"]
+    assert clinic.service.primaries() == ["db1"]
+
+
+def test_the_role_stays_where_it_went_unless_it_is_asked_back(clinic: Rehearsal) -> None:
+    clinic.edit("groups.yaml", "switchover: {back: true}", "switchover: {}")
+    assert patch(clinic).ok
+    assert clinic.service.primaries() == ["db2"]
+
+
+def test_a_primary_without_a_successor_is_not_touched_and_told(clinic: Rehearsal) -> None:
+    clinic.service.lagging.add("db2")
+    report = patch(clinic)
+    assert "db1 is the primary of group/databases, and no standby elsewhere streams from it" in report.stopped
+    assert on_new(clinic) == ["db2", "web1", "web2", "web3"]
+    assert "apply db1" not in clinic.packages.calls
+
+
+def test_a_switchover_that_fails_leaves_the_primary_unpatched(clinic: Rehearsal) -> None:
+    clinic.service.stuck.add("db1")
+    report = patch(clinic)
+    assert "the primary of group/databases could not be moved to db2: db1 does not follow db2" in report.stopped
+    assert "apply db1" not in clinic.packages.calls
+
+
+def test_a_role_that_cannot_go_back_is_told_and_the_host_is_patched(clinic: Rehearsal) -> None:
+    def behind(call: str) -> None:
+        if call == "apply db1":
+            clinic.service.lagging.add("db1")
+
+    clinic.packages.watch.append(behind)
+    report = patch(clinic)
+    assert "the primary of group/databases stays on db2: db1 does not stream" in report.stopped
+    assert versions(clinic)["db1"] == NEW
+
+
+def test_a_pair_of_which_one_failed_is_not_gone_on_with_whatever_the_budget(tmp_path: Path) -> None:
+    clinic = patched(tmp_path, budget=5)
+    clinic.world.unhealthy.add("db2")
+    report = patch(clinic)
+    assert report.refused
+    assert "group/databases" in report.stopped
+    assert versions(clinic)["db1"] == OLD
+    assert "switchover db2" not in clinic.service.calls
+
+
+def test_the_plan_of_what_is_left_after_a_run_is_applied_in_the_end(tmp_path: Path) -> None:
+    clinic = patched(tmp_path)
+    clinic.world.unhealthy.add("web1")
+    rest = read(patch(clinic).rest, "rest")
+    clinic.world.unhealthy.clear()
+    assert exactly(clinic, rest).ok
+    assert set(versions(clinic).values()) == {NEW}
+
+
+@st.composite
+def bad_days(draw: st.DrawFn) -> dict[str, object]:
+    names = [f"db{number}" for number in range(1, draw(st.integers(2, 5)) + 1)]
+    some = st.sets(st.sampled_from([*names, "web1", "web2"]), max_size=3)
+    return {
+        "names": names,
+        "primary": draw(st.sampled_from(["", *names])),
+        "minimum": draw(st.integers(1, len(names) - 1)),
+        "budget": draw(st.integers(0, 4)),
+        "lagging": draw(st.sets(st.sampled_from(names), max_size=2)),
+        **{fault: draw(some) for fault in ("unhealthy", "locked", "full", "away", "down", "dying")},
+        "broken": draw(st.booleans()),
+        "policy": draw(st.sampled_from(["never", "if-needed", "always"])),
+        "rings": draw(st.sampled_from(["db1", "web1", names[-1]])),
+    }
+
+
+@given(day=bad_days())
+def test_no_group_ever_has_fewer_members_up_than_it_promises(day: dict[str, object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        _rehearse(Path(folder), day)
+
+
+def _rehearse(folder: Path, day: dict) -> None:
+    clinic = patched(folder, budget=day["budget"], hosts=(*day["names"], "lb1", "web1", "web2"))
+    clinic.edit("groups.yaml", "minimum_available: 1", f"minimum_available: {day['minimum']}")
+    clinic.edit("baseline.yaml", "if-needed", day["policy"])
+    clinic.edit("baseline.yaml", "web1", day["rings"])
+    clinic.service.parts.update(dict.fromkeys(day["names"], Part.STANDBY))
+    if day["primary"]:
+        clinic.service.parts[day["primary"]] = Part.PRIMARY
+    clinic.service.lagging.update(day["lagging"])
+    clinic.world.unhealthy.update(day["unhealthy"])
+    clinic.packages.locked.update(day["locked"])
+    clinic.packages.full.update(day["full"])
+    clinic.packages.stays_down.update(day["down"])
+    clinic.packages.dies.update(dict.fromkeys(day["dying"], 0))
+    if day["broken"]:
+        clinic.packages.broken.add(("tool", NEW))
+    clinic.world.reach.update(dict.fromkeys(day["away"], Reach.TIMEOUT))
+    planned = today(clinic)
+    if planned.refused or planned.empty:
+        return
+    members, busy = set(day["names"]), set[str]()
+    most = len(members) - day["minimum"]
+
+    def working(call: str) -> None:
+        verb, _, host = call.partition(" ")
+        if verb not in {"apply", "reboot", "rollback"} or host not in members:
+            return
+        # of those who are worked on now, and those who failed or are away, not more than the group can spare
+        if verb == "apply":
+            done = {one for one in busy if versions(clinic)[one] == NEW and one not in bad}
+            busy.difference_update(done)
+            busy.add(host)
+        primaries = [one for one in clinic.service.primaries() if one == host]
+        assert not primaries, f"{host} was worked on while it was the primary"
+        assert len(busy | day["away"] & members) <= most, (call, busy)
+
+    bad = day["unhealthy"] | day["down"]
+    clinic.packages.watch.append(working)
+    report = clinic.apply(planned)
+    clinic.packages.watch.remove(working)
+    assert report.outcomes
+    # somebody is always the primary, and nobody twice
+    assert len(clinic.service.primaries()) == bool(day["primary"])
+
+
+def test_a_ring_without_a_soak_is_not_waited_for(clinic: Rehearsal) -> None:
+    clinic.edit("baseline.yaml", '{name: canary, selector: host.name == "web1"}', _ring("0s"))
+    assert patch(clinic).ok
+    assert not [one for one in clinic.events if isinstance(one, SoakStarted)]
