@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import estates, evidence, leases
+from bench import estates, evidence, leases, resume
 from bench.measure import Failed, Row, Sample, command, rate, row, together
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +87,7 @@ def held(settings: Settings) -> Iterator[Row]:
 
 
 def steps(_settings: Settings) -> Iterator[Row]:
-    """What a durable step costs, and how soon a run that another process left goes on (bench/steps.py)."""
+    """What a durable step costs, and its first outcome in a run that another process left (bench/steps.py)."""
     for one in json.loads(command([PYTHON, "-m", "bench.steps"], cwd=ROOT).stdout):
         name = f"durable steps: {one['name']}"
         yield (
@@ -95,6 +95,17 @@ def steps(_settings: Settings) -> Iterator[Row]:
             if one["units"]
             else Row(name=name, seconds=one["seconds"], runs=1)
         )
+
+
+def resumes(settings: Settings) -> Iterator[Row]:
+    """A run that was killed in its first unit, from the start of a new process to the end of the run."""
+    samples = []
+    for number in range(settings.runs):
+        folder = settings.scratch / f"killed-{number}"
+        resume.killed(folder)
+        samples.append(command([PYTHON, "-m", "bench.resume", folder], cwd=ROOT))
+    changes = json.loads(samples[0].stdout)["changes"]
+    yield row(f"resume a killed run of {changes} changes: all of it", samples, "SQLite, evidence; no engines")
 
 
 def read(_settings: Settings) -> Iterator[Row]:
@@ -207,6 +218,7 @@ SUITE: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "evidence": records,
     "leases": held,
     "steps": steps,
+    "resume": resumes,
     "facts": read,
     "decisions": decisions,
     "terraform": terraform,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import estates, still
+from bench import estates, resume, still
 from bench.measure import MEBIBYTE, Failed, Sample, Watch, command, rate, row, together
 from bench.suite import SUITE
 from ismgr_automation.cli.main import run
@@ -68,6 +68,11 @@ def test_a_world_in_which_nothing_is_to_be_done_is_planned_and_its_stale_plan_re
     told = still.measure(tmp_path, items=200)
     assert told.keys() == {"load", "plan", "write", "refuse"}
     assert all(seconds > 0 for seconds in told.values())
+
+
+def test_a_run_that_is_killed_in_its_first_unit_is_resumed_to_its_end(tmp_path: Path) -> None:
+    resume.killed(tmp_path / "site")
+    assert resume.resumed(tmp_path / "site") > 1
 
 
 def test_a_rate_says_how_many_a_second() -> None:

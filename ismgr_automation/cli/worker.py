@@ -67,6 +67,8 @@ def worker(
 
     face: Face = ctx.obj
     with kept(face, ref) as records, tempfile.TemporaryDirectory(prefix="ismgr-worker-") as folder, progress(face):
+        # before the loop: a worker that could not open any run would be waiting for nothing
+        records.check_steps()
         orders = Orders(environment=records.chosen.name, once=once, only=only, grace=_time(grace))
         at_once = concurrency or max(2, os.cpu_count() or 2)
         tally = Worker(desk(face, records, Path(folder), at_once), orders).run(face.cancelled)

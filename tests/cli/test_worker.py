@@ -7,7 +7,11 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from ismgr_automation.core.errors import ExitCode
 from ismgr_automation.engines.database import open_database
+from ismgr_automation.engines.steps import fitness
 from ismgr_automation.ports.leases import Holder
 from ismgr_automation.ports.runs import Run
 from tests.cli.conftest import Say
@@ -63,6 +67,18 @@ def test_an_idle_worker_makes_no_rows_and_loads_no_dbos(site: Rehearsal, say: Sa
     assert not list(site.folder.rglob("*-steps.db"))
     code = "import sys, ismgr_automation.cli.worker, ismgr_automation.runs.worker; assert 'dbos' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_sqlite_that_cannot_keep_steps_ends_a_worker_before_it_waits_for_runs(
+    site: Rehearsal, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitness.check, "__defaults__", ((3, 12), (3, 40, 1)))
+    said = say("worker", "--once")
+    assert said.code == ExitCode.ENGINE
+    assert "SQLite 3.40.1" in said.err
+    assert "PostgreSQL" in said.err
+    assert "waiting for runs" not in said.err
+    assert not list(site.folder.rglob("*.db"))
 
 
 def test_a_run_that_cannot_be_taken_over_is_said_and_left(site: Rehearsal, say: Say) -> None:

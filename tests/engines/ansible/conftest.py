@@ -76,9 +76,14 @@ class Desk:
         place.chmod(0o600)
 
 
+def desk_in(folder: Path, loopback: Loopback) -> Desk:
+    """A desk whose estate, work and target lie in a folder."""
+    root, work, target = folder / "estate", folder / "work", folder / "target"
+    for one in (root, work, target):
+        one.mkdir()
+    return Desk(loopback=replace(loopback), root=root, work=work, engine=AnsibleEngine(loopback.store), target=target)
+
+
 @pytest.fixture
 def desk(loopback: Loopback, tmp_path: Path) -> Desk:
-    root, work, target = tmp_path / "estate", tmp_path / "work", tmp_path / "target"
-    for folder in (root, work, target):
-        folder.mkdir()
-    return Desk(loopback=replace(loopback), root=root, work=work, engine=AnsibleEngine(loopback.store), target=target)
+    return desk_in(tmp_path, loopback)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,9 +25,11 @@ from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut
 from ismgr_automation.core.events import OutputSeen, TaskFinished
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Status
-from tests.engines.loopback import USER, free_port, serve
+from tests.engines.ansible.conftest import desk_in
+from tests.engines.loopback import USER, Loopback, free_port, serve
 
 NUMBER = itertools.count(1)
+RANDOM_KILLS = 6
 
 
 @pytest.fixture
@@ -163,6 +166,83 @@ def test_a_run_whose_process_was_killed_is_swept_later_by_its_id_and_no_other_ru
     assert sleeping(nap)
     assert desk.engine.sweep(desk.request(), mine) == ()
     assert sleeping(nap) == []
+
+
+STEPS = """
+    - name: Begin
+      ansible.builtin.file: {{path: "{target}/begun", state: directory, mode: "0700"}}
+    - name: Lay down a file
+      ansible.builtin.copy: {{content: "laid down", dest: "{target}/laid", mode: "0600"}}
+    - name: Write over a file, and take long at the first time
+      ansible.builtin.shell: "mkdir {target}/tried 2>/dev/null && sleep {nap}; echo base >{target}/service"
+    - name: Add to the file that was written over
+      ansible.builtin.lineinfile: {{path: "{target}/service", line: tuned, mode: "0640"}}
+    - name: Do what is done once
+      ansible.builtin.command: {{cmd: "touch {target}/once-{{{{ item }}}}", creates: "{target}/once-{{{{ item }}}}"}}
+      loop: [1, 2, 3]
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """A run that nobody killed: how long it went on after its first task, and what it left on the host."""
+
+    seconds: float
+    left: dict[str, str]
+
+
+def on_host(desk) -> dict[str, str]:
+    """Mode and content of all that lies in the target. A module that is killed between writing its copy and renaming
+    it leaves the copy beside the file: that is Ansible's, and not what was asked for."""
+    return {
+        one.name: f"{one.stat().st_mode:o} {one.read_text() if one.is_file() else ''}"
+        for one in sorted(desk.target.iterdir())
+        if not one.name.startswith(".ansible_tmp")
+    }
+
+
+def controller(desk, nap: str) -> subprocess.Popen[bytes]:
+    """Another process that runs the steps, and is through with the first one."""
+    desk.play(STEPS.format(target=desk.target, nap=nap))
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program(desk, run="run-1"))])
+    until = time.monotonic() + 120
+    while not (desk.target / "begun").exists():
+        assert child.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return child
+
+
+@pytest.fixture(scope="module")
+def whole(loopback: Loopback, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    desk = desk_in(tmp_path_factory.mktemp("whole"), loopback)
+    child = controller(desk, "3")
+    began = time.monotonic()
+    assert child.wait(120) == 0
+    return Whole(seconds=time.monotonic() - began, left=on_host(desk))
+
+
+@pytest.mark.parametrize("seed", range(RANDOM_KILLS))
+def test_a_run_that_is_killed_at_a_random_moment_ends_as_if_it_had_not_been_when_it_is_run_again(desk, whole, seed):
+    nap = f"3.{os.getpid()}{next(NUMBER)}"
+    after = random.Random(seed).uniform(0, 1) * whole.seconds  # noqa: S311  chance, not secrecy
+    where = f"seed {seed}: killed {after:.3f} s after its first task, of {whole.seconds:.3f} s"
+    child = controller(desk, nap)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(after)
+    child.kill()
+    child.wait(30)
+    until = time.monotonic() + 30
+    while still_running(child.pid):
+        assert time.monotonic() < until, f"{where}: {still_running(child.pid)} go on"
+        time.sleep(0.05)
+
+    again = replace(desk.context(), run="run-1")
+    assert desk.engine.sweep(desk.request(), again) == (), where
+    assert sleeping(nap) == [], where
+    result = desk.engine.run(desk.request(), again)
+    assert (result.failed, result.unreachable) == ((), ()), where
+    assert on_host(desk) == whole.left, where
 
 
 def test_a_sweep_says_where_it_could_not_look(desk, tmp_path):
