@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shlex
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from ismgr_automation.patching.status import COLUMNS
+from ismgr_automation.patching.updates import version_key
 from ismgr_automation.ports.advisories import Advisories, Fix, SourceRead, Vulnerability
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import MemoryAdvisories, MemoryPackageWorld
@@ -20,6 +23,7 @@ from tests.cli.conftest import Say
 from tests.rehearsal import Rehearsal
 from tests.rehearsal import site as two_sites
 
+PAGE = Path(__file__).parents[2] / "docs/how-to/patching.md"
 BASELINE = """\
 kind: PatchBaseline
 name: servers
@@ -53,6 +57,14 @@ members:
 """
 HOSTS = ("db1.dc1", "db1.dc2", "web1.dc1", "web1.dc2")
 SOURCE = "https://advisories.example.org/tracker.json"
+WINDOW = """\
+kind: MaintenanceWindow
+name: nightly
+time_zone: UTC
+start: 2026-01-01T00:00:00
+rule: FREQ=DAILY
+duration: 24h
+"""
 FREEZE = """\
 ---
 kind: Freeze
@@ -423,3 +435,24 @@ def test_exemptions_are_written_as_openvex(site: Rehearsal, say: Say, tmp_path: 
     assert (written.code, "1 statements in" in written.out) == (0, True)
     assert json.loads((tmp_path / "openvex.json").read_text())["author"] == "platform of two-sites"
     assert say("--json", "patch", "vex").result["document"]["statements"] == document["statements"]
+
+
+def test_the_page_about_patching_works_as_it_stands(
+    site: Rehearsal, say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    documents = {text.split()[1]: text for language, text in blocks if language == "yaml"}
+    assert list(documents) == ["baseline.yaml", "exemption.yaml", "metal.yaml"]
+    site.files["patching.yaml"] = WINDOW + BASELINE[BASELINE.rindex("---") :]
+    site.files |= documents
+    site.packages.add("edge1.dc1", package("openssl", "3.0.15-1"))
+    # old enough for its rules
+    month_ago = datetime.now(UTC) - timedelta(days=30)
+    site.first_seen.see([version_key(one) for one in site.packages.repository], month_ago)
+    monkeypatch.chdir(tmp_path)
+    (commands,) = [text for language, text in blocks if language == "sh"]
+    for line in commands.splitlines():
+        said = say(*shlex.split(line)[1:])
+        assert said.code == (2 if line.startswith("ismgr patch plan") else 0), (line, said.err)
+    for file in ("patches.json", "status.csv", "openvex.json"):
+        assert (tmp_path / file).exists()
