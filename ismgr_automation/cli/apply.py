@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ismgr_automation.cli.face import Face
-from ismgr_automation.cli.options import Excludes, Junit, Ref, Targets, Wait, Worktree, Yes
+from ismgr_automation.cli.options import Excludes, Junit, Ref, Targets, Urgent, Wait, Worktree, Yes
 from ismgr_automation.cli.plan import exit_code, opened
 from ismgr_automation.cli.progress import progress
 from ismgr_automation.core.errors import ExitCode, SettingsError
@@ -57,6 +57,7 @@ def apply(
     worktree: Worktree = False,
     target: Targets = None,
     exclude: Excludes = None,
+    urgent: Urgent = "",
     yes: Yes = False,
     wait: Wait = None,
     junit: Junit = None,
@@ -66,17 +67,17 @@ def apply(
 
     face: Face = ctx.obj
     if plan_file is not None:
-        if worktree or target or exclude or ref != "HEAD":
+        if worktree or target or exclude or urgent or ref != "HEAD":
             raise SettingsError(
                 "A plan file says itself what is read and what is covered.",
-                next_step="Leave out --ref, --worktree, --target and --exclude, or make a new plan with them.",
+                next_step="Leave out --ref, --worktree, -t, -x and --urgent, or make a new plan with them.",
             )
         plan = read_plan(plan_file)
         report = _from_file(face, plan, plan_file, yes=yes, wait=waiting(wait))
     else:
         with opened(face, ref, worktree=worktree) as estate, held(face, estate, "apply", waiting(wait)) as lease:
             with progress(face):
-                plan = lease.plan(target or (), exclude or ())
+                plan = lease.plan(target or (), exclude or (), urgent=urgent)
             report = from_now(face, lease, plan, yes=yes)
     if report is None:
         return int(ExitCode.DONE)

@@ -39,7 +39,9 @@ ID_SHOWN = 8
 
 def show_status(found: Standing, console: Console, *, tallies: Collection[Tally], rows: bool) -> None:
     """Rows or tallies, then how old everything is that they rest on, what is wrong, and one line that sums it up."""
-    if rows:
+    if not found.status.hosts:
+        console.print("There is no host yet that a PatchBaseline selects.")
+    elif rows:
         listed = [_row(one) for one in rows_of(found.status)]
         _print(("host", "package", "installed", "goes to", "cve", "severity", "state", "due", "why"), listed, console)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ismgr_automation.cli.face import Face
-from ismgr_automation.cli.options import Excludes, Full, PlanOut, Ref, Targets, Worktree
+from ismgr_automation.cli.options import Excludes, Full, PlanOut, Ref, Targets, Urgent, Worktree
 from ismgr_automation.core.errors import ExitCode, IsmgrError, SettingsError
 from ismgr_automation.core.json import JsonObject
 
@@ -43,13 +43,14 @@ def plan(
     worktree: Worktree = False,
     target: Targets = None,
     exclude: Excludes = None,
+    urgent: Urgent = "",
     out: PlanOut = None,
     full: Full = False,
 ) -> int:
     """Show what would change, why, and in which wave. Touches nothing."""
     face: Face = ctx.obj
     with opened(face, ref, worktree=worktree) as estate:
-        composed = planned(face, estate, target, exclude)
+        composed = planned(face, estate, target, exclude, urgent=urgent)
         needs = needed(face, estate, composed)
     if out is not None:
         save(composed, out)
@@ -103,12 +104,14 @@ def looked_up(face: Face, ref: str) -> Estate:
     return estate
 
 
-def planned(face: Face, estate: Estate, target: list[str] | None, exclude: list[str] | None) -> Plan:
+def planned(
+    face: Face, estate: Estate, target: list[str] | None, exclude: list[str] | None, *, urgent: str = ""
+) -> Plan:
     """Plan with progress."""
     from ismgr_automation.cli.progress import progress
 
     with progress(face):
-        return estate.plan(target or (), exclude or ())
+        return estate.plan(target or (), exclude or (), urgent=urgent)
 
 
 def save(composed: Plan, path: Path) -> None:

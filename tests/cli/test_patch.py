@@ -230,6 +230,20 @@ def test_a_freeze_refuses_and_an_urgent_run_wants_its_own_approval(site: Rehears
     assert version(site, "web1.dc1") == "3.0.11-1"
 
 
+def test_plans_of_playbooks_can_be_urgent_as_well(site: Rehearsal, say: Say, tmp_path: Path) -> None:
+    site.files["freeze.yaml"] = FREEZE.replace("[patch]", "[apply]")
+    site.edit("groups.yaml", "playbook: playbooks/web.yml", "playbook: playbooks/database.yml")
+    assert "auditors are here" in say("apply", "--yes").err
+    planned = say("plan", "--urgent", "it is being exploited", "--out", tmp_path / "plan.json")
+    assert planned.code == 2
+    assert "urgent it is being exploited" in planned.out
+    for words in (["apply", "--urgent", "it is being exploited"], ["apply", tmp_path / "plan.json"]):
+        refused = say(*words, "--yes")
+        assert refused.code == 3
+        assert "no approval rule with `urgent: true`" in refused.err
+    assert say("apply", tmp_path / "plan.json", "--urgent", "now").code == 1
+
+
 def test_status_counts_by_host_group_and_severity(site: Rehearsal, say: Say) -> None:
     shown = say("patch", "status")
     assert shown.code == 0
@@ -245,6 +259,13 @@ def test_status_counts_by_host_group_and_severity(site: Rehearsal, say: Say) -> 
 def lines_with(text: str, word: str) -> list[str]:
     """The lines that begin with a word, blanks squeezed."""
     return [" ".join(line.split()) for line in text.splitlines() if line.split()[:1] == [word]]
+
+
+def test_nobody_to_look_at_is_said(site: Rehearsal, say: Say) -> None:
+    site.edit("patching.yaml", 'selector: host.labels.role in ["db", "web"]', 'selector: host.name == "nobody"')
+    assert "There is no host yet that a PatchBaseline selects." in say("patch", "status").out
+    assert "No host was read" in say("patch", "facts").out
+    assert "Nothing to do." in say("patch", "plan").out
 
 
 def test_each_vulnerability_has_one_line_however_narrow_the_terminal(site: Rehearsal, say: Say) -> None:
