@@ -17,6 +17,9 @@ from ismgr_automation.planning.firmware import is_firmware
 CVES_SHOWN = 3
 """A kernel mends hundreds at once; all of them are in the JSON."""
 
+WORST_FIRST = ("critical", "high", "unknown", "medium", "low", "negligible")
+"""Severities as people look at them; what nobody rated stands where it cannot be overlooked."""
+
 COLORS: Mapping[str, str] = {"critical": "red", "high": "red", "unknown": "magenta", "medium": "yellow"}
 """Severities that stand out."""
 
@@ -41,19 +44,38 @@ def counted(changes: Sequence[Change]) -> str:
     return f"{', '.join(words)} on {hosts} host{'s' * (hosts != 1)}"
 
 
-def move_lines(change: Change) -> Iterator[str]:
-    """The lines of a change, marked up: hosts, below each its moves, and what goes with them."""
-    for host, found in groupby(change.steps, key=lambda one: one.target):
-        steps = list(found)
-        moves = [one for one in steps if one.action is Action.UPDATE]
-        names = Counter(_name(one) for one in moves)
-        yield f"[bold]{escape(host)}[/]"
-        for one in moves:
-            # two architectures of one package are told apart, one alone needs no name
-            yield f"  {_move(one, one.what if names[_name(one)] > 1 else _name(one))}"
-        besides = ", ".join(_beside(one) for one in steps if one.action is not Action.UPDATE)
-        if besides:
-            yield f"  [dim]{besides}[/]"
+def move_lines(change: Change, most: int | None = None) -> Iterator[str]:
+    """The lines of a change, marked up: hosts, below them their moves with the worst first (``most`` of them), and what
+    goes with them. Hosts that would have the same lines share them: a fleet is read in one look."""
+    by_host = {host: list(steps) for host, steps in groupby(change.steps, key=lambda one: one.target)}
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for host, steps in by_host.items():
+        # also what is not shown must be the same
+        alike.setdefault(tuple(_host_lines(steps, None)), []).append(host)
+    for hosts in alike.values():
+        count = f" [dim]({len(hosts)} hosts)[/]" if len(hosts) > 1 else ""
+        yield f"[bold]{escape(', '.join(hosts))}[/]{count}"
+        yield from _host_lines(by_host[hosts[0]], most)
+
+
+def _host_lines(steps: Sequence[Step], most: int | None) -> Iterator[str]:
+    moves = sorted((one for one in steps if one.action is Action.UPDATE), key=_rank)
+    names = Counter(_name(one) for one in moves)
+    for one in moves[:most]:
+        # two architectures of one package are told apart, one alone needs no name
+        yield f"  {_move(one, one.what if names[_name(one)] > 1 else _name(one))}"
+    if most is not None and len(moves) > most:
+        yield f"  [dim]and {len(moves) - most} more; --full shows all[/]"
+    besides = ", ".join(_beside(one) for one in steps if one.action is not Action.UPDATE)
+    if besides:
+        yield f"  [dim]{besides}[/]"
+
+
+def _rank(step: Step) -> tuple[int, str, str]:
+    """The worst first, of these what is due first; what mends nothing comes last."""
+    severity = _text(step.after, "severity")
+    worst = WORST_FIRST.index(severity) if severity in WORST_FIRST else len(WORST_FIRST)
+    return worst, _text(step.after, "due") or "9999", step.what
 
 
 def _name(step: Step) -> str:

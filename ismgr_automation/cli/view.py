@@ -97,11 +97,8 @@ def _moves(change: Change, console: Console, most: int | None) -> None:
     batch = f" (batch {change.batch})" if change.batch else ""
     sign = SIGNS[change.action]
     console.print(f"{sign} [bold]{escape(change.key)}[/] {change.action}: {counted([change])}{batch} - {_why(change)}")
-    lines = list(move_lines(change))
-    for line in lines[:most]:
+    for line in move_lines(change, most):
         console.print(f"    {line}")
-    if most is not None and len(lines) > most:
-        console.print(f"    [dim]and {len(lines) - most} more lines; --full shows all[/]")
 
 
 def _why(change: Change) -> str:

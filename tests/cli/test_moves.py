@@ -91,6 +91,26 @@ def test_what_goes_with_the_packages_stands_below_them() -> None:
     assert lines(move(), beside("reboot"))[-1] == "  reboot"
 
 
+def test_hosts_that_are_alike_share_their_lines() -> None:
+    shown = lines(move(), beside("reboot"), move(on="web2"), move(what="vim:amd64", on="web3"), move(on="web4"))
+    assert [one for one in shown if not one.startswith("  ")] == ["web1", "web2, web4 (2 hosts)", "web3"]
+    assert len(shown) == 7
+
+
+def test_hosts_that_differ_in_what_is_not_shown_are_told_apart() -> None:
+    here, there = [[move(f"{name}:amd64", on=host) for name in ("a", last)] for host, last in (("x", "b"), ("y", "c"))]
+    shown = [Text.from_markup(one).plain for one in move_lines(change(*here, *there), most=1)]
+    assert [one for one in shown if not one.startswith("  ")] == ["x", "y"]
+
+
+def test_the_worst_comes_first_and_every_host_keeps_its_lines_when_there_are_many() -> None:
+    small = [move(f"lib{number}:amd64", severity="low", due="2026-12-01") for number in range(20)]
+    bad = move("zlib1g:amd64", severity="critical", due="2026-12-20")
+    shown = [Text.from_markup(one).plain for one in move_lines(change(*small, bad, beside("reboot")), most=2)]
+    assert [one.split()[0] for one in shown] == ["web1", "zlib1g", "lib0", "and", "reboot"]
+    assert shown[3] == "  and 19 more; --full shows all"
+
+
 def test_firmware_names_its_image() -> None:
     step = move("firmware BIOS", image="https://mirror.example.org/bios.bin")
     assert lines(step)[1] == "  BIOS 3.0.11-1 -> 3.0.15-1  firmware from https://mirror.example.org/bios.bin"
