@@ -16,7 +16,7 @@ from ismgr_automation.patching.status import COLUMNS
 from ismgr_automation.patching.updates import version_key
 from ismgr_automation.ports.advisories import Advisories, Fix, SourceRead, Vulnerability
 from ismgr_automation.ports.hosts import Reach
-from ismgr_automation.ports.memory import MemoryAdvisories, MemoryPackageWorld
+from ismgr_automation.ports.memory import Boundary, Death, Killed, MemoryAdvisories, MemoryPackageWorld
 from ismgr_automation.ports.packages import Installed, Offered
 from ismgr_automation.ports.patching import Waiting
 from tests.cli.conftest import Say
@@ -214,6 +214,25 @@ def test_a_run_that_stopped_says_which_command_tells_what_is_left(site: Rehearsa
     site.packages.full.clear()
     assert say("apply", rest, "--yes").code == 0
     assert {version(site, name) for name in HOSTS} == {"3.0.15-1"}
+
+
+def test_nothing_landed_and_the_next_step_is_a_plan_of_patches(site: Rehearsal, say: Say) -> None:
+    site.packages.broken.add(("openssl", "3.0.15-1"))
+    stopped = say("patch", "apply", "--yes")
+    assert "web1.dc1 failed (broken)" in stopped.out
+    assert "`ismgr patch plan` shows what is left to do." in stopped.out
+    assert version(site, "db1.dc1") == "3.0.11-1"
+
+
+def test_a_run_whose_process_died_goes_on(site: Rehearsal, say: Say) -> None:
+    site.death = Death(nth=1, only=Boundary.AFTER_UNIT)
+    with pytest.raises(Killed):
+        say("patch", "apply", "--yes")
+    run = site.let_go()
+    assert (run.purpose, version(site, "db1.dc1")) == ("patch", "3.0.11-1")
+    assert say("resume", run.id).code == 0
+    assert {version(site, name) for name in HOSTS} == {"3.0.15-1"}
+    assert len(lines_with(say("patch", "history").out, run.id)) == 4
 
 
 def test_a_freeze_refuses_and_an_urgent_run_wants_its_own_approval(site: Rehearsal, say: Say) -> None:
