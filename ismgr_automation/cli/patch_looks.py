@@ -43,7 +43,8 @@ STATUS = """Examples:
 
   ismgr patch status --csv status.csv                 all rows for a spreadsheet; `--csv -` prints them
 
-What nobody rated, and a host that could not be read, is unknown, and unknown counts as breach.
+What nobody rated is unknown, and so is a host that was never read: unknown counts as breach, and so do advisories that
+cannot be read.
 
 Exit codes: 0 looked; with --check 6 when something is breached or unknown.
 """
@@ -113,7 +114,6 @@ def status(
 ) -> int:
     """Show what is due where and by when: vulnerabilities by state, exemptions too. Touches nothing."""
     from ismgr_automation.cli import patch_views
-    from ismgr_automation.patching.status import met
 
     face: Face = ctx.obj
     printed = csv_file is not None and str(csv_file) == "-"
@@ -123,7 +123,7 @@ def status(
         )
     with opened(face, ref, worktree=worktree) as estate, progress(face):
         found = estate.patch_status(target or (), exclude or (), read=not last)
-    code = ExitCode.OBJECTIVE_MISSED if check and not met(found.status) else ExitCode.DONE
+    code = ExitCode.OBJECTIVE_MISSED if check and not _well(found) else ExitCode.DONE
     if csv_file is not None and not printed:
         _write(csv_file, _csv(found.status), "--csv")
 
@@ -243,6 +243,14 @@ def _refreshed(estate: Estate, target: list[str] | None, exclude: list[str] | No
     return {one.host: one for one in estate.refresh(target or (), exclude or ()) if one.fate not in well}
 
 
+def _well(found: Standing) -> bool:
+    """Whether nothing is breached or unknown. Where advisories could not be read nobody knows."""
+    from ismgr_automation.patching.status import met
+    from ismgr_automation.planning.change import Level
+
+    return met(found.status) and not any(one.level is Level.DENY for one in found.findings)
+
+
 def _tallies(one: Status, by: By) -> Sequence[Tally]:
     match by:
         case By.HOST:
@@ -266,7 +274,7 @@ def _status_json(found: Standing, code: ExitCode, *, rows: bool) -> JsonObject:
         "type": "patch-status",
         "exit_code": int(code),
         "day": one.day.isoformat(),
-        "met": counted.met(one),
+        "met": _well(found),
         "total": counted.tally_values(one.total),
         "hosts": [counted.tally_values(each) for each in one.hosts],
         "groups": [counted.tally_values(each) for each in one.groups],

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ismgr_automation.core.errors import Unreachable
 from ismgr_automation.patching.status import COLUMNS
 from ismgr_automation.patching.updates import version_key
 from ismgr_automation.ports.advisories import Advisories, Fix, SourceRead, Vulnerability
@@ -307,6 +308,20 @@ def test_status_is_checked_for_pipelines(site: Rehearsal, say: Say) -> None:
     unread = say("patch", "status", "--check")
     assert unread.code == 6
     assert "1 not read" in unread.out
+
+
+def test_without_advisories_nothing_is_well_and_nothing_is_applied(site: Rehearsal, say: Say) -> None:
+    assert say("patch", "apply", "--yes").code == 0
+    site.advisories.failing[SOURCE] = Unreachable("No answer.", engine="advisories", subject=SOURCE, cause="timeout")
+    shown = say("patch", "status", "--check")
+    assert shown.code == 6
+    assert "deny baseline/servers advisories of baseline/servers cannot be read" in shown.out
+    assert say("patch", "status", "--json").result["met"] is False
+    assert say("patch", "plan").code == 4
+    assert say("patch", "apply", "--yes").code == 4
+    site.patches.enqueue([waiting("db1.dc1", days=1)])
+    assert say("patch", "catch-up", "--yes").code == 4
+    assert [one["host"] for one in say("patch", "queue", "--json").result["waiting"]] == ["db1.dc1"]
 
 
 def test_the_last_readings_are_enough_and_no_host_is_asked(site: Rehearsal, say: Say) -> None:
