@@ -227,12 +227,12 @@ def _due(estate: Estate) -> list[str]:
 
 
 def _done(due: Sequence[str], composed: Plan) -> list[str]:
-    """Those that answered and have nothing left to do, and of which nothing is wrong."""
+    """Those that answered and have nothing left to do, and of which no finding says that they were left out."""
     if composed.errored:
         return []
     busy = {step.target for change in composed.changes for step in change.steps}
-    noticed = {one.subject.name for one in composed.findings if one.subject.kind is Kind.HOST}
-    return [name for name in due if name not in {*busy, *noticed, *composed.absent}]
+    named = {word.strip(",;:") for one in composed.findings for word in one.summary.split()}
+    return [name for name in due if name not in {*busy, *named, *composed.absent}]
 
 
 def _why_not_now(due: Sequence[str], composed: Plan) -> str:
@@ -240,8 +240,9 @@ def _why_not_now(due: Sequence[str], composed: Plan) -> str:
     if composed.errored:
         return ""
     if composed.empty:
-        away = [name for name in due if name in composed.absent]
-        return f"{', '.join(away)} cannot be reached yet." if away else "Nothing is left to do on hosts that waited."
+        left = sorted(set(due) - set(_done(due, composed)))
+        why = "; ".join(one.summary for one in composed.findings if one.level is not Level.ADVISE)
+        return f"{', '.join(left)} must wait: {why}." if left else "Nothing is left to do on hosts that waited."
     # a timer that comes every ten minutes need not be told the whole plan each time
     closed = [one.summary for one in composed.findings if one.level is Level.ADVISE and one.subject.kind in RULES]
     return f"{', '.join(due)} must wait: {'; '.join(closed)}." if closed else ""

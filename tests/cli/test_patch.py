@@ -421,7 +421,7 @@ def test_a_host_that_was_away_waits_and_is_caught_up(site: Rehearsal, say: Say) 
     (waits,) = say("patch", "queue", "--json").result["waiting"]
     assert (waits["host"], waits["baseline"], waits["expired"]) == ("db1.dc1", "servers", False)
     away = say("patch", "catch-up", "--yes")
-    assert (away.code, "db1.dc1 cannot be reached yet." in away.out) == (0, True)
+    assert (away.code, "db1.dc1 must wait: db1.dc1 could not be read (timeout)" in away.out) == (0, True)
     del site.world.reach["db1.dc1"]
     site.files["freeze.yaml"] = FREEZE
     closed = say("patch", "catch-up", "--yes")
@@ -450,6 +450,23 @@ def test_who_has_nothing_left_to_do_leaves_the_queue(site: Rehearsal, say: Say) 
     done = say("patch", "catch-up", "--yes")
     assert (done.code, "Nothing is left to do" in done.out) == (0, True)
     assert say("patch", "queue", "--json").result["waiting"] == []
+
+
+def test_who_is_left_out_stays_in_the_queue_and_hears_why(site: Rehearsal, say: Say) -> None:
+    site.patches.enqueue([waiting("db1.dc1", days=1)])
+    site.packages.wider["openssl"] = "libssl3"
+    left = say("patch", "catch-up", "--yes")
+    assert left.code == 0
+    assert "db1.dc1 must wait: db1.dc1 would not be patched as its baseline asks (wider): libssl3." in left.out
+    assert [one["host"] for one in say("patch", "queue", "--json").result["waiting"]] == ["db1.dc1"]
+
+
+def test_a_promise_that_cannot_be_kept_is_refused_and_keeps_the_queue(site: Rehearsal, say: Say) -> None:
+    site.patches.enqueue([waiting("db1.dc1", days=1), waiting("web1.dc1", days=1)])
+    site.edit("groups.yaml", 'waves: [1, "100%"]\n', 'waves: [1, "100%"]\nminimum_available: 2\n')
+    assert say("patch", "plan").code == 3
+    assert say("patch", "catch-up", "--yes").code == 3
+    assert len(say("patch", "queue", "--json").result["waiting"]) == 2
 
 
 def test_a_host_whose_time_is_over_is_marked_and_not_caught_up(site: Rehearsal, say: Say) -> None:
