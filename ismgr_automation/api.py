@@ -205,6 +205,11 @@ class Estate:
         with self._looked_up() as scope:
             return patching.waiting(scope)
 
+    def leave_queue(self, hosts: Sequence[str]) -> None:
+        """Take hosts out of the queue: they answered, and nothing was left to do there."""
+        with self._looked_up() as scope:
+            patching.leave_queue(scope, hosts)
+
     def patched(self, host: str | None = None, limit: int = 200) -> tuple[Patched, ...]:
         """What runs installed, the newest first."""
         with self._looked_up() as scope:

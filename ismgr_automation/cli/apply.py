@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ismgr_automation.cli.face import Face
-from ismgr_automation.cli.options import Excludes, Junit, Ref, Targets, Wait, Worktree, Yes
+from ismgr_automation.cli.options import Excludes, Junit, Ref, Targets, Urgent, Wait, Worktree, Yes
 from ismgr_automation.cli.plan import exit_code, opened
 from ismgr_automation.cli.progress import progress
 from ismgr_automation.core.errors import ExitCode, SettingsError
@@ -38,7 +38,10 @@ Exit codes: 0 done or nothing to do, 3 refused before any effect, 4 an engine fa
 """
 
 PlanFile = Annotated[
-    Path | None, typer.Argument(metavar="PLAN", help="A file from `ismgr plan --out`.", show_default=False)
+    Path | None,
+    typer.Argument(
+        metavar="PLAN", help="A file from `ismgr plan --out` or `ismgr patch plan --out`.", show_default=False
+    ),
 ]
 
 
@@ -54,30 +57,35 @@ def apply(
     worktree: Worktree = False,
     target: Targets = None,
     exclude: Excludes = None,
+    urgent: Urgent = "",
     yes: Yes = False,
     wait: Wait = None,
     junit: Junit = None,
 ) -> int:
     """Make the world as Git asks: stacks and hosts, wave by wave, verified."""
+    from ismgr_automation.api import read_plan
+
     face: Face = ctx.obj
     if plan_file is not None:
-        if worktree or target or exclude or ref != "HEAD":
+        if worktree or target or exclude or urgent or ref != "HEAD":
             raise SettingsError(
                 "A plan file says itself what is read and what is covered.",
-                next_step="Leave out --ref, --worktree, --target and --exclude, or make a new plan with them.",
+                next_step="Leave out --ref, --worktree, -t, -x and --urgent, or make a new plan with them.",
             )
-        report = _from_file(face, plan_file, yes=yes, wait=waiting(wait))
+        plan = read_plan(plan_file)
+        report = _from_file(face, plan, plan_file, yes=yes, wait=waiting(wait))
     else:
         with opened(face, ref, worktree=worktree) as estate, held(face, estate, "apply", waiting(wait)) as lease:
             with progress(face):
-                plan = lease.plan(target or (), exclude or ())
-            report = _from_now(face, lease, plan, yes=yes)
+                plan = lease.plan(target or (), exclude or (), urgent=urgent)
+            report = from_now(face, lease, plan, yes=yes)
     if report is None:
         return int(ExitCode.DONE)
-    return finish(face, report, junit, plan_file)
+    return finish(face, report, junit, plan_file, again=planner(plan))
 
 
-def _from_now(face: Face, lease: Held, plan: Plan, *, yes: bool) -> Report | None:
+def from_now(face: Face, lease: Held, plan: Plan, *, yes: bool) -> Report | None:
+    """Show a plan that was made under a lease, ask, and apply it. None: there is nothing to do."""
     from ismgr_automation.cli.plan import body
     from ismgr_automation.cli.view import show_plan
 
@@ -90,11 +98,9 @@ def _from_now(face: Face, lease: Held, plan: Plan, *, yes: bool) -> Report | Non
         return lease.apply(plan)
 
 
-def _from_file(face: Face, path: Path, *, yes: bool, wait: timedelta | None) -> Report | None:
-    from ismgr_automation.api import read_plan
+def _from_file(face: Face, plan: Plan, path: Path, *, yes: bool, wait: timedelta | None) -> Report | None:
     from ismgr_automation.cli.view import show_plan
 
-    plan = read_plan(path)
     if face.environment not in (None, plan.environment):
         raise SettingsError(
             f"The plan is for environment {plan.environment}, not {face.environment}.",
@@ -157,7 +163,22 @@ def waiting(text: str | None) -> timedelta | None:
         ) from None
 
 
-def finish(face: Face, report: Report, junit: Path | None, plan_file: Path | None = None) -> int:
+def planner(plan: Plan) -> str:
+    """The command that tells what is left to do of a plan."""
+    from ismgr_automation.planning.plan import Purpose
+
+    match plan.purpose:
+        case Purpose.APPLY | Purpose.DESTROY:
+            return "ismgr plan"
+        case Purpose.PATCH:
+            return "ismgr patch plan"
+        case Purpose.ROLLBACK:
+            return f"ismgr patch rollback {plan.undoes} --out FILE"
+
+
+def finish(
+    face: Face, report: Report, junit: Path | None, plan_file: Path | None = None, *, again: str = "ismgr plan"
+) -> int:
     """Print a report, write down the plan of what is left, and give the exit code."""
     from ismgr_automation.cli.verify import write_junit
     from ismgr_automation.cli.view import show_report
@@ -167,7 +188,7 @@ def finish(face: Face, report: Report, junit: Path | None, plan_file: Path | Non
         write_junit(report.checks, junit)
     rest = _write_rest(report, face, plan_file)
     body = {**report_json(report), "rest": str(rest) if rest is not None else None}
-    face.result(body, lambda console: show_report(report, console, rest=rest))
+    face.result(body, lambda console: show_report(report, console, rest=rest, again=again))
     return int(report.exit_code)
 
 

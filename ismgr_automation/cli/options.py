@@ -30,3 +30,21 @@ Wait = Annotated[
     typer.Option("--wait", metavar="TIME", help="Wait this long (30s, 10m) for whoever is applying now."),
 ]
 Junit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write the checks as JUnit XML.")]
+
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option("-t", "--target", metavar="ADDRESS", help="Only these hosts: host/NAME, group/NAME, baseline/NAME."),
+]
+NotHosts = Annotated[
+    list[str] | None, typer.Option("-x", "--exclude", metavar="ADDRESS", help="Leave these hosts out.")
+]
+Urgent = Annotated[
+    str,
+    typer.Option(
+        "--urgent",
+        metavar="REASON",
+        help="Pass windows and freezes, and say why; needs an approval rule with urgent.",
+        show_default=False,
+    ),
+]
+Full = Annotated[bool, typer.Option("--full", help="Show every step of long changes.")]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from ismgr_automation.cli.face import Face
-from ismgr_automation.cli.options import Excludes, PlanOut, Ref, Targets, Worktree
+from ismgr_automation.cli.options import Excludes, Full, PlanOut, Ref, Targets, Urgent, Worktree
 from ismgr_automation.core.errors import ExitCode, IsmgrError, SettingsError
 from ismgr_automation.core.json import JsonObject
 
@@ -43,18 +43,23 @@ def plan(
     worktree: Worktree = False,
     target: Targets = None,
     exclude: Excludes = None,
+    urgent: Urgent = "",
     out: PlanOut = None,
-    full: Annotated[bool, typer.Option("--full", help="Show every step of long changes.")] = False,
+    full: Full = False,
 ) -> int:
     """Show what would change, why, and in which wave. Touches nothing."""
-    from ismgr_automation.cli.view import show_plan
-
     face: Face = ctx.obj
     with opened(face, ref, worktree=worktree) as estate:
-        composed = planned(face, estate, target, exclude)
-        needs = () if face.json or not composed.applicable else _needs(estate, composed)
+        composed = planned(face, estate, target, exclude, urgent=urgent)
+        needs = needed(face, estate, composed)
     if out is not None:
         save(composed, out)
+    return told(face, composed, needs, full=full)
+
+
+def told(face: Face, composed: Plan, needs: tuple[str, ...], *, full: bool) -> int:
+    """Print a plan and which approvals it needs, and give the exit code."""
+    from ismgr_automation.cli.view import show_plan
 
     def show(console: Console) -> None:
         show_plan(composed, console, everything=full)
@@ -65,9 +70,11 @@ def plan(
     return int(exit_code(composed))
 
 
-def _needs(estate: Estate, composed: Plan) -> tuple[str, ...]:
+def needed(face: Face, estate: Estate, composed: Plan) -> tuple[str, ...]:
     """Which approvals are missing, for people. Whoever plans may be on a machine that cannot tell; `ismgr apply` will
     refuse there, and it is no reason not to show a plan."""
+    if face.json or not composed.applicable:
+        return ()
     try:
         missing = estate.approvals(composed).missing
     except IsmgrError as problem:
@@ -97,12 +104,14 @@ def looked_up(face: Face, ref: str) -> Estate:
     return estate
 
 
-def planned(face: Face, estate: Estate, target: list[str] | None, exclude: list[str] | None) -> Plan:
+def planned(
+    face: Face, estate: Estate, target: list[str] | None, exclude: list[str] | None, *, urgent: str = ""
+) -> Plan:
     """Plan with progress."""
     from ismgr_automation.cli.progress import progress
 
     with progress(face):
-        return estate.plan(target or (), exclude or ())
+        return estate.plan(target or (), exclude or (), urgent=urgent)
 
 
 def save(composed: Plan, path: Path) -> None:

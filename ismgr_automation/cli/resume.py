@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ismgr_automation.cli.apply import approvals_beside, finish, waiting
+from ismgr_automation.cli.apply import approvals_beside, finish, planner, waiting
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.options import Junit, Wait
 from ismgr_automation.cli.plan import looked_up, opened
@@ -54,4 +54,4 @@ def resume(ctx: typer.Context, run: RunId, plan_file: PlanFile = None, wait: Wai
     face.environment = known.environment
     with opened(face, plan.beside.commit, worktree=plan.beside.worktree) as estate, progress(face):
         report = estate.resume(known.id, wait=waiting(wait), approvals=approvals)
-    return finish(face, report, junit, plan_file)
+    return finish(face, report, junit, plan_file, again=planner(plan))

@@ -11,10 +11,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from ismgr_automation.cli.moves import counted, move_lines, moves_packages
 from ismgr_automation.converge.report import Fate, Report, failed_checks
 from ismgr_automation.core.json import Json
 from ismgr_automation.planning.change import Action, Certainty, Change, Deferred, Drift, Finding, Level, Reason, Step
-from ismgr_automation.planning.plan import Plan
+from ismgr_automation.planning.plan import PATCHING, Plan
 from ismgr_automation.ports.verification import CheckResult, Verdict
 
 SIGNS = {
@@ -45,6 +46,8 @@ def show_plan(plan: Plan, console: Console, *, everything: bool = False) -> None
     """The whole plan: waves, deferred, drift, findings, and one line that sums it up."""
     revision = f"{plan.beside.commit[:12]}{' + working tree' if plan.beside.worktree else f' ({plan.beside.ref})'}"
     console.print(f"[bold]{escape(plan.estate)}[/] / {escape(plan.environment)} at {escape(revision)}")
+    for line in _about(plan):
+        console.print(line)
     for number, keys in enumerate(plan.waves, start=1):
         console.print(f"\n[bold]wave {number}[/]")
         for key in keys:
@@ -63,7 +66,22 @@ def show_plan(plan: Plan, console: Console, *, everything: bool = False) -> None
         console.print(f"[dim]can be applied until {plan.beside.expires_at:%Y-%m-%d %H:%M} UTC[/]")
 
 
+def _about(plan: Plan) -> Iterable[str]:
+    """What plans of packages say besides: what for, counted from which day, who is not in it."""
+    if plan.undoes:
+        yield f"back to what was there before run [bold]{escape(plan.undoes)}[/]"
+    elif plan.day:
+        yield f"[dim]ages and due dates as of {escape(plan.day)}[/]"
+    if plan.urgent:
+        yield f"[yellow]urgent[/] {escape(plan.urgent)}"
+    if plan.absent:
+        yield f"[yellow]not in it[/] {escape(', '.join(plan.absent))}: could not be reached"
+
+
 def _change(change: Change, console: Console, most: int | None) -> None:
+    if moves_packages(change):
+        _moves(change, console, most)
+        return
     hosts = f" on {len(change.targets)} host{'s' * (len(change.targets) != 1)}" if change.targets else ""
     hosts += f" (batch {change.batch})" if change.batch else ""
     unit = "task" if change.targets else "resource"
@@ -73,6 +91,14 @@ def _change(change: Change, console: Console, most: int | None) -> None:
         _step(step, console)
     if most is not None and len(change.steps) > most:
         console.print(f"    [dim]and {len(change.steps) - most} more; --full shows all[/]")
+
+
+def _moves(change: Change, console: Console, most: int | None) -> None:
+    batch = f" (batch {change.batch})" if change.batch else ""
+    sign = SIGNS[change.action]
+    console.print(f"{sign} [bold]{escape(change.key)}[/] {change.action}: {counted([change])}{batch} - {_why(change)}")
+    for line in move_lines(change, most):
+        console.print(f"    {line}")
 
 
 def _why(change: Change) -> str:
@@ -147,8 +173,14 @@ def show_findings(findings: Sequence[Finding], console: Console) -> None:
 
 
 def _sum(plan: Plan) -> str:
+    patches = plan.purpose in PATCHING
+    if plan.empty and plan.absent and not plan.errored:
+        return "[yellow]Nothing to do[/] on the hosts that could be reached."
     if plan.empty and not plan.errored:
-        return "[green]Nothing to do.[/] The world is as Git asks."
+        why = "No update is approved that is not there." if patches else "The world is as Git asks."
+        return f"[green]Nothing to do.[/] {why}"
+    if patches:
+        return f"{counted(plan.changes)}{', [red]with errors: cannot be applied[/]' if plan.errored else ''}."
     counts: dict[Action, int] = {}
     for one in plan.changes:
         for step in one.steps:
@@ -161,8 +193,9 @@ def _sum(plan: Plan) -> str:
     return ", ".join(parts) + "."
 
 
-def show_report(report: Report, console: Console, *, rest: Path | None = None) -> None:
-    """What an apply did: what did not land, checks that did not pass, one line that sums it up."""
+def show_report(report: Report, console: Console, *, rest: Path | None = None, again: str = "ismgr plan") -> None:
+    """What an apply did: what did not land, checks that did not pass, one line that sums it up. ``again`` is the
+    command that tells what is left."""
     for one in report.outcomes:
         if one.fate is not Fate.LANDED:
             console.print(f"[red]{one.fate}[/] [bold]{escape(one.key)}[/] {escape(one.summary)}")
@@ -184,7 +217,7 @@ def show_report(report: Report, console: Console, *, rest: Path | None = None) -
     if rest is not None:
         console.print(f"  What landed stays. What is left to do is planned in {rest}.", markup=False)
     elif not report.ok:
-        console.print("  What landed stays. `ismgr plan` shows what is left to do.")
+        console.print(f"  What landed stays. `{again}` shows what is left to do.", markup=False)
     if report.run:
         console.print(f"  [dim]run {report.run}[/]")
 

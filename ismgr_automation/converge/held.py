@@ -30,7 +30,7 @@ Pair = tuple[Scope, Scope]
 class Planner(Protocol):
     """An estate at one revision."""
 
-    def plan(self, targets: Names = (), excludes: Names = ()) -> Plan:
+    def plan(self, targets: Names = (), excludes: Names = (), *, urgent: str = "") -> Plan:
         """What would have to change."""
         ...
 
@@ -66,10 +66,10 @@ class Held:
         """The lease, with its fencing token."""
         return self._kept.lease
 
-    def plan(self, targets: Names = (), excludes: Names = ()) -> Plan:
+    def plan(self, targets: Names = (), excludes: Names = (), *, urgent: str = "") -> Plan:
         """Plan under the lease."""
         with self._told_apart():
-            return self._known(self._estate.plan(targets, excludes))
+            return self._known(self._estate.plan(targets, excludes, urgent=urgent))
 
     def plan_patch(self, targets: Names = (), excludes: Names = (), *, urgent: str = "") -> Plan:
         """Plan patches under the lease."""

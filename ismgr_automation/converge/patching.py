@@ -1,9 +1,9 @@
 """What people ask of patching besides plans: what is due where, what hosts are like, who waits, what was done. Looks
-only, but for what ``refresh`` says."""
+only, but for what ``refresh`` and ``leave_queue`` say."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -79,6 +79,11 @@ def refresh(scope: Scope) -> tuple[PackageResult, ...]:
 def waiting(scope: Scope) -> tuple[Waiting, ...]:
     """Hosts that could not be reached when it was their turn, the longest waiting first."""
     return scope.engines.upkeep.records.waiting()
+
+
+def leave_queue(scope: Scope, hosts: Sequence[str]) -> None:
+    """Take hosts out of the queue: they answered, and nothing was left to do there."""
+    scope.engines.upkeep.records.dequeue(hosts)
 
 
 def history(scope: Scope, host: str | None = None, limit: int = 200) -> tuple[Patched, ...]:
