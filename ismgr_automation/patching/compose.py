@@ -174,7 +174,7 @@ def _obstacles(seen: Seen) -> Iterable[Finding]:
             summary, step = never.summary, never.next_step
             yield Finding(level=Level.DENY, subject=subject, summary=summary, next_step=step, refuses=True)
             continue
-        while (wrong := obstacle(names, seen.guards, seen.sick)) is not None:
-            names.difference_update(wrong.hosts)
-            summary = f"{', '.join(wrong.hosts)} is left out: {wrong.summary}"
+        wrong = obstacle(names, seen.guards, seen.sick)
+        if wrong is not None:
+            summary = f"left out: {', '.join(wrong.hosts)}; {wrong.summary}"
             yield Finding(level=Level.WARN, subject=subject, summary=summary, next_step=wrong.next_step)
