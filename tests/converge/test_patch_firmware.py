@@ -24,7 +24,7 @@ def clinic(tmp_path: Path) -> Rehearsal:
     site = patched(tmp_path)
     site.files["site.yaml"] = "kind: Site\nname: dc1\ntime_zone: Europe/Berlin\nmachines:\n" + "".join(
         f"- name: {name}\n  address: 192.0.2.3{number}\n"
-        f'  bmc: {{address: "https://192.0.2.4{number}", username: admin, password: {{secret: "env:APP"}}}}\n'
+        f'  bmc: {{address: "https://bmc-{name}.example", username: admin, password: {{secret: "env:APP"}}}}\n'
         for number, name in enumerate(("db1", "web1"))
     )
     site.edit(
