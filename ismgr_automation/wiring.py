@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -56,7 +56,8 @@ def safeguards(directory: Path) -> Safeguards:
         pins=FilePins(),
         verifier=SshVerifier,
         stores=(GitApprovals(directory),),
-        documents=lambda commit: _documents(directory, commit),
+        # a commit says the same each time, and is asked for in every wave
+        documents=cache(partial(_documents, directory)),
         folder=history.folder(),
     )
 

@@ -13,6 +13,7 @@ from ismgr_automation.approval.requirements import Guard, guard, requirements, s
 from ismgr_automation.approval.safeguards import Safeguards
 from ismgr_automation.approval.touched import Touched, Whereabouts, touched
 from ismgr_automation.converge.fleet import meet
+from ismgr_automation.converge.promises import MOST_RUNS, base_commit, last_finished
 from ismgr_automation.converge.run import Granted
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stacks import read_states
@@ -25,13 +26,10 @@ from ismgr_automation.planning.fleet import Fleet, members
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.approvals import NAMESPACE, Approval
 from ismgr_automation.ports.history import COMMIT_NAMESPACE, CommitSignature, Signers
-from ismgr_automation.ports.runs import Run, RunLedger, RunState
+from ismgr_automation.ports.runs import Run, RunLedger
 from ismgr_automation.ports.signing import AllowedSigner, fingerprint
 from ismgr_automation.ports.source import Revision
 from ismgr_automation.ports.trust import Pin
-
-_MOST_RUNS = 50
-"""How far back the ledger is asked for the base. Whether an approval was used is decided by the ledger in the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +107,7 @@ def _keep(counted: Iterable[Approval], plan: Plan, scope: Scope) -> None:
 def proposal(scope: Scope, plan: Plan | None = None, run: Run | None = None) -> Proposal:
     """What a scope proposes; with a plan, also which approvals of it were used."""
     ledger = scope.engines.runs
-    known = ledger.runs(scope.environment_name, _MOST_RUNS)
-    finished = [one.commit for one in known if one.state is RunState.DONE and one.estate == scope.estate.document.name]
+    known = ledger.runs(scope.environment_name, MOST_RUNS)
     same = [
         one.id for one in known if plan is not None and one.digest == plan.digest and (run is None or one.id != run.id)
     ]
@@ -119,7 +116,7 @@ def proposal(scope: Scope, plan: Plan | None = None, run: Run | None = None) -> 
         revision=scope.tree.revision,
         documents=scope.estate,
         environment=scope.environment_name,
-        last=finished[0] if finished else "",
+        last=last_finished(scope),
         used=frozenset(_nonces(ledger, same)),
         fleet=lambda: meet(scope, {}, read_states(scope)),
     )
@@ -262,7 +259,7 @@ def _base(found: Proposal, pin: Pin | None) -> tuple[str, Estate]:
             return last, _documents(found, last)
         except InputError:
             return "", found.documents
-    base = last if last and history.descends(last, pin.commit) else pin.commit
+    base = base_commit(history, last, pin)
     return base, _documents(found, base)
 
 

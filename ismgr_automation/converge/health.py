@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ismgr_automation.converge.fleet import probe
 from ismgr_automation.converge.ground import ground_of
+from ismgr_automation.converge.promises import promises
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.planning.change import Change
 from ismgr_automation.planning.compose import names_of
-from ismgr_automation.planning.waves import Obstacle, Sick, guards, startable, why_not
+from ismgr_automation.planning.waves import Obstacle, Sick, startable, why_not
 from ismgr_automation.ports.hosts import Reach
 
 
@@ -21,7 +22,7 @@ def may_start(
     names = names_of(wave)
     worked_on = {name for who in names.values() for name in who}
     fleet = ground_of(wave, scope).fleet
-    promised = [one for one in guards(scope.estate.groups, fleet.membership) if one.members & worked_on]
+    promised = [one for one in promises(scope, fleet) if one.members & worked_on]
     if not promised:
         return frozenset(names), None
     asked = {name for one in promised for name in one.members}

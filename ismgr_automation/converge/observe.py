@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ismgr_automation.converge.fleet import check_selection, meet, probe
 from ismgr_automation.converge.parallel import each
+from ismgr_automation.converge.promises import promises
 from ismgr_automation.converge.requests import (
     group_content,
     group_inputs,
@@ -29,7 +30,7 @@ from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.planning.graph import Graph, circle, graph_of, selected, with_makers
 from ismgr_automation.planning.observation import GroupSight, Observation, StackSight
 from ismgr_automation.planning.plan import Inputs
-from ismgr_automation.planning.waves import Sick, guards
+from ismgr_automation.planning.waves import Sick
 from ismgr_automation.ports.hosts import PlaybookResult, Reach, Reachability, Status
 from ismgr_automation.ports.stacks import StackState
 
@@ -79,7 +80,7 @@ def observe(scope: Scope) -> Observation:
             *secrets.findings,
             *_open_doors(scope, ground),
         ),
-        guards=guards(scope.estate.groups, ground.fleet.membership),
+        guards=promises(scope, ground.fleet),
         sick={name: Sick.UNREACHABLE for name, one in reachability.items() if one.reach is not Reach.OK},
     )
 
@@ -134,7 +135,7 @@ def _reachability(scope: Scope, ground: _Ground) -> dict[str, Reachability]:
         for name in ground.fleet.membership[address.name]
         if scope.selection.takes_host(name)
     }
-    for promise in guards(scope.estate.groups, ground.fleet.membership):
+    for promise in promises(scope, ground.fleet):
         if not promise.members.isdisjoint(wanted):
             wanted |= promise.members
     hosts = [one.host for one in ground.fleet.sightings if one.host.name in wanted and not one.pending]

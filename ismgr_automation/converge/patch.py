@@ -11,6 +11,7 @@ from ismgr_automation.converge.ground import Ground
 from ismgr_automation.converge.machines import access
 from ismgr_automation.converge.package_unit import MOVED, reversed_moves
 from ismgr_automation.converge.plan import announce, beside
+from ismgr_automation.converge.promises import promises
 from ismgr_automation.converge.requests import at_hand, baseline_content, policies_content
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.service import cluster_of
@@ -27,7 +28,7 @@ from ismgr_automation.patching.steps import moves, step_of_move, steps
 from ismgr_automation.planning.change import Action, Finding, Level, Step
 from ismgr_automation.planning.firmware import firmware_steps, is_firmware
 from ismgr_automation.planning.plan import ABSENT, DAY, PATCHING, UNDOES, URGENT, Inputs, Plan, Purpose
-from ismgr_automation.planning.waves import Sick, guards
+from ismgr_automation.planning.waves import Sick
 from ismgr_automation.ports.hosts import Host
 from ismgr_automation.ports.packages import PackageFate, PackageRequest, PackageResult
 from ismgr_automation.ports.patching import Patched
@@ -293,7 +294,7 @@ def _composed(
         groups=scope.estate.groups,
         membership=fleet.membership,
         findings=tuple(look.findings),
-        guards=guards(scope.estate.groups, fleet.membership),
+        guards=promises(scope, fleet),
         sick=dict.fromkeys(policies.get(ABSENT, "").split(), Sick.UNREACHABLE),
     )
     composed = compose_patches(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ismgr_automation.converge.fleet import await_hosts, meet, unreachable
 from ismgr_automation.converge.observe import graph_with
 from ismgr_automation.converge.prepared import Prepared
+from ismgr_automation.converge.promises import promises
 from ismgr_automation.converge.requests import group_content, group_inputs
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stacks import look_at_stacks, read_states
@@ -19,7 +20,7 @@ from ismgr_automation.planning.envelope import breach
 from ismgr_automation.planning.fleet import Fleet, Sighting
 from ismgr_automation.planning.graph import ancestors
 from ismgr_automation.planning.observation import StackSight
-from ismgr_automation.planning.waves import Sick, apart, guards, obstacle, shards
+from ismgr_automation.planning.waves import Sick, apart, obstacle, shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ def _let_go(
     scope: Scope,
     fleet: Fleet,
 ) -> Released:
-    graph, membership = graph_with(scope.estate, fleet), fleet.membership
+    graph = graph_with(scope.estate, fleet)
     held = {one.address for one in waiting if one.address not in known}
     free = {address for address in known if not ancestors(graph, [address]) & held}
     for one in waiting:
@@ -86,7 +87,7 @@ def _let_go(
     changes = [one.change for one in released]
     names = names_of(changes)
     new = new_hosts(waiting, [name for who in names.values() for name in who])
-    ordered = apart(waves(changes, graph), names, guards(scope.estate.groups, membership), new)
+    ordered = apart(waves(changes, graph), names, promises(scope, fleet), new)
     return Released(changes=released, waves=ordered, waiting=rest)
 
 
@@ -128,7 +129,7 @@ def _group(one: Deferred, fleet: Fleet, scope: Scope) -> tuple[Prepared, ...] | 
     address = one.address
     document = scope.estate.groups[address.name]
     names = [sighting.host.name for sighting in _members(address.name, fleet, scope)]
-    promised = guards(scope.estate.groups, fleet.membership)
+    promised = promises(scope, fleet)
     new = new_hosts([one], names)
     wrong = obstacle(names, promised, new)
     if wrong is not None:

@@ -35,7 +35,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "pulumi": ("engines.pulumi", "provider", "resources"),
     "pytest": ("engines.testinfra",),
     "recurring_ical_events": ("engines.calendars",),
-    "requests": ("engines.advisories", "engines.redfish", "engines.secrets"),
+    "requests": ("engines.advisories", "engines.redfish", "engines.secrets", "lab"),
     "rich": ("cli", "lab", "reports"),
     "sushy": ("engines.redfish",),
     "sushy_tools": ("lab",),

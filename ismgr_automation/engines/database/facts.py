@@ -41,6 +41,7 @@ def facts_json(facts: HostFacts) -> JsonObject:
         "reboot_why": facts.reboot_why,
         "services": facts.services,
         "free_bytes": facts.free_bytes,
+        "unseen": facts.unseen,
         "seconds": repr(facts.seconds),
     }
 
@@ -75,6 +76,7 @@ def read_facts(body: Mapping[str, Any]) -> HostFacts:
         reboot_why=tuple(body["reboot_why"]),
         services=tuple(body["services"]),
         free_bytes=body["free_bytes"],
+        unseen=body["unseen"],
         seconds=float(body["seconds"]),
     )
 
