@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from ismgr_automation.converge.patch import plan_rollback
 from ismgr_automation.converge.report import Fate
 from ismgr_automation.core.errors import EngineFailed, ExitCode
 from ismgr_automation.core.events import StepReported
+from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Boundary, Death, Killed
 from ismgr_automation.ports.runs import RunState
 from tests.converge.patched import NEW, OLD, effects, fates, on_new, order, patch, patched, plan, versions
-from tests.rehearsal import Rehearsal
+from tests.rehearsal import NOON, Rehearsal
 
 FAILED = EngineFailed("The engine fell over.", engine="apt", next_step="Look at it.")
 
@@ -206,3 +208,31 @@ def test_a_run_of_patches_that_dies_anywhere_goes_on_to_the_same_end(tmp_path: P
             report = site.resume()
             assert report.ok, (nth, where, report.stopped)
         assert end_of(site) == expected, (nth, where)
+
+
+def test_a_way_back_that_dies_anywhere_goes_on_to_the_same_end(tmp_path: Path) -> None:
+    def back(folder: Path, nth: int) -> tuple[Rehearsal, str]:
+        site = mortal(folder)
+        run = patch(site).run
+        planned = plan_rollback(site.scope(), NOON, run)
+        site.death = Death(nth=nth)
+        return site, run if _dies(site, planned) else ""
+
+    whole, _ = back(tmp_path / "whole", 0)
+    expected, count = end_of(whole), len(whole.death.passed)
+    for nth in range(2, count + 1, 3):
+        site, run = back(tmp_path / f"died-{nth}", nth)
+        assert run
+        if site.runs.runs()[0].state is RunState.RUNNING:
+            report = site.resume(site.runs.runs()[0].id)
+            assert report.ok, (nth, report.stopped)
+        assert end_of(site) == expected, nth
+        assert all(one.rolled_back for one in site.patches.patched(run=run)), nth
+
+
+def _dies(site: Rehearsal, planned: Plan) -> bool:
+    try:
+        site.apply(planned)
+    except Killed:
+        return True
+    return False
