@@ -15,7 +15,7 @@ from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.restarts import restarted
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.service import hand_back, hand_over, out_of_service
+from ismgr_automation.converge.service import hand_back, hand_over, handed_over, out_of_service
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.estate.maintenance import PatchBaseline, RollbackPolicy
@@ -119,10 +119,11 @@ def apply_packages(work: PackageWork, scope: Scope) -> Done:
     try:
         with out_of_service(hosts, work.ground, scope, left=left) as absence:
             course.blame(absence.trouble)
+            away = handed_over(work.change.steps, work.ground, scope) if work.again else ()
             relays, stuck = hand_over(course.well(hosts), work.ground, scope)
             course.blame(stuck)
             _patch(course, course.well(hosts))
-            course.blame(hand_back(relays, course.well(hosts), work.ground, scope))
+            course.blame(hand_back((*away, *relays), course.well(hosts), work.ground, scope))
     finally:
         # also when somebody cancelled: the way back needs to know what was made
         _record(course)
