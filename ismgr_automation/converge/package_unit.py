@@ -72,6 +72,9 @@ class _Course:
     relays: list[Relay] = field(default_factory=list)
     """Primary roles that were taken from hosts and not given back yet."""
     undone: set[str] = field(default_factory=set)
+    """Those that have the former versions again."""
+    restored: set[str] = field(default_factory=set)
+    """Those of them that are well."""
     away: set[str] = field(default_factory=set)
     """Those that could not be reached: they go into the queue."""
     checks: tuple[CheckResult, ...] = ()
@@ -250,7 +253,10 @@ def _undo(course: _Course, names: Sequence[str]) -> None:
     back = sorted(course.undone - set(again.trouble) - course.away)
     stuck = _hand_back(course, back)
     course.blame(stuck)
-    still = _failing(_checks(course, [name for name in back if name not in stuck]))
+    checks = _checks(course, [name for name in back if name not in stuck])
+    still = _failing(checks)
+    course.checks += checks
+    course.restored |= set(back) - set(stuck) - set(still)
     course.blame({name: f"even so, {words}" for name, words in still.items()})
 
 
@@ -339,6 +345,7 @@ def _told(course: _Course) -> Done:
         stops=course.stops,
         applied=applied,
         troubled=tuple(sorted(course.trouble)),
+        undone=tuple(sorted(course.restored)),
         checks=course.checks,
     )
 
