@@ -199,10 +199,10 @@ def bad_days(draw: st.DrawFn) -> dict[str, object]:
 @given(day=bad_days())
 def test_no_group_ever_has_fewer_members_up_than_it_promises(day: dict[str, object]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        _rehearse(Path(folder), day)
+        check_day(Path(folder), day)
 
 
-def _rehearse(folder: Path, day: dict) -> None:
+def check_day(folder: Path, day: dict) -> None:
     clinic = patched(folder, budget=day["budget"], hosts=(*day["names"], "lb1", "web1", "web2"))
     clinic.edit("groups.yaml", "minimum_available: 1", f"minimum_available: {day['minimum']}")
     clinic.edit("baseline.yaml", "if-needed", day["policy"])
