@@ -288,5 +288,5 @@ class Switchover(Document):
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
     deadline: Duration = "2m"
     back: bool = False
-    """Whether the role goes back to who had it once he is done, before he is checked. Without, suites that ask whether a
-    host is what Git says fail as soon as it is not: let Git follow, or ask for something else."""
+    """Whether the role goes back to its former holder once that one is done, and before it is checked. Without, suites
+    that hold hosts to what Git says of them fail from then on: let Git follow, or let them ask for something else."""
