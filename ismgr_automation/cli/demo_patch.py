@@ -161,26 +161,24 @@ def _say(face: Face, words: str) -> None:
 
 
 def _show(face: Face, status: Status) -> None:
-    from rich.table import Table
-
     from ismgr_automation.patching.status import rows
 
-    table = Table("package", "to", "advisory", "severity", "state", "due", "hosts", "why", box=None, pad_edge=False)
     for alike in _alike(rows(status)):
         one = alike[0]
         due = min((row.due.isoformat() for row in alike if row.due), default="")
-        severity = str(one.severity or "")
-        target = one.target or f"({one.newest})"
-        table.add_row(one.package, target, one.cve, severity, str(one.state), due, str(len(alike)), one.why)
-    if not face.json and not face.quiet:
-        face.errors.print(table)
+        hosts = one.host if len(alike) == 1 else f"{len(alike)} hosts"
+        state = f"{one.cve} {one.severity}, {one.state}" if one.cve else "mends nothing"
+        words = f"{one.package:<15} {hosts:<9} {one.installed} -> {one.target or one.newest:<17} {state}"
+        _say(face, f"  {words}{f', due {due}' if due else ''}")
+        if not one.target:
+            _say(face, f"{'':<18}[yellow]stays: {one.why}[/]")
 
 
 def _alike(found: Iterable[Row]) -> list[list[Row]]:
     """Rows that say the same of several hosts."""
     kinds: dict[tuple[str, ...], list[Row]] = {}
     for one in found:
-        kinds.setdefault((one.package, one.cve, one.target, str(one.state), one.why), []).append(one)
+        kinds.setdefault((one.package, one.cve, one.target, str(one.state), one.why, one.installed), []).append(one)
     return [kinds[key] for key in sorted(kinds)]
 
 
