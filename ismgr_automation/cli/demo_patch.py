@@ -168,7 +168,8 @@ def _show(face: Face, status: Status) -> None:
         due = min((row.due.isoformat() for row in alike if row.due), default="")
         hosts = one.host if len(alike) == 1 else f"{len(alike)} hosts"
         state = f"{one.cve} {one.severity}, {one.state}" if one.cve else "mends nothing"
-        words = f"{one.package:<15} {hosts:<9} {one.installed} -> {one.target or one.newest:<17} {state}"
+        versions = f"{one.installed} -> {one.target or one.newest}"
+        words = f"{one.package:<15} {hosts:<9} {versions:<27} {state}"
         _say(face, f"  {words}{f', due {due}' if due else ''}")
         if not one.target:
             _say(face, f"{'':<18}[yellow]stays: {one.why}[/]")
