@@ -3,7 +3,7 @@ started; only the estate's files are laid out, below the folder that a test give
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -229,6 +229,8 @@ class Rehearsal:
     advisories: MemoryAdvisories = field(default_factory=MemoryAdvisories)
     first_seen: MemoryFirstSeen = field(default_factory=MemoryFirstSeen)
     patches: MemoryPatchStore = field(default_factory=MemoryPatchStore)
+    calendar: Callable[[Calendar], Calendar] = lambda known: known
+    """What has become of the windows and freezes of the documents, as if time had passed."""
     _journal: MemoryStepJournal | None = None
 
     @property
@@ -314,7 +316,7 @@ class Rehearsal:
             advisories=self.advisories,
             first_seen=self.first_seen,
             records=self.patches,
-            timetable=lambda _now: Calendar(windows=documents.windows, freezes=documents.freezes),
+            timetable=lambda _now: self.calendar(Calendar(windows=documents.windows, freezes=documents.freezes)),
         )
 
     def plan(self, *, targets: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Plan:

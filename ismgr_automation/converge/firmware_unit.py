@@ -12,7 +12,7 @@ from ismgr_automation.converge.machines import access
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.service import hand_back, hand_over, out_of_service, put_back
+from ismgr_automation.converge.service import hand_back, hand_over, handed_over, out_of_service, put_back
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Change, Step
@@ -46,13 +46,14 @@ def apply_firmware(work: FirmwareWork, scope: Scope) -> Done:
     trouble: list[str] = []
     checks: tuple[CheckResult, ...] = ()
     with out_of_service([host], work.ground, scope) as absence:
+        away = handed_over(work.change.steps, work.ground, scope) if work.again else ()
         relays, stuck = hand_over([host], work.ground, scope) if not absence.trouble else ((), {})
         trouble += [*absence.trouble.values(), *stuck.values()]
         if not trouble:
             applied, trouble = _update(steps, bmc, scope)
             trouble += _back(host, work, scope)
         # before the checks: they hold a host to what the estate says that it is
-        trouble += hand_back(relays, [] if trouble else [host], work.ground, scope).values()
+        trouble += hand_back((*away, *relays), [] if trouble else [host], work.ground, scope).values()
         checks = () if trouble else _verify(host, work.ground, scope)
         bad = failed_checks(checks)
         trouble += [f"{len(bad)} of {len(checks)} checks did not pass, first {bad[0].check}"] if bad else []

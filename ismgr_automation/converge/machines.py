@@ -30,7 +30,8 @@ def access(scope: Scope, ground: Ground, host: str) -> BmcAccess | None:
 
 
 def machine_of(scope: Scope, host: Host) -> tuple[str, Machine] | None:
-    """The machine below a host, with its full name (``web1.dc2``): sites may call theirs alike."""
+    """The machine below a host, with a name that no other has: the host's where it is called as its machine, else the
+    full one (``web1.dc2``), for sites may call theirs alike."""
     wanted = host.machine or host.name
     found = [
         (full_name(machine.name, site.name), machine)
@@ -38,7 +39,10 @@ def machine_of(scope: Scope, host: Host) -> tuple[str, Machine] | None:
         for machine in site.machines
         if host.site in {"", site.name} and wanted in {machine.name, full_name(machine.name, site.name)}
     ]
-    return found[0] if len(found) == 1 else None
+    if len(found) != 1:
+        return None
+    name, machine = found[0]
+    return (host.name if host.name == machine.name else name), machine
 
 
 def full_name(machine: str, site: str) -> str:

@@ -15,7 +15,7 @@ from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.restarts import restarted
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.service import Relay, hand_back, hand_over, out_of_service
+from ismgr_automation.converge.service import Relay, hand_back, hand_over, handed_over, out_of_service
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.estate.maintenance import PatchBaseline, RollbackPolicy
@@ -124,6 +124,7 @@ def apply_packages(work: PackageWork, scope: Scope) -> Done:
     try:
         with out_of_service(hosts, work.ground, scope, left=left) as absence:
             course.blame(absence.trouble)
+            course.relays += handed_over(work.change.steps, work.ground, scope) if work.again else ()
             _hand_over(course, course.well(hosts))
             _patch(course, course.well(hosts))
     finally:

@@ -83,6 +83,7 @@ def plan_rollback(scope: Scope, now: datetime, run: str, *, urgent: str = "") ->
             inputs=baseline_content(scope, name),
             moves={one.name: done[one.name] for one in hosts if one.name in done},
             phases=phases(scope.estate.baselines[name], hosts, clusters),
+            clusters=clusters,
         )
         for name, hosts in mine.items()
     ]
@@ -175,7 +176,8 @@ def _sight(judged: Judged, look: _Look) -> BaselineSight:
     firmware = _firmware(judged, hosts, look)
     due = {one.host for one in judged.updates if one.decision.target} - look.away
     unread = {one.name for one in hosts if one.name not in judged.read} & set(look.planned)
-    order = phases(document, hosts, _clusters(look.scope, look.ground, {*due, *unread, *firmware}))
+    clusters = _clusters(look.scope, look.ground, {*due, *unread, *firmware})
+    order = phases(document, hosts, clusters)
     # a primary that waits for its standbys belongs to the ring that it is patched with
     rings = {name: phase.ring for phase in order for name in phase.hosts}
     found: dict[str, list[Step]] = {name: [] for name in sorted({*due, *unread})}
@@ -189,6 +191,7 @@ def _sight(judged: Judged, look: _Look) -> BaselineSight:
         inputs=baseline_content(look.scope, document.name),
         moves=_asked(judged, {name: tuple(listed) for name, listed in found.items() if listed}, look),
         phases=order,
+        clusters=clusters,
         firmware=firmware,
         machines={
             one.name: known[0] for one in hosts if one.name in firmware and (known := machine_of(look.scope, one))

@@ -4,7 +4,7 @@ on. Whatever happens in between, what was drained by us is put back."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +17,8 @@ from ismgr_automation.core.errors import IsmgrError
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.estate.maintenance import Drain, Switchover
 from ismgr_automation.estate.resolve import duration
+from ismgr_automation.patching.steps import gives_back
+from ismgr_automation.planning.change import Step
 from ismgr_automation.ports.upkeep import Cluster, ClusterMember, Drained, Part, Pool
 
 
@@ -151,6 +153,21 @@ def hand_over(hosts: Sequence[str], ground: Ground, scope: Scope) -> tuple[tuple
         scope.context.emit(StepReported(step=f"switchover {group(name)}", detail=f"{primary} -> {to}", seconds=seconds))
         moved.append(Relay(group=name, primary=primary, to=to, document=switchover))
     return tuple(moved), trouble
+
+
+def handed_over(steps: Iterable[Step], ground: Ground, scope: Scope) -> tuple[Relay, ...]:
+    """The roles that a process which died may have moved away, and that are to go back by what was signed."""
+    found: list[Relay] = []
+    for step in steps:
+        name = gives_back(step)
+        document = scope.estate.groups[name].switchover if name else None
+        if document is None:
+            continue
+        seen = scope.engines.upkeep.cluster.members(cluster_of(name, document, ground, scope), scope.context)
+        now = next((one.host for one in seen if one.part is Part.PRIMARY), "")
+        if now != step.target:
+            found.append(Relay(group=name, primary=step.target, to=now, document=document))
+    return tuple(found)
 
 
 def hand_back(relays: Sequence[Relay], well: Sequence[str], ground: Ground, scope: Scope) -> dict[str, str]:

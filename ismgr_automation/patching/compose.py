@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from ismgr_automation.core.address import Address, Kind, baseline, host
 from ismgr_automation.estate.documents import HostGroup
 from ismgr_automation.estate.maintenance import PatchBaseline, RebootPolicy
-from ismgr_automation.patching.rings import Phase
+from ismgr_automation.patching.rings import Phase, Roles
+from ismgr_automation.patching.steps import switchover_step
 from ismgr_automation.planning.change import Action, Certainty, Change, Finding, Level, Reason, Step
 from ismgr_automation.planning.compose import names_of
 from ismgr_automation.planning.graph import levels
@@ -30,6 +31,8 @@ class BaselineSight:
     firmware: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     machines: Mapping[str, str] = field(default_factory=dict)
     """The machine of each host with firmware steps."""
+    clusters: tuple[Roles, ...] = ()
+    """Who has the primary role where, as far as it was seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +146,7 @@ def _firmware(sight: BaselineSight, name: str, batch: int, seen: Seen) -> Change
         batch=batch,
         action=Action.UPDATE,
         reason=Reason.DUE,
-        steps=(*sight.firmware[name], *_service(name, seen)),
+        steps=(*sight.firmware[name], *_service(sight, name, seen)),
         targets=(host(name),),
         inputs=sight.inputs,
     )
@@ -151,7 +154,7 @@ def _firmware(sight: BaselineSight, name: str, batch: int, seen: Seen) -> Change
 
 def _besides(sight: BaselineSight, name: str, seen: Seen) -> Iterator[Step]:
     """What goes with the packages of a host: out of service, a restart, back."""
-    yield from _service(name, seen)
+    yield from _service(sight, name, seen)
     match sight.document.reboot.policy:
         case RebootPolicy.ALWAYS:
             yield Step(target=name, what="reboot", action=Action.CONFIGURE)
@@ -163,7 +166,8 @@ def _besides(sight: BaselineSight, name: str, seen: Seen) -> Iterator[Step]:
             pass
 
 
-def _service(name: str, seen: Seen) -> Iterator[Step]:
+def _service(sight: BaselineSight, name: str, seen: Seen) -> Iterator[Step]:
+    primaries = {one.group: one.primary for one in sight.clusters}
     for group in sorted(seen.groups):
         document = seen.groups[group]
         if name not in seen.membership.get(group, ()):
@@ -172,11 +176,7 @@ def _service(name: str, seen: Seen) -> Iterator[Step]:
             where = f"{document.drain.balancer} of group/{document.drain.group}, backend {document.drain.backend}"
             yield Step(target=name, what="drain and restore", action=Action.CONFIGURE, where=where)
         if document.switchover is not None:
-            unsure, why = Certainty.UNPREDICTABLE, "only where this host is the primary when its turn comes"
-            what = f"{document.switchover.cluster} switchover"
-            yield Step(
-                target=name, what=what, action=Action.CONFIGURE, certainty=unsure, why=why, where=f"group/{group}"
-            )
+            yield switchover_step(name, group, document.switchover, primaries.get(group) == name)
 
 
 def _obstacles(seen: Seen) -> Iterable[Finding]:
@@ -189,7 +189,7 @@ def _obstacles(seen: Seen) -> Iterable[Finding]:
             summary, step = never.summary, never.next_step
             yield Finding(level=Level.DENY, subject=subject, summary=summary, next_step=step, refuses=True)
             continue
-        while (wrong := obstacle(names, seen.guards, seen.sick)) is not None:
-            names.difference_update(wrong.hosts)
-            summary = f"{', '.join(wrong.hosts)} is left out: {wrong.summary}"
+        wrong = obstacle(names, seen.guards, seen.sick)
+        if wrong is not None:
+            summary = f"left out: {', '.join(wrong.hosts)}; {wrong.summary}"
             yield Finding(level=Level.WARN, subject=subject, summary=summary, next_step=wrong.next_step)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from ismgr_automation.core.errors import PlanFileError
 from ismgr_automation.core.json import Json
+from ismgr_automation.estate.maintenance import Switchover
 from ismgr_automation.patching.updates import Update
-from ismgr_automation.planning.change import Action, Step
+from ismgr_automation.planning.change import Action, Certainty, Step
 from ismgr_automation.ports.packages import Move
 
 
@@ -94,6 +95,30 @@ def moves(found: Iterable[Step]) -> Mapping[str, tuple[Move, ...]]:
             continue
         by_host.setdefault(one.target, []).append(move(one))
     return {host: tuple(listed) for host, listed in by_host.items()}
+
+
+def switchover_step(host: str, group: str, document: Switchover, primary: bool) -> Step:
+    """The primary role of a group moves away from a host before it is worked on. ``primary``: it has the role now."""
+    what, where = f"{document.cluster} switchover", f"group/{group}"
+    if not primary:
+        why, unsure = "only where this host is the primary when its turn comes", Certainty.UNPREDICTABLE
+        return Step(target=host, what=what, action=Action.CONFIGURE, certainty=unsure, why=why, where=where)
+    after = "primary" if document.back else "standby"
+    return Step(
+        target=host,
+        what=what,
+        action=Action.CONFIGURE,
+        why="a standby takes the role meanwhile" if document.back else "a standby takes the role",
+        where=where,
+        before={"role": "primary"},
+        after={"role": after},
+    )
+
+
+def gives_back(one: Step) -> str:
+    """The group whose primary role a host has, gives away and gets back; empty where that is not asked for."""
+    promised = (_text(one.before, "role"), _text(one.after, "role")) == ("primary", "primary")
+    return one.where.removeprefix("group/") if promised else ""
 
 
 def _text(value: Json, key: str) -> str | None:

@@ -76,15 +76,19 @@ def _plural(count: float, noun: str) -> str:
     return f"{count:g} {noun}{'' if count == 1 else 's'}"
 
 
+_DONE = {"destroy": "Destroyed", "patch": "Patched", "rollback": "Rolled back"}
+"""What has happened, by what a run was for."""
+
+
 def _verdict(story: Story) -> tuple[Tone, str, str]:
     fates = Counter(one.outcome.fate for one in story.changes)
     landed, whole = fates[Fate.LANDED], len(story.changes)
     did = f"{landed} of {_plural(whole, 'change')} landed"
-    destroy = story.run.purpose == "destroy"
+    word = _DONE.get(story.run.purpose, "Applied")
     effect = landed or fates[Fate.UNKNOWN] or any(one.outcome.touched for one in story.changes)
     match story.run.state:
         case RunState.DONE:
-            return Tone.GOOD, "Destroyed" if destroy else "Applied", f"Everything that was planned is done: {did}."
+            return Tone.GOOD, word, f"Everything that was planned is done: {did}."
         case RunState.CANCELLED:
             return Tone.WARN, "Cancelled", f"Somebody stopped it: {did}. What landed stays."
         case RunState.RUNNING:

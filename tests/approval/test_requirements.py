@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ismgr_automation.approval.requirements import Requirement, guard, requirements, strictest
 from ismgr_automation.approval.touched import Touched, Whereabouts, touched
 from ismgr_automation.estate.documents import ApprovalRule, Environment, Role
 from ismgr_automation.planning.change import Action
-from ismgr_automation.planning.plan import Purpose
+from ismgr_automation.planning.plan import URGENT, Purpose
 from tests.approval.cast import change, estate, group, plan, service, stack
 
 SITE = estate(
@@ -74,6 +76,7 @@ RULES = [
     (ApprovalRule(destroys=True), ""),
     (ApprovalRule(destroys=True, stacks=("servers",)), "stack servers is touched"),
     (ApprovalRule(stacks=("names",), data_classes=("personal",)), ""),
+    (ApprovalRule(urgent=True), ""),
 ]
 
 
@@ -82,6 +85,17 @@ def test_a_rule_holds_for_what_it_names(rule, because) -> None:
     found = requirements([rule], touched(plan(change("stack/servers")), SITE))
     assert [one.because for one in found] == ([because] if because else [])
     assert requirements([rule], touched(plan(), SITE)) == ()
+
+
+def test_a_rule_for_urgent_work_holds_for_urgent_work_alone() -> None:
+    calm = plan(change("stack/servers"))
+    policies = {**calm.inputs.policies, URGENT: "it is exploited"}
+    urgent = replace(calm, inputs=replace(calm.inputs, policies=policies))
+    rule = ApprovalRule(urgent=True, stacks=("names",))
+    assert requirements([rule], touched(calm, SITE)) == ()
+    (one,) = requirements([rule], touched(urgent, SITE))
+    assert one.because == "windows and freezes are overridden"
+    assert (touched(calm, SITE) | touched(urgent, SITE)).urgent
 
 
 def asked(count: int, because: str = "x", role: Role = Role.APPROVER) -> Requirement:

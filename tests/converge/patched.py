@@ -13,7 +13,7 @@ from ismgr_automation.converge.patch import plan_patch, plan_rollback
 from ismgr_automation.converge.report import Fate, Report
 from ismgr_automation.planning.change import Action
 from ismgr_automation.planning.plan import Plan
-from ismgr_automation.ports.memory import MemoryPackageWorld, MemoryWorld
+from ismgr_automation.ports.memory import MemoryPackageWorld, MemoryWorld, Task
 from ismgr_automation.ports.packages import Installed, Offered
 from ismgr_automation.ports.upkeep import Part
 from tests.rehearsal import NOON, Rehearsal, inventory_host
@@ -92,6 +92,7 @@ def offer(version: str, name: str = "tool", digest: str = "") -> Offered:
 def patched(folder: Path, *, budget: int | str = 0, hosts: Iterable[str] = HOSTS) -> Rehearsal:
     """Every host has ``tool`` 1.0-1 and is offered 1.1-1; db1 is the primary."""
     world = MemoryWorld()
+    world.playbooks["play.yml"] = (Task(name="install", value="1"),)
     roles = {name: name.rstrip("0123456789") for name in hosts}
     world.inventories["hosts"] = tuple(
         replace(inventory_host(name, role), address=f"192.0.2.{number}")

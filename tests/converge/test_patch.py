@@ -259,7 +259,7 @@ def test_a_pair_whose_other_half_is_away_is_left_alone_and_all_others_are_patche
     planned = today(clinic)
     (said,) = [one for one in planned.findings if one.subject.kind is Kind.BASELINE]
     assert said.level is Level.WARN
-    assert said.summary.startswith("db1 is left out: ")
+    assert said.summary.startswith("left out: db1; db1 cannot be worked on: ")
     assert exactly(clinic, planned).ok
     assert on_new(clinic) == ["web1", "web2", "web3"]
 

@@ -28,6 +28,7 @@ from ismgr_automation.ports.packages import (
 
 NAMES = ("web1", "web2")
 FLEET = Fleet(hosts=tuple(Host(name=one, address=one, origin="hosts.yml") for one in NAMES), names=NAMES, ssh=Ssh())
+ONE = Fleet(hosts=FLEET.hosts, names=("web1",), ssh=Ssh())
 WEB = Move(name="web", architecture="all", before="1.0", after="2.0", digest="sha256:new")
 LIB = Move(name="lib", architecture="all", before="1.0", after="2.0")
 MINUTE = timedelta(minutes=1)
@@ -185,3 +186,24 @@ def test_a_watcher_can_cancel_between_two_hosts(world: MemoryPackageWorld) -> No
     with pytest.raises(Cancelled):
         MemoryPackages(world).apply(request(WEB), ours)
     assert world.machines["web1"].installed["web"].version == "2.0"
+
+
+def test_where_former_versions_are_required_a_host_without_one_is_refused_before_anything(
+    world: MemoryPackageWorld,
+) -> None:
+    packages = MemoryPackages(world)
+    (found,) = packages.apply(request(WEB, LIB, fleet=ONE, former_required=True), context())
+    assert (found.fate, found.trouble, found.detail) == (PackageFate.REFUSED, Trouble.NO_FORMER, "lib 1.0")
+    assert world.machines["web1"].installed["web"].version == "1.0"
+    (found,) = packages.apply(request(WEB, fleet=ONE, former_required=True), context())
+    assert (found.fate, found.former) == (PackageFate.DONE, ("web",))
+
+
+def test_what_was_left_half_installed_is_installed_again(world: MemoryPackageWorld) -> None:
+    packages = MemoryPackages(world)
+    world.broken.add(("web", "2.0"))
+    (failed,) = packages.apply(request(WEB, fleet=ONE), context())
+    assert failed.trouble is Trouble.BROKEN
+    world.broken.clear()
+    (again,) = packages.apply(request(WEB, fleet=ONE), context())
+    assert again.fate is PackageFate.DONE

@@ -152,6 +152,7 @@ lock() {
 }
 former() {
     [ "$keep" != 0 ] || return 0
+    : >"$call/missing"
     mkdir -p "$home/former" && cd "$home/former" || { cd "$call" && refuse "no-room $home cannot be made"; }
     awk -F '\t' '$7 !~ /^.[nc]/ { print $6 "=" $3 }' "$call/todo" | xargs apt-cache show 2>/dev/null |
         awk '/^Package: / { name = $2 } /^Version: / { version = $2 } /^Filename: / { print name "\t" version }' >"$call/had"
@@ -165,8 +166,8 @@ former() {
         "") command -v dpkg-repack >/dev/null && dpkg-repack "$spec" >/dev/null 2>&1 8>&- ;;
         *) cp "$file" "$home/former/" || { cd "$call" && refuse "no-room $home is full"; } ;;
         esac
-        [ "$keep" = 1 ] || [ -n "$(kept "$name" "$before" "$architecture")" ] || printf '%s %s\n' "$name" "$before"
-    done <"$call/todo" >"$call/missing"
+        [ "$keep" = 1 ] || [ -n "$(kept "$name" "$before" "$architecture")" ] || echo "$name $before" >>"$call/missing"
+    done <"$call/todo"
     cd "$call" || exit 73
     [ ! -s missing ] || refuse "no-former $(head -n 1 missing)"
 }

@@ -161,6 +161,8 @@ def test_what_was_done_comes_back_the_newest_first(store: PatchStore) -> None:
     assert store.patched() == (second[0], first[1], first[0])
     assert store.patched(limit=2) == (second[0], first[1])
     assert store.patched("web1") == (second[0], first[1])
+    assert store.patched(run="run-1") == (first[1], first[0])
+    assert store.patched("web1", run="run-1") == (first[1],)
     assert store.patched("web1", 1) == (second[0],)
     assert store.patched("nowhere") == ()
 

@@ -1,0 +1,156 @@
+"""Firmware on the same rails: read, compared, changed, read again, with the host out of service and verified."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ismgr_automation.converge.report import Fate
+from ismgr_automation.core.errors import EngineFailed, ExitCode
+from ismgr_automation.planning.change import Action
+from ismgr_automation.ports.hosts import Reach
+from ismgr_automation.ports.memory import Death, Killed
+from ismgr_automation.ports.runs import RunState
+from tests.converge.patched import NEW, OLD, exactly, fates, offer, order, patch, patched, plan, today, versions
+from tests.rehearsal import Rehearsal
+
+WANTED = "P2"
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Rehearsal:
+    """db1 and web1 run on machines whose BIOS is old; no package is due."""
+    site = patched(tmp_path)
+    site.files["site.yaml"] = "kind: Site\nname: dc1\ntime_zone: Europe/Berlin\nmachines:\n" + "".join(
+        f"- name: {name}\n  address: 192.0.2.3{number}\n"
+        f'  bmc: {{address: "https://bmc-{name}.example", username: admin, password: {{secret: "env:APP"}}}}\n'
+        for number, name in enumerate(("db1", "web1"))
+    )
+    site.edit(
+        "baseline.yaml",
+        "reboot:",
+        f'firmware: [{{component: BIOS, version: {WANTED}, image: "https://mirror.example/bios.bin"}}]\nreboot:',
+    )
+    site.service.firmware.update({"db1": {"BIOS": "P1", "NIC": "7"}, "web1": {"BIOS": "P1"}})
+    site.packages.repository.clear()
+    for machine in site.packages.machines.values():
+        site.packages.read_lists(machine)
+    return site
+
+
+def bios(site: Rehearsal) -> dict[str, str]:
+    return {name: found["BIOS"] for name, found in site.service.firmware.items()}
+
+
+def test_what_differs_is_a_change_of_its_machine(clinic: Rehearsal) -> None:
+    found = plan(clinic)
+    assert [one.key for one in found.changes] == ["machine/web1", "machine/db1"]
+    assert found.waves == (("machine/web1",), ("machine/db1",))
+    (step,) = [one for one in found.changes[0].steps if one.action is Action.UPDATE]
+    assert (step.target, step.what, step.before["version"]) == ("web1", "firmware BIOS", "P1")
+    assert step.after["version"] == WANTED
+    assert plan(clinic).digest == found.digest
+
+
+def test_firmware_is_brought_there_with_its_host_out_of_service(clinic: Rehearsal) -> None:
+    with order(clinic) as calls:
+        clinic.world.watch.append(calls.append)
+        report = exactly(clinic, today(clinic))
+    assert report.ok, report.stopped
+    assert bios(clinic) == {"db1": WANTED, "web1": WANTED}
+    mine = [one for one in calls if one in {"drain web/web1", "update web1", "verify web1", "restore web/web1"}]
+    assert mine == ["drain web/web1", "update web1", "verify web1", "restore web/web1"]
+    roles = [one for one in calls if one.startswith("switchover") or one == "update db1"]
+    assert roles == ["switchover db2", "update db1", "switchover db1"]
+    assert plan(clinic).empty
+    assert clinic.ledgers["lab"].rows == {}
+
+
+def test_packages_of_all_hosts_go_before_firmware(clinic: Rehearsal) -> None:
+    clinic.packages.repository.extend([offer(OLD), offer(NEW)])
+    for machine in clinic.packages.machines.values():
+        clinic.packages.read_lists(machine)
+    found = plan(clinic)
+    kinds = [found.change(key).address.kind.value for wave in found.waves for key in wave]
+    assert kinds == ["baseline"] * 3 + ["machine"] * 2
+    assert patch(clinic, found).ok
+    assert set(versions(clinic).values()) == {NEW}
+    assert bios(clinic) == {"db1": WANTED, "web1": WANTED}
+
+
+def test_a_task_that_says_that_it_is_complete_and_is_not_is_a_failure(clinic: Rehearsal) -> None:
+    clinic.service.keeps.add(("web1", "BIOS"))
+    report = patch(clinic)
+    assert "web1: BIOS is P1: the BMC still shows 'P1'" in report.stopped
+    assert report.outcomes[0].troubled == ("web1",)
+    assert clinic.service.servers["lb1", "web/web1"] == "ready"
+    assert bios(clinic)["db1"] == "P1"
+
+
+def test_a_host_that_cannot_be_drained_is_not_flashed(clinic: Rehearsal) -> None:
+    clinic.service.faults["drain web/web1"] = EngineFailed("No socket.", engine="haproxy", next_step="Look.")
+    assert "No socket." in patch(clinic).stopped
+    assert "update web1" not in clinic.service.calls
+
+
+def test_a_host_that_does_not_come_back_with_its_machine_is_a_failure(clinic: Rehearsal) -> None:
+    def gone(call: str) -> None:
+        if call == "update web1":
+            clinic.world.reach["web1"] = Reach.TIMEOUT
+
+    clinic.service.watch.append(gone)
+    report = patch(clinic)
+    assert "web1 (timeout)" in report.stopped
+    assert fates(report) == {"machine/web1": Fate.FAILED, "machine/db1": Fate.NOT_STARTED}
+    assert clinic.service.servers["lb1", "web/web1"] == "ready"
+
+
+def test_firmware_that_is_another_by_now_is_not_touched(clinic: Rehearsal) -> None:
+    planned = plan(clinic)
+    clinic.service.firmware["web1"]["BIOS"] = "P3"
+    report = patch(clinic, planned)
+    assert "BIOS is P3, and was P1 when it was planned" in report.stopped
+    assert (report.reason, report.exit_code) == ("world-moved", ExitCode.REFUSED)
+    assert "update web1" not in clinic.service.calls
+
+
+def test_a_bmc_that_does_not_answer_is_told_and_its_machine_left_out(clinic: Rehearsal) -> None:
+    clinic.service.faults["inventory web1"] = EngineFailed("No BMC.", engine="redfish", next_step="Look.")
+    found = plan(clinic)
+    assert [one.key for one in found.changes] == ["machine/db1"]
+    assert "the firmware of web1 cannot be read: No BMC." in [one.summary for one in found.findings]
+
+
+def test_a_component_that_nobody_knows_is_told(clinic: Rehearsal) -> None:
+    clinic.edit("baseline.yaml", "component: BIOS", "component: BOIS")
+    found = plan(clinic)
+    assert found.empty
+    assert "web1 has no firmware component 'BOIS'; its BMC lists BIOS" in [one.summary for one in found.findings]
+
+
+def test_a_run_that_dies_anywhere_reads_again_before_it_goes_on(clinic: Rehearsal) -> None:
+    def mortal(call: str) -> None:
+        clinic.death.at(f"before {call}")
+
+    clinic.service.watch.append(mortal)
+    planned = plan(clinic)
+    clinic.death = Death()
+    assert patch(clinic, planned).ok
+    passed = list(clinic.death.passed)
+    assert "before update db1" in passed
+    for nth in range(2, len(passed) + 1):
+        clinic.service.firmware.update({"db1": {"BIOS": "P1", "NIC": "7"}, "web1": {"BIOS": "P1"}})
+        clinic.death = Death()
+        planned = plan(clinic)
+        clinic.death = Death(nth=nth)
+        with pytest.raises(Killed):
+            patch(clinic, planned)
+        clinic.death = Death()
+        run = clinic.runs.runs()[0]
+        if run.state is RunState.RUNNING:
+            report = clinic.resume(run.id)
+            assert report.ok, (nth, passed[nth - 1], report.stopped)
+        assert bios(clinic) == {"db1": WANTED, "web1": WANTED}, passed[nth - 1]
+        assert clinic.service.primaries() == ["db1"], passed[nth - 1]
+        assert set(clinic.service.servers.values()) <= {"ready"}, passed[nth - 1]
