@@ -43,5 +43,5 @@ def test_the_full_name_is_enough(scope: Any) -> None:
 @pytest.mark.parametrize(
     "one", [host("web1"), host("web", machine="web1"), host("web9.dc1", "dc1", "web9")], ids=lambda one: one.name
 )
-def test_nobody_guesses(scope: Any, one: Host) -> None:
+def test_nobody_guesses_on_which_machine_a_host_is(scope: Any, one: Host) -> None:
     assert machine_of(scope, one) is None
