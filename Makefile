@@ -1,9 +1,11 @@
 # Thin on purpose: each target calls the script of its name in scripts/. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench down docs lock help
+.PHONY: demo demo-patch test check bench down docs lock help
 
-demo: ## two sites on this machine, from one Git commit (installs what is missing)
+demo: ## two sites on this machine, from one Git commit, then patched (installs what is missing)
 	@scripts/demo
+demo-patch: ## its second act alone: its machines are patched in waves
+	@scripts/demo-patch
 test: ## the whole suite: checks, then pytest on real machines (installs what is missing)
 	@scripts/test
 check: ## lint, format, types, import contracts
@@ -17,4 +19,4 @@ docs: ## write docs/reference again from the code
 lock: ## write requirements.lock again from pyproject.toml
 	@scripts/lock
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12

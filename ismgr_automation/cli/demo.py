@@ -73,7 +73,7 @@ def demo(
     with progress(face):
         lab = _machines(face)
         with _step(face, "estate"):
-            commit = prepare(lab, folder)
+            made = prepare(lab, folder)
     face.directory = folder
     with _step(face, "plan, apply, verify"):
         code = apply(ctx, plan_file=None, yes=True)
@@ -92,7 +92,7 @@ def demo(
     body: JsonObject = {
         "type": "demo",
         "exit_code": 0,
-        "commit": commit,
+        "commit": made,
         "folder": str(folder),
         "page": PAGE,
         "service": service,
@@ -132,9 +132,14 @@ def prepare(lab: Lab, folder: Path, moved: Callable[[str], str] = str) -> str:
     _runner(folder)
     if not (folder / ".git").exists():
         _git(folder, "init", "--quiet", "--initial-branch=main")
+    return commit(folder, "Describe the machines of this lab")
+
+
+def commit(folder: Path, message: str) -> str:
+    """Commit what has changed in the demo's estate, if anything has; returns the last commit."""
     if _git(folder, "status", "--porcelain"):
         _git(folder, "add", "--all")
-        _git(folder, *WHO, "commit", "--quiet", "--message", "Describe the machines of this lab")
+        _git(folder, *WHO, "commit", "--quiet", "--message", message)
     return _git(folder, "rev-parse", "HEAD")
 
 

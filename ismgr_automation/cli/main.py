@@ -25,21 +25,9 @@ if TYPE_CHECKING:
     from ismgr_automation.api import Wiring
 
 TOPICS = (
-    *("demo", "estate", "plan", "approve", "apply", "resume", "runs", "drift", "verify", "destroy"),
-    *(
-        "patch",
-        "audit",
-        "report",
-        "trust",
-        "lease",
-        "window",
-        "worker",
-        "secrets",
-        "inventory",
-        "galaxy",
-        "engine",
-        "lab",
-    ),
+    *("demo", "demo_patch", "estate", "plan", "approve", "apply", "resume", "runs", "drift", "verify", "destroy"),
+    *("patch", "audit", "report", "trust", "lease", "window", "worker", "secrets", "inventory", "galaxy", "engine"),
+    "lab",
 )
 """Modules below ``cli``; each has ``register(app)``."""
 

@@ -44,6 +44,8 @@ class Progress:
     changes: dict[str, Change] = field(default_factory=dict)
     """Of the rounds that were begun, by key: kept here, because the ledger may be away when one of them ends."""
     spent: set[str] = field(default_factory=set)
+    undone: set[str] = field(default_factory=set)
+    """Hosts that cost the budget and are up, as they were before."""
     """What counts against the budget."""
     stopped: str = ""
     refused: bool = False
@@ -237,7 +239,7 @@ def _ready(known: Round, left: Sequence[Change], course: Course) -> tuple[list[C
         if late is not None:
             progress.stopped, progress.outside = str(late), True
             return [], []
-        keys, why = may_start(rest, scope, progress.spent, _new(known, rest, course))
+        keys, why = may_start(rest, scope, progress.spent - progress.undone, _new(known, rest, course))
     except Exception as problem:  # noqa: BLE001  what landed in earlier waves must be told
         progress.stopped = told(problem, scope)
         return [], []
@@ -318,6 +320,7 @@ def _account(outcomes: Sequence[Outcome], course: Course) -> None:
     bad = [one for one in outcomes if one.fate in (Fate.FAILED, Fate.UNKNOWN) or one.stops]
     for one in bad:
         progress.spent |= spent(progress.changes[one.key], landed=False, troubled=one.troubled)
+        progress.undone |= set(one.undone)
     if not bad or progress.stopped:
         return
     words = "; ".join(f"{one.key} {one.fate}: {one.summary}" for one in bad)

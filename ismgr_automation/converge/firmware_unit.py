@@ -52,10 +52,11 @@ def apply_firmware(work: FirmwareWork, scope: Scope) -> Done:
         if not trouble:
             applied, trouble = _update(steps, bmc, scope)
             trouble += _back(host, work, scope)
+        # before the checks: they hold a host to what the estate says that it is
+        trouble += hand_back((*away, *relays), [] if trouble else [host], work.ground, scope).values()
         checks = () if trouble else _verify(host, work.ground, scope)
         bad = failed_checks(checks)
         trouble += [f"{len(bad)} of {len(checks)} checks did not pass, first {bad[0].check}"] if bad else []
-        trouble += hand_back((*away, *relays), [] if trouble else [host], work.ground, scope).values()
     trouble += absence.kept.values()
     return Done(
         changed=len(applied),

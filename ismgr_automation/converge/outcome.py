@@ -34,6 +34,7 @@ class Done:
     spared: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
     troubled: tuple[str, ...] = ()
+    undone: tuple[str, ...] = ()
     post_state: str = ""
     checks: tuple[CheckResult, ...] = ()
 
@@ -87,6 +88,7 @@ def _ended(change: Change, done: Done) -> Outcome:
         spared=done.spared,
         leftovers=done.leftovers,
         troubled=done.troubled,
+        undone=done.undone,
         post_state=done.post_state,
         checks=done.checks,
     )

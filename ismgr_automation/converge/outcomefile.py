@@ -27,6 +27,7 @@ def read_outcome(body: Mapping[str, Any]) -> Outcome:
         spared=tuple(body["spared"]),
         leftovers=tuple(body["leftovers"]),
         troubled=tuple(body["troubled"]),
+        undone=tuple(body.get("undone", ())),
         post_state=body["post_state"],
         checks=tuple(map(_check, body["checks"])),
     )

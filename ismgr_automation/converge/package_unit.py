@@ -15,7 +15,7 @@ from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.restarts import restarted
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.service import hand_back, hand_over, handed_over, out_of_service
+from ismgr_automation.converge.service import Relay, hand_back, hand_over, handed_over, out_of_service
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.estate.maintenance import PatchBaseline, RollbackPolicy
@@ -69,7 +69,12 @@ class _Course:
     """Those on which the package manager began and did not end well."""
     restarts: dict[str, timedelta] = field(default_factory=dict)
     """Who was restarted, and how long that took."""
+    relays: list[Relay] = field(default_factory=list)
+    """Primary roles that were taken from hosts and not given back yet."""
     undone: set[str] = field(default_factory=set)
+    """Those that have the former versions again."""
+    restored: set[str] = field(default_factory=set)
+    """Those of them that are well."""
     away: set[str] = field(default_factory=set)
     """Those that could not be reached: they go into the queue."""
     checks: tuple[CheckResult, ...] = ()
@@ -119,11 +124,9 @@ def apply_packages(work: PackageWork, scope: Scope) -> Done:
     try:
         with out_of_service(hosts, work.ground, scope, left=left) as absence:
             course.blame(absence.trouble)
-            away = handed_over(work.change.steps, work.ground, scope) if work.again else ()
-            relays, stuck = hand_over(course.well(hosts), work.ground, scope)
-            course.blame(stuck)
+            course.relays += handed_over(work.change.steps, work.ground, scope) if work.again else ()
+            _hand_over(course, course.well(hosts))
             _patch(course, course.well(hosts))
-            course.blame(hand_back((*away, *relays), course.well(hosts), work.ground, scope))
     finally:
         # also when somebody cancelled: the way back needs to know what was made
         _record(course)
@@ -159,10 +162,27 @@ def _patch(course: _Course, names: Sequence[str]) -> None:
     course.before |= {one.host: one for one in _facts(course, names)}
     _install(course, course.well(names))
     _restart(course, course.well(names))
-    checks = _checks(course, course.well(names))
+    # before the checks: they hold a host to what the estate says that it is
+    stuck = _hand_back(course, course.well(names))
+    checks = _checks(course, [name for name in course.well(names) if name not in stuck])
     course.checks += checks
     course.blame(_failing(checks))
     _undo(course, [name for name in names if name in course.trouble and (course.made.get(name) or name in course.torn)])
+    # a role that stays elsewhere is no reason to take patches back
+    course.blame(stuck)
+
+
+def _hand_over(course: _Course, names: Sequence[str]) -> None:
+    relays, stuck = hand_over(names, course.work.ground, course.scope)
+    course.relays += relays
+    course.blame(stuck)
+
+
+def _hand_back(course: _Course, names: Sequence[str]) -> Mapping[str, str]:
+    """Give roles back to those hosts; a sentence for each that did not get it."""
+    mine = [one for one in course.relays if one.primary in names]
+    course.relays = [one for one in course.relays if one not in mine]
+    return hand_back(mine, names, course.work.ground, course.scope)
 
 
 def _install(course: _Course, names: Sequence[str]) -> None:
@@ -216,6 +236,8 @@ def _undo(course: _Course, names: Sequence[str]) -> None:
     if course.baseline.rollback is RollbackPolicy.NEVER or course.work.undoes or not names:
         return
     scope = course.scope
+    held = {one.primary for one in course.relays}
+    _hand_over(course, [name for name in names if name not in held])
     former = {name: reversed_moves(_begun(course, name)) for name in names}
     found = scope.engines.upkeep.packages.rollback(course.request(names, former), scope.context)
     for one in found:
@@ -229,7 +251,13 @@ def _undo(course: _Course, names: Sequence[str]) -> None:
     again = restarted(course.baseline.reboot, boots, after, course.work.ground, scope)
     course.restarts |= again.rebooted
     course.blame(again.trouble)
-    still = _failing(_checks(course, sorted(course.undone - set(again.trouble) - course.away)))
+    back = sorted(course.undone - set(again.trouble) - course.away)
+    stuck = _hand_back(course, back)
+    course.blame(stuck)
+    checks = _checks(course, [name for name in back if name not in stuck])
+    still = _failing(checks)
+    course.checks += checks
+    course.restored |= set(back) - set(stuck) - set(still)
     course.blame({name: f"even so, {words}" for name, words in still.items()})
 
 
@@ -318,6 +346,7 @@ def _told(course: _Course) -> Done:
         stops=course.stops,
         applied=applied,
         troubled=tuple(sorted(course.trouble)),
+        undone=tuple(sorted(course.restored)),
         checks=course.checks,
     )
 

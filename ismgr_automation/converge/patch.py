@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 
 from ismgr_automation.converge.fleet import check_selection, meet
 from ismgr_automation.converge.ground import Ground
-from ismgr_automation.converge.machines import access
+from ismgr_automation.converge.machines import access, machine_of
 from ismgr_automation.converge.package_unit import MOVED, reversed_moves
 from ismgr_automation.converge.plan import announce, beside
 from ismgr_automation.converge.promises import promises
@@ -193,7 +193,9 @@ def _sight(judged: Judged, look: _Look) -> BaselineSight:
         phases=order,
         clusters=clusters,
         firmware=firmware,
-        machines={one.name: one.machine or one.name for one in hosts if one.name in firmware},
+        machines={
+            one.name: known[0] for one in hosts if one.name in firmware and (known := machine_of(look.scope, one))
+        },
     )
 
 

@@ -50,6 +50,8 @@ class Outcome:
     """What may still run on hosts, with host and pid."""
     troubled: tuple[str, ...] = ()
     """Hosts that failed, were unreachable or did not verify: each counts against the failure budget."""
+    undone: tuple[str, ...] = ()
+    """Those of them that are as they were before, and verified: they are up, and others may be worked on."""
     post_state: str = ""
     """Digest of a stack's state afterwards."""
     checks: tuple[CheckResult, ...] = ()
@@ -165,6 +167,7 @@ def outcome_json(outcome: Outcome) -> JsonObject:
         "spared": list(outcome.spared),
         "leftovers": list(outcome.leftovers),
         "troubled": list(outcome.troubled),
+        "undone": list(outcome.undone),
         "post_state": outcome.post_state,
         "checks": [check_json(one) for one in outcome.checks],
     }

@@ -288,4 +288,5 @@ class Switchover(Document):
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
     deadline: Duration = "2m"
     back: bool = False
-    """Whether the role goes back to where it was once all members are done."""
+    """Whether the role goes back to its former holder once that one is done, and before it is checked. Without, suites
+    that hold hosts to what Git says of them fail from then on: let Git follow, or let them ask for something else."""

@@ -105,7 +105,22 @@ def _grouped(names: Sequence[str], sizes: Sequence[int | str], seen: Seen) -> It
     batches: dict[int, list[tuple[str, ...]]] = {}
     for shard in shards(names, sizes, seen.guards, seen.sick):
         batches.setdefault(shard.batch, []).append(shard.names)
-    yield from (batches[number] for number in sorted(batches))
+    for number in sorted(batches):
+        yield from _parted(batches[number], seen)
+
+
+def _parted(batch: Sequence[tuple[str, ...]], seen: Seen) -> Iterator[list[tuple[str, ...]]]:
+    """Balancers after the hosts that are drained at them: whoever checks a balancer must find it whole."""
+    names = {name for shard in batch for name in shard}
+    drains = [
+        one.drain.group for key, one in seen.groups.items() if one.drain and names & set(seen.membership.get(key, ()))
+    ]
+    balancers = names & {name for group in drains for name in seen.membership.get(group, ())}
+    parts = (
+        [kept for shard in batch if (kept := tuple(name for name in shard if (name in balancers) is late))]
+        for late in (False, True)
+    )
+    yield from (part for part in parts if part)
 
 
 def _packages(

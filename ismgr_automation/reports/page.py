@@ -174,6 +174,7 @@ def _change(one: Told) -> ChangeView:
         "Not in the plan": outcome.unplanned,
         "May still be running": outcome.leftovers,
         "Hosts in trouble": outcome.troubled,
+        "As they were before": outcome.undone,
         "Turned out not to be needed": outcome.spared,
     }
     return ChangeView(

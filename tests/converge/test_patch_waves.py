@@ -233,8 +233,11 @@ def _wrong_on(folder: Path, day: dict) -> list[str]:
         # of those who are worked on now, and those who failed or are away, not more than the group can spare
         if verb == "reboot" and host in day["down"]:
             bad.add(host)
+        if verb == "rollback":
+            back.add(host)
         if verb == "apply":
-            done = {one for one in busy if versions(clinic)[one] == NEW and one not in bad}
+            # who was put back as he was and is well is up again
+            done = {one for one in busy if (versions(clinic)[one] == NEW or one in back) and one not in bad}
             busy.difference_update(done)
             busy.add(host)
         primaries = [one for one in clinic.service.primaries() if one == host]
@@ -244,7 +247,7 @@ def _wrong_on(folder: Path, day: dict) -> list[str]:
 
     # a run survives whatever is raised in it, so what is wrong is told at the end
     wrong: list[str] = []
-    bad = set(day["unhealthy"])
+    bad, back = set(day["unhealthy"]), set[str]()
     clinic.packages.watch.append(working)
     report = clinic.apply(planned)
     clinic.packages.watch.remove(working)
@@ -258,3 +261,39 @@ def test_a_ring_without_a_soak_is_not_waited_for(clinic: Rehearsal) -> None:
     clinic.edit("baseline.yaml", '{name: canary, selector: host.name == "web1"}', _ring("0s"))
     assert patch(clinic).ok
     assert not [one for one in clinic.events if isinstance(one, SoakStarted)]
+
+
+def test_a_balancer_is_worked_on_when_nothing_is_drained_at_it(clinic: Rehearsal) -> None:
+    clinic.edit("baseline.yaml", 'host.labels.role != "lb"', '"true"')
+    turns = [{one.name for one in change.targets} for change in today(clinic).changes]
+    (turn,) = [one for one in turns if "lb1" in one]
+    assert not {name for name in turn if name.startswith("web")}
+
+
+def test_a_host_that_was_put_back_and_is_well_counts_as_up(tmp_path: Path) -> None:
+    clinic = patched(tmp_path, budget=1)
+    clinic.edit("groups.yaml", "drain:", "minimum_available: 2\ndrain:")
+
+    def breaks_on_one(call: str) -> None:
+        if call.startswith("apply "):
+            clinic.packages.broken.clear()
+            clinic.packages.broken.update({("tool", NEW)} if call == "apply web1" else ())
+
+    clinic.packages.watch.append(breaks_on_one)
+    report = patch(clinic)
+    assert [one.undone for one in report.outcomes if one.troubled] == [("web1",)]
+    assert not report.stopped
+    assert on_new(clinic) == ["db1", "db2", "web2", "web3"]
+
+
+def test_a_primary_has_its_role_again_when_it_is_checked(clinic: Rehearsal) -> None:
+    seen: list[Part] = []
+
+    def look(call: str) -> None:
+        if call == "verify db1":
+            seen.append(clinic.service.parts["db1"])
+
+    clinic.world.watch.append(look)
+    assert patch(clinic).ok
+    assert seen == [Part.PRIMARY]
+    assert [one for one in effects(clinic) if one.startswith("switchover")] == ["switchover db2", "switchover db1"]

@@ -87,9 +87,12 @@ def _outcome() -> JsonObject:
             "spared": listed(TEXT),
             "leftovers": listed(TEXT),
             "troubled": listed(TEXT),
+            "undone": listed(TEXT),
             "post_state": TEXT,
             "checks": listed(check()),
-        }
+        },
+        # the first reports of this format have none
+        optional=("undone",),
     )
 
 
