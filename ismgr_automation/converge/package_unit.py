@@ -337,7 +337,7 @@ def _remember(course: _Course) -> None:
 
 
 def _told(course: _Course) -> Done:
-    touched = any(course.made.values()) or course.work.again
+    touched = any(course.made.values()) or bool(course.torn) or course.work.again
     applied = tuple(step_of_move(name, one) for name, moves in sorted(course.made.items()) for one in moves)
     return Done(
         changed=sum(map(len, course.made.values())),

@@ -273,7 +273,8 @@ def _away(reading: Reading) -> Iterable[Finding]:
         yield Finding(
             level=Level.WARN,
             subject=host(name),
-            summary=f"{name} could not be read ({one.reach}): {one.detail}; it is left out, and waits for its turn",
+            summary=f"{name} could not be read ({': '.join(filter(None, [one.reach, one.detail]))}); it is left out, "
+            "and waits for its turn",
             next_step="`ismgr patch queue` lists who waits; what is overdue there counts as overdue.",
         )
 

@@ -129,8 +129,8 @@ def judge(
     everything = {id(one.decision): one.decision for judged in found for one in judged.updates}
     narrow = bool(scope.selection.targets or scope.selection.excludes)
     met = [met for decision in everything.values() for met in decision.met]
-    # who looks at a part of the estate cannot tell what covers nothing
-    said += [] if narrow else findings(waivers, met)
+    unread = any(host.name not in reading.facts for hosts in mine.values() for host in hosts)
+    said += findings(waivers, met, whole=not narrow and not unread)
     return tuple(found), tuple(said)
 
 

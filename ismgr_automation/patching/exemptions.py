@@ -122,10 +122,11 @@ class Met:
     waived: Waived
 
 
-def findings(waivers: Waivers, met: Collection[Met]) -> tuple[Finding, ...]:
+def findings(waivers: Waivers, met: Collection[Met], *, whole: bool = True) -> tuple[Finding, ...]:
     """What is wrong with exemptions: over, covering nothing, too long, approved by nobody, impossible to judge.
 
-    ``met`` is everything that was judged by them, of all hosts; the same one may be there many times.
+    ``met`` is everything that was judged by them; the same one may be there many times. Without ``whole`` that is not
+    all there is (hosts were left out, or could not be read), and nobody can tell what covers nothing.
     """
     covered: dict[str, set[Severity]] = {}
     for one in met:
@@ -135,22 +136,23 @@ def findings(waivers: Waivers, met: Collection[Met]) -> tuple[Finding, ...]:
     found = [
         one
         for name, document in sorted(waivers.documents.items())
-        for one in _about(document, covered.get(name, set()), waivers)
+        for one in _about(document, covered.get(name, set()), waivers, whole=whole)
     ]
     return (*found, *_unjudged(faults))
 
 
-def _about(one: Exemption, covered: Collection[Severity], waivers: Waivers) -> Iterator[Finding]:
+def _about(one: Exemption, covered: Collection[Severity], waivers: Waivers, *, whole: bool) -> Iterator[Finding]:
     day = waivers.day
     if day > one.expires:
-        covers = "it still covers something, which counts again" if covered else "it covers nothing any more"
+        nothing = "it covers nothing any more" if whole else "whether it still covers anything was not seen"
+        covers = "it still covers something, which counts again" if covered else nothing
         summary = f"exemption {one.name} of {one.owner} is over since {one.expires}: {covers}"
         yield _finding(one.name, summary, "Patch what it covered, or have it approved anew; else remove it.")
         return
     if one.approver not in waivers.approvers:
         summary = f"exemption {one.name} does not hold: {one.approver}, who approved it, is no approver (any more)"
         yield _finding(one.name, summary, "Have somebody with role approver agree to it.")
-    if not covered:
+    if not covered and whole:
         summary = f"exemption {one.name} of {one.owner} covers nothing (any more)"
         yield _finding(one.name, summary, "Remove it, or mend its scope.")
     short = [severity for severity in Severity if severity in covered and until(one, severity) < one.expires]

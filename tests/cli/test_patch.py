@@ -218,10 +218,20 @@ def test_a_run_that_stopped_says_which_command_tells_what_is_left(site: Rehearsa
 
 
 def test_nothing_landed_and_the_next_step_is_a_plan_of_patches(site: Rehearsal, say: Say) -> None:
+    site.packages.full.update(HOSTS)
+    stopped = say("patch", "apply", "--yes")
+    assert stopped.code == 4
+    assert "refused (no-room)" in stopped.out
+    assert "`ismgr patch plan` shows what is left to do." in stopped.out
+    assert version(site, "db1.dc1") == "3.0.11-1"
+
+
+def test_a_host_that_broke_and_was_healed_was_touched_all_the_same(site: Rehearsal, say: Say) -> None:
     site.packages.broken.add(("openssl", "3.0.15-1"))
     stopped = say("patch", "apply", "--yes")
+    assert stopped.code == 5
     assert "web1.dc1 failed (broken)" in stopped.out
-    assert "`ismgr patch plan` shows what is left to do." in stopped.out
+    assert "is back at the former versions" in stopped.out
     assert version(site, "db1.dc1") == "3.0.11-1"
 
 
