@@ -103,3 +103,11 @@ def test_what_is_wrong_with_an_exemption_is_a_finding(fields, met, told):
     assert len(found) == len(told)
     assert all(fnmatchcase(one.summary, pattern) for one, pattern in zip(found, told, strict=True))
     assert all(one.subject.kind == "exemption" and one.next_step for one in found)
+
+
+def test_who_did_not_see_everything_calls_no_exemption_orphaned():
+    unseen = waivers(exemption())
+    assert findings(unseen, ())
+    assert findings(unseen, (), whole=False) == ()
+    (over,) = findings(waivers(exemption(expires=date(2026, 11, 1))), (), whole=False)
+    assert "whether it still covers anything was not seen" in over.summary
