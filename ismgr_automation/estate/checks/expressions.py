@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ismgr_automation.core.diagnostic import Diagnostic, Position
+from ismgr_automation.core.diagnostic import Diagnostic
+from ismgr_automation.estate.checks.groups import inside
 from ismgr_automation.estate.draft import Draft, Entry, wrong
-from ismgr_automation.estate.expressions import RULE, SCOPE, Dialect, Expression, Flaw, compiled
+from ismgr_automation.estate.expressions import RULE, SCOPE, Dialect, Expression, compiled
 from ismgr_automation.estate.maintenance import Exemption, PatchBaseline
 
 
@@ -29,17 +30,4 @@ def _flaws(
     found = compiled(source, dialect)
     if not isinstance(found, Expression):
         for flaw in found:
-            yield wrong(_inside(entry, path, flaw), f"{label}: {flaw.summary}", flaw.expected, flaw.suggestion)
-
-
-def _inside(entry: Entry, path: tuple[str | int, ...], flaw: Flaw) -> Position:
-    """Where a flaw of an expression stands in the file."""
-    spot = entry.marked.find(path)
-    if spot.style in {"|", ">"}:
-        lines = entry.marked.text.splitlines()
-        # a folded text counts as one line to the expression: then the first line is as near as can be
-        line = spot.line + (flaw.line if spot.style == "|" else 1)
-        indent = len(lines[line - 1]) - len(lines[line - 1].lstrip()) if line <= len(lines) else 0
-        return Position(entry.marked.path, line, indent + (flaw.column if spot.style == "|" else 1))
-    column = spot.column + (1 if spot.style else 0) + flaw.column - 1 if flaw.line == 1 else spot.column
-    return Position(entry.marked.path, spot.line, column)
+            yield wrong(inside(entry, flaw, path), f"{label}: {flaw.summary}", flaw.expected, flaw.suggestion)
