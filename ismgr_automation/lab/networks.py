@@ -111,6 +111,10 @@ def settle(topology: Topology, found: Mapping[Segment, str]) -> None:
     script = "".join(f"{line}\n" for lines in losses(topology, there).values() for line in lines)
     if script:
         command("ip", "-batch", "-", stdin=script.encode())
+    # a machine has a new port each time it starts, so this is no loss; one that stops meanwhile takes its port along
+    ports = "".join(f"{line}\n" for line in _apart(there.get(Segment.MANAGEMENT, "")))
+    if ports:
+        attempt("ip", "-force", "-batch", "-", stdin=ports.encode())
 
 
 def routed(found: Mapping[Segment, str]) -> tuple[str, ...]:
@@ -142,7 +146,6 @@ def _lost(topology: Topology, segment: Segment, bridge: str) -> tuple[str, ...]:
     there = {one["local"] for row in _told("address", bridge) for one in row.get("addr_info", ())}
     ways = {(row.get("dst"), row.get("gateway")) for row in _told("route", bridge)}
     return (
-        *(_apart(bridge) if segment is Segment.MANAGEMENT else ()),
         *(f"address replace {one} dev {bridge}" for one in addresses if one.partition("/")[0] not in there),
         *(
             f"route replace {one.to} via {one.via} dev {bridge} metric {_METRIC}"
@@ -155,6 +158,8 @@ def _lost(topology: Topology, segment: Segment, bridge: str) -> tuple[str, ...]:
 def _apart(bridge: str) -> tuple[str, ...]:
     """What keeps machines on a bridge from each other below all filters: its ports reach the host alone. The filter
     covers the moment between a machine's start and this, and both hold where the other fails."""
+    if not bridge:
+        return ()
     shown = attempt("ip", "-json", "-details", "link", "show", "master", bridge)
     rows: list[dict[str, Any]] = json.loads(shown.stdout or "[]") if shown.code == 0 else []
     # older releases of ip print an empty object for each link that is something else
