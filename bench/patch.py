@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import statistics
 import sys
@@ -20,7 +21,7 @@ from bench.measure import Failed, Row, Sample, command, row
 from ismgr_automation.core.errors import IsmgrError
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.lab import Lab, down, patches
-from ismgr_automation.lab.topology import USER
+from ismgr_automation.lab.topology import USER, Segment
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Host, Ssh
 from ismgr_automation.ports.packages import Fleet, HostFacts, Move, PackageFate, PackageRequest, PackageResult
@@ -38,6 +39,7 @@ FORMER: Mapping[str, str] = {one.name: one.version for one in patches.FIRST}
 LATTER: Mapping[str, str] = {**FORMER, **{one.name: one.version for one in UPDATES}}
 ROOT = Path(__file__).parents[1]
 PYTHON = Path(sys.executable)
+ISMGR = PYTHON.with_name("ismgr")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ def measure(folder: Path, runs: int) -> Iterator[Row]:
             note=f"{count / statistics.median(seconds):.1f} hosts a second; cpu, memory: whole process",
         )
         yield from _installs(bench, runs)
+        yield _contract(bench)
 
 
 def _installs(bench: Bench, runs: int) -> Iterator[Row]:
@@ -94,6 +97,32 @@ def _installs(bench: Bench, runs: int) -> Iterator[Row]:
         [replace(one, seconds=_told(one, "seconds")) for one in back],
         note="cpu, memory: whole process",
     )
+
+
+def _contract(bench: Bench) -> Row:
+    """`ismgr patch apply` once, on the demo's estate: a plan by its policy, waves, drained services, restarts, health.
+    Not to be compared with the lines above: it is another piece of work."""
+    from ismgr_automation.cli.demo import prepare
+    from ismgr_automation.cli.demo_patch import deny
+
+    estate = bench.folder / "estate"
+    prepare(bench.lab, estate, lambda text: _moved(bench.lab, text))
+    bad = next(one.version for one in patches.SECOND if one.name == patches.BROKEN)
+    deny(estate, f"{patches.BROKEN}={bad}")
+    command([ISMGR, "-C", estate, "apply", "--yes"])
+    reset(bench)
+    sample = command([ISMGR, "-C", estate, "patch", "apply", "--yes"])
+    made = sum(len(_versions(bench, name) - _lines(FORMER)) for name in bench.names)
+    if not made:
+        raise Failed("`ismgr patch apply` installed nothing", sample.stdout)
+    note = f"{made} updates: plan, waves, drain, restarts, health"
+    return row(f"whole contract, {len(bench.names)} machines", [sample], note)
+
+
+def _moved(lab: Lab, text: str) -> str:
+    """Text of the example, which has the addresses of the demo's lab, with those of this one."""
+    networks = [str(lab.topology.network(one).network_address).removesuffix("0") for one in Segment]
+    return re.sub(r"\b10\.4([0-3])\.0\.", lambda found: networks[int(found[1])], text)
 
 
 def _act(*words: str) -> Sample:
@@ -158,11 +187,19 @@ def reset(bench: Bench) -> None:
 
 def expect(bench: Bench, wanted: Mapping[str, Mapping[str, str]]) -> None:
     """See that machines have exactly these versions. Raises ``Failed``."""
-    shown = "${Package} ${Version} ${db:Status-Status}\n"
     for name, versions in wanted.items():
-        said = _on(bench, name, "dpkg-query", "--show", "--showformat", shown, *versions)
-        if set(said.splitlines()) != {f"{package} {version} installed" for package, version in versions.items()}:
-            raise Failed(f"{name} does not have the versions that it should have", said)
+        found = _versions(bench, name)
+        if found != _lines(versions):
+            raise Failed(f"{name} does not have the versions that it should have", "\n".join(sorted(found)))
+
+
+def _versions(bench: Bench, name: str) -> set[str]:
+    shown = "${Package} ${Version} ${db:Status-Status}\n"
+    return set(_on(bench, name, "dpkg-query", "--show", "--showformat", shown, *FORMER).splitlines())
+
+
+def _lines(versions: Mapping[str, str]) -> set[str]:
+    return {f"{package} {version} installed" for package, version in versions.items()}
 
 
 def _on(bench: Bench, name: str, *argv: str) -> str:
