@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import estates, evidence, leases, resume
+from bench import estates, evidence, leases, patch, resume
 from bench.measure import Failed, Row, Sample, command, rate, row, together
 
 ROOT = Path(__file__).parents[1]
@@ -120,6 +120,11 @@ def decisions(_settings: Settings) -> Iterator[Row]:
         yield Row(name=one["name"], seconds=one["seconds"], runs=1, note=f"processor time; {one['count']} of them")
 
 
+def updates(settings: Settings) -> Iterator[Row]:
+    """The same updates on the eight machines of a lab, by us and by a plain playbook (bench/patch.py)."""
+    yield from patch.measure(settings.scratch / "patch", settings.runs)
+
+
 def demo(_settings: Settings) -> Iterator[Row]:
     """The demo on this machine: from nothing, and again when there is nothing to do. Removes a demo that is there."""
     estate = ROOT / "build/demo"
@@ -221,6 +226,7 @@ SUITE: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "resume": resumes,
     "facts": read,
     "decisions": decisions,
+    "patch": updates,
     "terraform": terraform,
     "resources": resources,
     "demo": demo,

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import estates, resume, still
+from bench import estates, patch, resume, still
 from bench.measure import MEBIBYTE, Failed, Sample, Watch, command, rate, row, together
 from bench.suite import SUITE
 from ismgr_automation.cli.main import run
+from ismgr_automation.lab import patches
 
 MEMORY = "import sys; kept = b'x' * (64 << 20); sys.stdin.read()"
 PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {MEMORY!r}])"
@@ -89,3 +90,16 @@ def test_every_benchmark_is_listed_by_help() -> None:
         timeout=60,
     ).stdout
     assert all(name in told for name in SUITE)
+
+
+def test_every_benchmark_is_described() -> None:
+    told = Path(patch.__file__).with_name("README.md").read_text()
+    assert [name for name in SUITE if f"| `{name}` |" not in told] == []
+
+
+def test_both_ways_of_patching_are_asked_for_the_same_versions() -> None:
+    (play,) = json.loads(patch.playbook())
+    (task,) = play["tasks"]
+    ours = [f"{one.name}={one.after}" for one in patch.forth()]
+    assert task["ansible.builtin.apt"]["name"] == ours
+    assert {one.name for one in patches.SECOND} - {one.name for one in patch.forth()} == {patches.BROKEN}
