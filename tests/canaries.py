@@ -57,6 +57,10 @@ MAY_BE_GIVEN: Mapping[tuple[str, str], str] = {
 }
 """What children may be given a canary in (program, variable or argument), and why."""
 
+REHEARSAL = "CANARY_REHEARSAL"
+"""In the environment of a suite that a test starts to plant canaries, and of all below it: that suite finds them, and
+whoever watches the test looks away."""
+
 _HEADERS = ("-----", "$ANSIBLE_VAULT;")
 _EVERY_KEY = "b3BlbnNzaC1rZXktdjEA"
 """The first line of every OpenSSH private key without a passphrase is the same."""
@@ -225,6 +229,8 @@ def looked_at(process: int, wanted: Wanted) -> Iterator[Leak]:
     except OSError:
         return
     environment = {key: value for key, mark, value in (one.partition(b"=") for one in variables) if mark}
+    if REHEARSAL.encode() in environment and REHEARSAL not in os.environ:
+        return
     yield from given(os.fsdecode(arguments[0] or b"?"), arguments, environment, wanted)
 
 

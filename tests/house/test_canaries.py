@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.canaries import TESTS, given, kept, patterns, search, spelled
+from tests.canaries import REHEARSAL, TESTS, given, kept, patterns, search, spelled
 from tests.canaries import Wanted as Search
 
 PLANTED = "canary-planted-0a1b2c"
@@ -77,7 +78,12 @@ def run(folder: Path, text: str, *more: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", str(folder), "--noconftest"]
     command += ["-p", "tests.fixtures_canaries", "-p", "no:cacheprovider", f"--basetemp={folder / 'base'}", *more]
     done = subprocess.run(
-        [*command, str(folder / "test_planted.py")], capture_output=True, text=True, check=False, cwd=TESTS.parent
+        [*command, str(folder / "test_planted.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=TESTS.parent,
+        env={**os.environ, REHEARSAL: "1"},
     )
     return done.returncode, done.stdout + done.stderr
 
