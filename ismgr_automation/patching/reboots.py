@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from ismgr_automation.estate.maintenance import RebootPolicy
+from ismgr_automation.planning.timing import usual
 from ismgr_automation.ports.packages import HostFacts, Need
 
 SHORTEST = timedelta(minutes=1)
@@ -54,6 +54,4 @@ def patience(history: Sequence[timedelta], otherwise: timedelta) -> timedelta:
     """
     if not history:
         return otherwise
-    ordered = sorted(history)
-    usual = ordered[math.ceil(len(ordered) * 0.95) - 1]
-    return max(usual * PATIENCE, SHORTEST)
+    return max(usual(history) * PATIENCE, SHORTEST)

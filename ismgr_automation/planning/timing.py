@@ -135,9 +135,14 @@ def reserve(durations: Sequence[timedelta], *, unknown: timedelta) -> timedelta:
     """
     if not durations:
         return unknown
+    found = usual(durations)
+    return max(found, unknown) if len(durations) < FEW else found
+
+
+def usual(durations: Sequence[timedelta]) -> timedelta:
+    """The 95th percentile of some durations by nearest rank."""
     ranked = sorted(durations)
-    percentile = ranked[-(-95 * len(ranked) // 100) - 1]
-    return max(percentile, unknown) if len(ranked) < FEW else percentile
+    return ranked[-(-95 * len(ranked) // 100) - 1]
 
 
 def refused(found: Clearance, *, first: datetime | None = None) -> OutsideWindow:
