@@ -29,16 +29,15 @@ DEADLINE_SECONDS = 30.0
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A lab of this session's own: ``tests``, or the next name when another session runs on this host."""
-    with free_name() as name:
-        try:
-            down(name)  # of a session that was killed
-            running = Lab.up(name)
-        except (EngineMissing, SettingsError) as problem:
-            pytest.skip(f"this host cannot run a lab: {problem}")
-        try:
-            yield running
-        finally:
-            running.down()
+    with own_lab() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def fresh_lab() -> Iterator[Lab]:
+    """A lab that no other file has touched, for tests of what happens to machines as they were made."""
+    with own_lab() as running:
+        yield running
 
 
 @pytest.fixture
@@ -126,6 +125,21 @@ def addresses_within(lab_range: tuple[str, ...]) -> set[str]:
 
 def _lines(*command: str) -> list[str]:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+@contextmanager
+def own_lab() -> Iterator[Lab]:
+    """A running lab under a free name, taken away at the end."""
+    with free_name() as name:
+        try:
+            down(name)  # of a session that was killed
+            running = Lab.up(name)
+        except (EngineMissing, SettingsError) as problem:
+            pytest.skip(f"this host cannot run a lab: {problem}")
+        try:
+            yield running
+        finally:
+            running.down()
 
 
 @contextmanager

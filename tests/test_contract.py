@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from ismgr_automation.cli.demo import prepare
-from ismgr_automation.lab import Lab, down
-from tests.fixtures_lab import free_name, until
+from ismgr_automation.engines.database.lockers import lockers
+from ismgr_automation.lab import Lab
+from tests.fixtures_lab import until
 from tests.playbooks.world import moved
 from tests.test_two_sites import LONG_SECONDS, PAGE, Said, Site, said
 
@@ -30,7 +31,7 @@ RULES = """\
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> Iterator[Site]:
+def site(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> Site:
     base = tmp_path_factory.mktemp("contract")
     keys = {name: _key(base, name) for name in ("ada", "ben", "mal")}
 
@@ -43,23 +44,13 @@ def site(tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> 
             text = text.replace(line, f'{line}    ssh_keys: ["{keys[name]}"]\n')
         return text
 
-    with free_name() as name:
-        down(name)
-        lab = Lab.up(name)
-        try:
-            estate = base / "two-sites"
-            prepare(lab, estate, lambda text: rules(moved(lab, text)))
-            environment = {
-                **os.environ,
-                "ISMGR_ENGINE": str(pulumi_engine_path),
-                "ISMGR_TRUST": str(base / "trust"),
-            }
-            found = Site(lab=lab, estate=estate, environment=environment)
-            pinned = found.ismgr("trust", "pin", "--yes")
-            assert pinned.code == 0, (pinned.results, pinned.errors)
-            yield found
-        finally:
-            lab.down()
+    estate = base / "two-sites"
+    prepare(fresh_lab, estate, lambda text: rules(moved(fresh_lab, text)))
+    environment = {**os.environ, "ISMGR_ENGINE": str(pulumi_engine_path), "ISMGR_TRUST": str(base / "trust")}
+    found = Site(lab=fresh_lab, estate=estate, environment=environment)
+    pinned = found.ismgr("trust", "pin", "--yes")
+    assert pinned.code == 0, (pinned.results, pinned.errors)
+    return found
 
 
 def _key(folder: Path, name: str) -> str:
@@ -115,6 +106,23 @@ def kill(running: subprocess.Popen[str]) -> Mapping[int, float]:
     running.kill()
     running.communicate(timeout=30)
     return started
+
+
+def pause(site: Site, running: subprocess.Popen[str]) -> None:
+    """Stop a controller between two of its transactions. In the midst of one it would keep the SQLite files locked,
+    and whoever comes next is told so (tests/engines/database/test_failures.py)."""
+    files = [site.estate / ".ismgr" / name for name in ("ismgr.db", "ismgr-steps.db")]
+    assert all(one.exists() for one in files)
+
+    def paused_outside() -> bool:
+        os.kill(running.pid, signal.SIGSTOP)
+        until("it is stopped", lambda: psutil.Process(running.pid).status() == psutil.STATUS_STOPPED)
+        if not any(lockers(one) for one in files):
+            return True
+        os.kill(running.pid, signal.SIGCONT)
+        return False
+
+    until("it is stopped between two transactions", paused_outside)
 
 
 def newest(site: Site) -> Mapping[str, Any]:
@@ -214,7 +222,7 @@ def test_a_controller_that_is_paused_kills_its_engines_before_its_lease_is_over(
     until_seen(running, is_event("task-finished", "group/edges"))
     started = engines_below(running.pid)
     assert started
-    os.kill(running.pid, signal.SIGSTOP)
+    pause(site, running)
     try:
         lease = site.ismgr("lease").result
         assert lease["leases"][0]["holder"]["pid"] == running.pid

@@ -23,13 +23,13 @@ from ismgr_automation.cli.demo import prepare
 from ismgr_automation.converge.report import Fate, Report
 from ismgr_automation.core.errors import StalePlan
 from ismgr_automation.core.events import ChangeFinished, ChangeStarted, Event, StepReported
-from ismgr_automation.lab import Lab, down, patches
+from ismgr_automation.lab import Lab, patches
 from ismgr_automation.lab.topology import Segment
 from ismgr_automation.patching.sla import State
 from ismgr_automation.patching.status import Row, rows
 from ismgr_automation.planning.change import Action
 from ismgr_automation.planning.plan import Plan
-from tests.fixtures_lab import answers_ssh, free_name, switch_off, switch_on, system, until
+from tests.fixtures_lab import answers_ssh, switch_off, switch_on, system, until
 from tests.playbooks.world import moved
 from tests.test_two_sites import PAGE, Site
 
@@ -80,26 +80,22 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> Iterator[Site]:
-    with free_name() as name, pytest.MonkeyPatch.context() as environment:
+def site(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> Iterator[Site]:
+    def text_here(text: str) -> str:
+        return moved(fresh_lab, text).replace("become: true", "become: true\n  boot_timeout: 30s")
+
+    with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ISMGR_ENGINE", str(pulumi_engine_path))
-        down(name)
-        lab = Lab.up(name)
-        try:
-            folder = tmp_path_factory.mktemp("estate") / "two-sites"
-            prepare(
-                lab, folder, lambda text: moved(lab, text).replace("become: true", "become: true\n  boot_timeout: 30s")
-            )
-            one = Site(lab=lab, estate=folder, environment=dict(os.environ))
-            for file, before, after in EDITS:
-                one.commit(file, lambda text, before=before, after=after: text.replace(before, after, 1))
-            with Estate.open(folder) as estate:
-                report = estate.apply(estate.plan())
-            assert report.ok, report.stopped
-            lab.publish_patches()
-            yield one
-        finally:
-            lab.down()
+        folder = tmp_path_factory.mktemp("estate") / "two-sites"
+        prepare(fresh_lab, folder, text_here)
+        one = Site(lab=fresh_lab, estate=folder, environment=dict(os.environ))
+        for file, before, after in EDITS:
+            one.commit(file, lambda text, before=before, after=after: text.replace(before, after, 1))
+        with Estate.open(folder) as estate:
+            report = estate.apply(estate.plan())
+        assert report.ok, report.stopped
+        fresh_lab.publish_patches()
+        yield one
 
 
 def plan(site: Site, *targets: str) -> Plan:

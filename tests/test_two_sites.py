@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ import psutil
 import pytest
 
 from ismgr_automation.cli.demo import prepare
-from ismgr_automation.lab import Fault, FaultKind, Lab, down
+from ismgr_automation.lab import Fault, FaultKind, Lab
 from ismgr_automation.lab.topology import Segment
-from tests.fixtures_lab import free_name, switch_off, until
+from tests.fixtures_lab import switch_off, until
 from tests.playbooks.world import moved
 
 pytestmark = [pytest.mark.lab, pytest.mark.engine]
@@ -91,19 +92,14 @@ def said(code: int, out: str, errors: str) -> Said:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> Iterator[Site]:
-    with free_name() as name:
-        down(name)
-        lab = Lab.up(name)
-        try:
-            estate = tmp_path_factory.mktemp("estate") / "two-sites"
-            prepare(
-                lab, estate, lambda text: moved(lab, text).replace("become: true", "become: true\n  boot_timeout: 30s")
-            )
-            environment = {**os.environ, "ISMGR_ENGINE": str(pulumi_engine_path)}
-            yield Site(lab=lab, estate=estate, environment=environment)
-        finally:
-            lab.down()
+def site(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> Site:
+    def text_here(text: str) -> str:
+        text = moved(fresh_lab, text).replace("become: true", "become: true\n  boot_timeout: 30s")
+        return re.sub(r"^  site: \{site: \w+\}$", r"\g<0>\n  power_timeout: 30", text, flags=re.MULTILINE)
+
+    estate = tmp_path_factory.mktemp("estate") / "two-sites"
+    prepare(fresh_lab, estate, text_here)
+    return Site(lab=fresh_lab, estate=estate, environment={**os.environ, "ISMGR_ENGINE": str(pulumi_engine_path)})
 
 
 def changes(plan: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ismgr_automation.resources.redfish import Server, ServerArgs
+from ismgr_automation.resources.redfish import Server, ServerArgs, Timeouts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +107,9 @@ def site_facts(config: object) -> SiteFacts:
     return SiteFacts(name=site.name, machines=tuple(_machine(one, site.name) for one in site.machines))
 
 
-def server_args(machine: MachineFacts, *, power_state: str = "On") -> ServerArgs:
-    """The arguments of the ``Server`` for a machine: its BMC, and the asset tag if the document has one."""
+def server_args(machine: MachineFacts, *, power_state: str = "On", power_timeout: float | None = None) -> ServerArgs:
+    """The arguments of the ``Server`` for a machine: its BMC, and the asset tag if the document has one.
+    ``power_timeout`` is how long, in seconds, a BMC may take to make true what it accepted."""
     return ServerArgs(
         endpoint=machine.bmc.address,
         username=machine.bmc.username,
@@ -117,6 +118,7 @@ def server_args(machine: MachineFacts, *, power_state: str = "On") -> ServerArgs
         system=machine.bmc.system or None,
         power_state=power_state,
         asset_tag=machine.asset_tag or None,
+        timeouts=Timeouts(change_seconds=power_timeout) if power_timeout is not None else None,
     )
 
 

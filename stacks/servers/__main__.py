@@ -13,7 +13,8 @@ An ordinary Pulumi program. With ismgr the config value ``site`` is written ``{s
     BMC_PASSWORD=... pulumi up
 
 Config: ``site`` (a Site document), ``select`` (labels that a machine must have; none selects every machine),
-``power_state`` (On unless said). Output: ``hosts``.
+``power_state`` (On unless said), ``power_timeout`` (seconds that a BMC may take for what it accepted, 300 unless said).
+Output: ``hosts``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def main() -> None:
     site = site_facts(config.require_object("site"))
     machines = site.having(config.get_object("select") or {})
     power_state = config.get("power_state") or "On"
-    servers = [(one, Server(one.host, server_args(one, power_state=power_state))) for one in machines]
+    patience = config.get_float("power_timeout")
+    wanted = [(one, server_args(one, power_state=power_state, power_timeout=patience)) for one in machines]
+    servers = [(one, Server(one.host, args)) for one, args in wanted]
     pulumi.export("hosts", [host_entry(machine, server) for machine, server in servers])
 
 

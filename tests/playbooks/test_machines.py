@@ -29,11 +29,11 @@ class First:
 
 
 @pytest.fixture(scope="module")
-def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     # a socket's path must be short
     with TemporaryDirectory(prefix="h-") as work:
-        switch_on(lab, *(machine.name for machine in lab.topology.servers))
-        yield World(lab=lab, estate=tmp_path_factory.mktemp("estate") / "two-sites", work=Path(work))
+        switch_on(fresh_lab, *(machine.name for machine in fresh_lab.topology.servers))
+        yield World(lab=fresh_lab, estate=tmp_path_factory.mktemp("estate") / "two-sites", work=Path(work))
 
 
 @pytest.fixture(scope="module")

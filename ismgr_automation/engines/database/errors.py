@@ -6,10 +6,12 @@ import errno
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import sqlalchemy as sa
 
 from ismgr_automation.core.errors import CredentialRejected, EngineError, EngineFailed, Throttled, Unreachable
+from ismgr_automation.engines.database.lockers import lockers
 from ismgr_automation.ports.hosts import Reach
 
 
@@ -32,6 +34,7 @@ class Row:
 
 REPORT = "Please report this with the words of the database."
 MEND = "Mend the file or its folder; where only `applied` is lost, the next plan looks at everything again."
+LOCKED = Row("somebody else has it locked", "Look who works with it (`fuser FILE`), and try again.")
 
 SQLITE: Mapping[str, Row] = {
     "SQLITE_FULL": Row("the disk is full", "Make room where it lies, and run the command again."),
@@ -39,8 +42,8 @@ SQLITE: Mapping[str, Row] = {
     "SQLITE_CANTOPEN": Row("it cannot be opened", "Give this user the right to its folder, or correct `database`."),
     "SQLITE_PERM": Row("this user has no right to it", "Give this user the right to write the file and its folder."),
     "SQLITE_AUTH": Row("this user has no right to it", "Give this user the right to write the file and its folder."),
-    "SQLITE_BUSY": Row("somebody else has it locked", "Look who works with it (`fuser FILE`), and try again."),
-    "SQLITE_LOCKED": Row("somebody else has it locked", "Look who works with it (`fuser FILE`), and try again."),
+    "SQLITE_BUSY": LOCKED,
+    "SQLITE_LOCKED": LOCKED,
     "SQLITE_PROTOCOL": Row("locks do not work there", "Keep it on a local disk: a network share has no usable locks."),
     "SQLITE_NOLFS": Row("files there cannot be large", "Keep it on a local disk."),
     "SQLITE_IOERR": Row("the disk failed", "Look at the disk (`dmesg`), mend it, and run the command again."),
@@ -149,14 +152,24 @@ def told(problem: Exception, kind: Kind, place: str, clean: Callable[[str], str]
         told_ = Unreachable(summary, engine=kind, subject=place, cause=row.cause, next_step=row.next_step)
         told_.detail = words
         return told_
+    if row is LOCKED:
+        return busy(place, words)
     return row.error(summary, engine=kind, subject=place, next_step=row.next_step, detail=words)
 
 
-def busy(place: str) -> EngineError:
-    """The error for a file that was never free."""
-    row = SQLITE["SQLITE_BUSY"]
-    summary = f"The file of the database {place}: {row.means}."
-    return row.error(summary, engine=Kind.SQLITE, subject=place, next_step=row.next_step)
+def busy(place: str, words: str = "") -> EngineError:
+    """The error for a file that was never free: who has it locked, where the kernel tells."""
+    found = lockers(Path(place))
+    who = " and ".join(map(str, found)) or "somebody else"
+    next_step = LOCKED.next_step
+    if stopped := [one.pid for one in found if one.stopped]:
+        numbers = " ".join(map(str, stopped))
+        next_step = (
+            f"Let it go on (`kill -CONT {numbers}`), or end it (`kill -KILL {numbers}`): `ismgr resume` then goes on "
+            "with what it had in hand."
+        )
+    summary = f"The file of the database {place}: {LOCKED.means.replace('somebody else', who)}."
+    return LOCKED.error(summary, engine=Kind.SQLITE, subject=place, next_step=next_step, detail=words)
 
 
 def _of_sqlite(origin: BaseException) -> Row:

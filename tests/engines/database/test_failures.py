@@ -6,12 +6,15 @@ import logging
 import os
 import re
 import shutil
+import signal
 import sqlite3
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import psycopg
 import pytest
@@ -30,6 +33,7 @@ from ismgr_automation.core.errors import (
 from ismgr_automation.core.secret import Secret
 from ismgr_automation.engines.database import Database, connection, open_database
 from ismgr_automation.engines.database.errors import OURS, UNKNOWN, sqlite_row, sqlstate_row
+from ismgr_automation.engines.database.lockers import lockers
 from tests.engines.database.conftest import ALICE, LONG, a_run
 from tests.fixtures_postgres import PostgresServer, account, restart_postgres, start_postgres
 
@@ -74,6 +78,28 @@ def test_a_file_that_somebody_keeps_locked_is_told_after_a_while(
         file.leases.acquire("e/lab", ALICE, LONG)
     assert file.leases.look("e/lab") is None
     other.close()
+
+
+def test_a_file_that_a_paused_process_keeps_locked_names_it_and_how_to_go_on(
+    file: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "BUSY_SECONDS", 0.05)
+    file.leases.acquire("e/lab", ALICE, LONG)
+    script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None)"
+    script += "; c.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); sys.stdin.read()"
+    with Popen([sys.executable, "-c", script, str(file.path)], stdin=PIPE, stdout=PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(EngineFailed, match=rf"process {other.pid} \(python[^)]*\) has it locked"):
+            file.leases.look("e/lab")
+        os.kill(other.pid, signal.SIGSTOP)
+        os.waitpid(other.pid, os.WUNTRACED)
+        with pytest.raises(EngineFailed, match=rf"process {other.pid} \(python[^)]*\), which is stopped") as caught:
+            file.leases.look("e/lab")
+        assert f"kill -CONT {other.pid}" in caught.value.next_step
+        other.kill()
+    assert file.leases.look("e/lab") is not None
+    assert lockers(file.path or Path()) == ()
 
 
 def test_a_file_that_vanished_is_not_made_anew_by_whoever_holds_a_lease_in_it(file: Database) -> None:
