@@ -1,0 +1,251 @@
+"""The kinds of documents about losing a site and coming back: recovery plans, and the calendar of their drills. Shapes
+and single-field rules only; what spans documents is in ``consistency``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, NaiveDatetime
+
+from ismgr_automation.estate.fields import Document, Duration, Name, RelativePath, SecretValue
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class RecoveryObjectives(Document):
+    """What a recovery must reach. What is left out is the Service's own."""
+
+    rto: Duration | None = None
+    """The longest outage that a client may see."""
+    rpo: Duration | None = None
+    """The longest time whose acknowledged writes may be lost; ``0s``: none at all."""
+    mtd: Duration | None = None
+    """The maximum tolerable downtime: the whole recovery, redundancy included, may not take longer."""
+
+
+class FenceWay(StrEnum):
+    """How a member is kept from taking writes."""
+
+    POWER = "power"
+    """Its BMC cuts the power."""
+    NETWORK = "network"
+    """Its packet filter answers the service's clients with a reset; the management network stays open."""
+
+
+class _Step(Document):
+    name: Name
+    needs: tuple[Name, ...] = ()
+    """Steps of the same path that must have ended well; without any, those that stand before it."""
+    deadline: Duration = "30s"
+
+
+class FenceStep(_Step):
+    """The member that had the primary role is kept from taking writes, and others confirm it."""
+
+    do: Literal["fence"]
+    way: FenceWay = FenceWay.POWER
+    witnesses: tuple[Name, ...] = ()
+    """HostGroups whose hosts confirm it, by trying to connect; without any, the standby's own host does."""
+
+
+class DemoteStep(_Step):
+    """The primary is stopped cleanly, and all that it wrote has arrived at the other side. Planned paths only."""
+
+    do: Literal["demote"]
+
+
+class PromoteStep(_Step):
+    """The other side takes the primary role."""
+
+    do: Literal["promote"]
+
+
+class HaproxyStep(_Step):
+    """Balancers send clients to the new primary: its server becomes ready, all others of the backend go to maintenance
+    and lose their sessions."""
+
+    do: Literal["haproxy"]
+    group: Name
+    """The HostGroup of the balancers. One that cannot be reached is told, and the others are enough."""
+    backend: Annotated[str, Field(min_length=1)]
+    server: str = "{host}"
+    """The server's name in the backend; ``{host}`` is the host's."""
+    socket: str = "/run/haproxy/admin.sock"
+
+
+class DnsStep(_Step):
+    """A name points to the new side, by signed dynamic update (RFC 2136)."""
+
+    do: Literal["dns"]
+    server: Annotated[str, Field(min_length=1)]
+    port: Port = 53
+    zone: Annotated[str, Field(min_length=1)]
+    record: Annotated[str, Field(min_length=1)]
+    """The name inside the zone."""
+    type: Literal["A", "AAAA", "CNAME"] = "A"
+    ttl: Annotated[int, Field(ge=0, le=86400)] = 5
+    values: Mapping[Name, tuple[str, ...]]
+    """What it points to while a site has the primary role, by Site."""
+    key_name: Annotated[str, Field(min_length=1)]
+    key_secret: SecretValue
+
+
+class VerifyStep(_Step):
+    """The suites of a HostGroup pass on its hosts that are up."""
+
+    do: Literal["verify"]
+    group: Name
+
+
+class PlayStep(_Step):
+    """The playbook of a HostGroup is applied to it, or to those hosts of it that a selector takes."""
+
+    do: Literal["play"]
+    group: Name
+    hot: bool = False
+    """Says by name that clients may wait for Ansible: without it the plan is refused with this on a hot path."""
+
+
+class StackStep(_Step):
+    """A Stack is applied."""
+
+    do: Literal["stack"]
+    stack: Name
+    hot: bool = False
+    """As for a play."""
+
+
+class FunctionStep(_Step):
+    """A Python function of the estate is called with what is known of the recovery."""
+
+    do: Literal["function"]
+    file: RelativePath
+    function: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    hot: bool = False
+    """As for a play."""
+
+
+class UnfenceStep(_Step):
+    """The fence is lifted: power is on again, or the packet filter's table is gone. Only a member that cannot come up
+    as a primary is let out."""
+
+    do: Literal["unfence"]
+
+
+class RejoinStep(_Step):
+    """The old primary becomes a standby of the new one and streams."""
+
+    do: Literal["rejoin"]
+    way: Literal["auto", "rewind", "rebuild"] = "auto"
+    """``auto`` rewinds where that is possible, and copies everything anew where it is not."""
+
+
+HotStep = Annotated[
+    FenceStep | DemoteStep | PromoteStep | HaproxyStep | DnsStep | PlayStep | StackStep | FunctionStep,
+    Field(discriminator="do"),
+]
+ColdStep = Annotated[
+    VerifyStep | UnfenceStep | RejoinStep | HaproxyStep | DnsStep | PlayStep | StackStep | FunctionStep,
+    Field(discriminator="do"),
+]
+
+
+class ProbeDocument(Document):
+    """The client that measures: it writes numbered rows through the service's own endpoint."""
+
+    endpoints: Annotated[tuple[str, ...], Field(min_length=1)]
+    """``HOST`` or ``HOST:PORT``, tried in this order, as a client with several would."""
+    database: Annotated[str, Field(min_length=1)]
+    user: Annotated[str, Field(min_length=1)]
+    password: SecretValue
+    table: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,40}$")] = "ismgr_probe"
+    """Made where it is not there, with two columns; rows of older drills are removed."""
+    every: Duration = "5ms"
+    """The time between two writes; at least 1 ms."""
+    steady: Duration = "2s"
+    """How long every write must have been acknowledged before anything is done."""
+    patience: Duration = "500ms"
+    """How long one write may take before the client gives up on the connection and connects anew."""
+
+
+class Readiness(Document):
+    """What must hold before a drill or a recovery begins."""
+
+    lag: Annotated[int, Field(ge=0)] = 16 * 1024 * 1024
+    """The most bytes that the standby may be behind."""
+    verify: tuple[Name, ...] = ()
+    """HostGroups whose suites must pass."""
+
+
+class RecoverySites(Document):
+    """The two sides. ``home`` has the primary role in quiet times."""
+
+    home: Name
+    away: Name
+
+
+class RecoveryPlan(Document):
+    """How one service gets from one site to the other and back, when that is planned and when it is not."""
+
+    kind: Literal["RecoveryPlan"]
+    name: Name
+    description: str = ""
+    service: Name
+    cluster: Name
+    """The HostGroup of the database; its ``switchover`` says where the cluster lies on its hosts."""
+    sites: RecoverySites
+    objectives: RecoveryObjectives = RecoveryObjectives()
+    probe: ProbeDocument
+    ready: Readiness = Readiness()
+    failover: Annotated[tuple[HotStep, ...], Field(min_length=1)]
+    """The old side is lost, or is treated as lost. Clients wait until its last step has ended."""
+    switchover: Annotated[tuple[HotStep, ...], Field(min_length=1)]
+    """Both sides are well. Used for planned moves, and for the way back."""
+    reprotect: Annotated[tuple[ColdStep, ...], Field(min_length=1)]
+    """After a failover, until there are two sides again."""
+    after: tuple[ColdStep, ...] = ()
+    """After each move, once clients are served: what proves that the service is well."""
+    windows: tuple[Name, ...] = ()
+    """MaintenanceWindows, one of which must be open for a drill on the live service; without any, always."""
+
+
+class DrillMode(StrEnum):
+    """What a drill is."""
+
+    SWITCHOVER = "switchover"
+    """The live service moves to the other site by plan, and back."""
+    FAILOVER = "failover"
+    """The live service's site is declared lost; it moves, redundancy is restored, and it moves back."""
+    ISOLATED = "isolated"
+    """A copy behind a packet filter is promoted; the live service is not touched."""
+    RESTORE = "restore"
+    """A backup is restored into the open of nobody, started, and its invariants checked."""
+    TABLETOP = "tabletop"
+    """People go through the runbook on paper; their times are written down."""
+
+
+class DrillSchedule(Document):
+    """When a recovery plan is rehearsed."""
+
+    kind: Literal["DrillSchedule"]
+    name: Name
+    description: str = ""
+    plan: Name
+    """The RecoveryPlan."""
+    mode: DrillMode
+    time_zone: str
+    """An IANA name: ``start`` and ``rule`` are wall-clock time there."""
+    start: NaiveDatetime
+    """The first occurrence, as ``2026-01-04T01:00:00``."""
+    rule: str = ""
+    """A recurrence rule of iCalendar, such as ``FREQ=MONTHLY;BYDAY=1SU``; without one it is due once."""
+    within: Duration = "2h"
+    """How long after its time a drill may still begin; later it is recorded as skipped."""
+    jitter: Duration = "0s"
+    """At most so much is added to each time, the same for everybody who asks."""
+    at_least: Duration = "365d"
+    """Without a drill that passed for so long, ``ismgr drill due`` raises the alarm."""
+    owner: Name
+    """The Team that answers for it."""

@@ -1,0 +1,279 @@
+"""What a recovery asks of the world: verbs that wait for one byte, fences that somebody else confirms, and a client
+that measures. No order and no rule is here: which verb may run when is decided in ``recovery``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.packages import Fleet
+from ismgr_automation.ports.upkeep import BmcAccess, Cluster, Part
+
+Reading = int | float | str | bool
+
+
+class Sight(StrEnum):
+    """Whether the world is as a verb would leave it. What nobody could find out is ``unknown``, and never counts as
+    done."""
+
+    DONE = "done"
+    NOT_DONE = "not-done"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a verb saw. ``words`` are for people; ``readings`` are values as they were read, by name."""
+
+    sight: Sight
+    words: str = ""
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acted:
+    """What a verb did, in nanoseconds of ``CLOCK_MONOTONIC`` on this machine. Not ``ok``: the world may be half-way,
+    and ``observe`` tells."""
+
+    ok: bool
+    began_ns: int
+    ended_ns: int
+    words: str = ""
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+
+
+class Verb(Protocol):
+    """One action of a recovery. A target that fails is a result. Raises ``Cancelled``, and ``InputError`` for what
+    cannot be asked for. ``act`` is safe to call again: it does no more than what is not done yet."""
+
+    def stage(self) -> Seen:
+        """Connect, check what can be checked, load what is needed; changes nothing that anybody relies on. NOT_DONE is
+        ready to act."""
+        ...
+
+    def observe(self) -> Seen:
+        """Ask the world, over whatever connection is there, whether it is done."""
+        ...
+
+    def act(self) -> Acted:
+        """Do it, and return when the world says that it is done or the deadline is over."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and of what was loaded. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """What somebody else says of a fence. ``by`` names who looked and how."""
+
+    ok: bool
+    by: str
+    words: str = ""
+    ended_ns: int = 0
+
+
+class Witness(Protocol):
+    """Looks at a fence from elsewhere: never over the way by which it was raised."""
+
+    def stage(self) -> Seen:
+        """As of a verb."""
+        ...
+
+    def confirm(self) -> Confirmation:
+        """Whether the fenced member can take no write; returns when that is sure or the deadline is over."""
+        ...
+
+    def close(self) -> None:
+        """As of a verb."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FenceRequest:
+    """Keeps ``host`` from taking writes. By power: ``bmc`` cuts it. By network: the host's packet filter resets
+    connections to ``port`` on every address but those it has on ``spared`` networks (the management network)."""
+
+    host: str
+    fleet: Fleet
+    """All hosts that are named here, bastions included."""
+    port: int
+    deadline: timedelta
+    bmc: BmcAccess | None = None
+    """None: by network."""
+    spared: tuple[str, ...] = ()
+    witnesses: tuple[str, ...] = ()
+    """Hosts that try to connect to it, on the address that clients use."""
+    address: str = ""
+    """That address."""
+
+
+class Fences(Protocol):
+    """Keeps members from taking writes."""
+
+    def fence(self, request: FenceRequest, context: Context) -> Verb:
+        """Raises it."""
+        ...
+
+    def unfence(self, request: FenceRequest, context: Context) -> Verb:
+        """Lifts it. A machine that comes up again must not come up as a primary: that is looked at first."""
+        ...
+
+    def witness(self, request: FenceRequest, context: Context) -> Witness:
+        """Who confirms it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One member of a cluster, as a recovery sees it within milliseconds. ``writable`` is what a client would find."""
+
+    host: str
+    part: Part
+    writable: bool = False
+    streaming: bool = False
+    position: int = 0
+    lag_bytes: int = 0
+    lag_seconds: float | None = None
+    """Age of the last commit that was replayed; None where nobody can tell."""
+    timeline: int = 0
+    detail: str = ""
+
+
+class Standby(Protocol):
+    """A replicated database in a recovery: everything over connections that are open before they are needed."""
+
+    def look(self, cluster: Cluster, context: Context) -> tuple[Standing, ...]:
+        """Every member, all at once. One that cannot be reached is UNKNOWN."""
+        ...
+
+    def demote(self, cluster: Cluster, host: str, to: str, context: Context) -> Verb:
+        """Planned: the primary ``host`` stops cleanly and cannot come up as a primary any more; ``to`` has replayed all
+        of it."""
+        ...
+
+    def promote(self, cluster: Cluster, to: str, context: Context) -> Verb:
+        """``to`` takes the primary role. It asks nobody: fence and rules come before."""
+        ...
+
+    def rejoin(self, cluster: Cluster, host: str, to: str, way: str, context: Context) -> Verb:
+        """The old primary ``host`` becomes a standby of ``to`` and streams: by ``rewind``, by ``rebuild`` (a copy of
+        everything), or ``auto``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendRequest:
+    """On every balancer of ``fleet.names``, ``server`` of ``backend`` is ready and every other server in maintenance,
+    without sessions."""
+
+    fleet: Fleet
+    backend: str
+    server: str
+    socket: str
+    deadline: timedelta
+    enough: int = 1
+    """How many balancers must have done it; those that cannot be reached are told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameRequest:
+    """The record set of a name is exactly ``values``."""
+
+    server: str
+    port: int
+    zone: str
+    record: str
+    type: str
+    ttl: int
+    values: tuple[str, ...]
+    key_name: str
+    key: SecretRef
+    deadline: timedelta
+
+
+class Switches(Protocol):
+    """Sends clients to the other side."""
+
+    def backend(self, request: BackendRequest, context: Context) -> Verb:
+        """Through load balancers."""
+        ...
+
+    def name(self, request: NameRequest, context: Context) -> Verb:
+        """Through a name server."""
+        ...
+
+
+class Outcome(StrEnum):
+    """What became of one write, as the client knows it."""
+
+    ACKED = "acked"
+    """The commit was confirmed, without a warning."""
+    FAILED = "failed"
+    """It was refused, or never sent: it is surely not there."""
+    UNKNOWN = "unknown"
+    """The connection broke after it was sent, or it was confirmed with a warning: it may be there or not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One write of the probe, by ``CLOCK_MONOTONIC`` of this machine. Numbers count from 1 and are never used twice in
+    a run."""
+
+    number: int
+    sent_ns: int
+    ended_ns: int
+    outcome: Outcome
+    endpoint: str
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRequest:
+    """Numbered rows ``(run, number)`` in ``table``, one every ``every``, through the first of ``endpoints``
+    (``HOST:PORT``) that takes them. ``patience`` bounds one write, and one try to connect."""
+
+    run: str
+    endpoints: tuple[str, ...]
+    database: str
+    user: str
+    password: SecretRef
+    table: str
+    every: timedelta
+    patience: timedelta
+
+
+class RunningProbe(Protocol):
+    """A client at work, in a process of its own."""
+
+    def attempts(self) -> Sequence[Attempt]:
+        """All that have ended so far, in order."""
+        ...
+
+    def stop(self) -> Sequence[Attempt]:
+        """End it, and return all of them. Safe to call twice."""
+        ...
+
+
+class ProbeClient(Protocol):
+    """Makes clients."""
+
+    def start(self, request: ProbeRequest, context: Context) -> RunningProbe:
+        """Make the table where it is missing, remove rows of older runs, begin to write. Raises ``EngineError`` when no
+        endpoint takes a write."""
+        ...
+
+    def resume(self, request: ProbeRequest, context: Context) -> RunningProbe:
+        """As ``start``, for a run whose probe died with its controller: it goes on with the next number, and its log
+        with what was there."""
+        ...
+
+    def held(self, request: ProbeRequest, context: Context) -> frozenset[int]:
+        """The numbers of the run that the database has now. Raises ``EngineError``."""
+        ...
