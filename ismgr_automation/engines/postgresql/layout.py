@@ -53,7 +53,7 @@ def slot_of(host: str) -> str:
     return re.sub(r"[^a-z0-9_]", "_", host)
 
 
-_FIRST = f"""
+FIRST = f"""
 data=$1 settings=$2 programs=$3 sockets=$4 user=$5 start=$6 stop=$7 port=$8; shift 8
 cd / || exit 1
 umask 077
@@ -92,7 +92,7 @@ STATE = """SELECT json_build_object(
     FROM pg_stat_replication LEFT JOIN pg_replication_slots ON active_pid = pid))
 FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS lsn) AS now"""
 
-LOOK = f"""{_FIRST}
+LOOK = f"""{FIRST}
 [ -d "$data" ] || {{ echo "there is no cluster in $data" >&2; exit 1; }}
 [ ! -e "$data/standby.signal" ] || echo follows
 control | sed 's/^/control /'
@@ -104,12 +104,12 @@ exit 0
 """
 """``STATE``: prints what the data directory says and, when it answers, the server."""
 
-SQL = f"""{_FIRST}
+SQL = f"""{FIRST}
 sql "$1"
 """
 """One statement; prints its rows."""
 
-WAY = f"""{_FIRST}
+WAY = f"""{FIRST}
 standby=$1; shift
 for target; do
   said=$(as "$programs/psql" -XAtqw -d "$target replication=true" -c IDENTIFY_SYSTEM -c 'SHOW in_hot_standby') &&
@@ -120,7 +120,7 @@ exit {NO_WAY}
 """``on`` or ``off``, connection strings: the first over which this member can replicate from a standby (from a
 primary), after who answers there."""
 
-SAYS = f"""{_FIRST}
+SAYS = f"""{FIRST}
 says "$1" || exit 1
 if alive; then
   sql "SELECT coalesce(json_agg(json_build_object('name', name, 'setting', setting, 'file', sourcefile)
@@ -129,7 +129,7 @@ fi
 """  # noqa: S608 - the shell fills in names that were checked
 """The text of our file: puts it there, and prints what the server would take from all its files."""
 
-STOP = f"""{_FIRST}
+STOP = f"""{FIRST}
 said=$(sh -c "$stop" 2>&1)
 if alive; then echo "it still runs: $said" >&2; exit {NOT_STOPPED}; fi
 control
@@ -139,7 +139,7 @@ control | grep -Eq '^Database cluster state: +shut down$' || exit {NOT_CLEAN}
 """
 """Stops a primary cleanly and makes a standby of it; prints its control data. Run again, it does no more."""
 
-PROMOTE = f"""{_FIRST}
+PROMOTE = f"""{FIRST}
 end=$(($(date +%s) + $2))
 while :; do
   now=$(sql "SELECT CASE WHEN NOT pg_is_in_recovery() THEN 'primary' WHEN pg_last_wal_replay_lsn() > '$1' THEN 'all'
@@ -164,7 +164,7 @@ rm -f "$settings/{FILE}"
 """Position, seconds: waits until everything up to the record there is replayed, promotes, waits until it takes writes.
 Run again, it does no more."""
 
-FOLLOW = f"""{_FIRST}
+FOLLOW = f"""{FIRST}
 end=$(($(date +%s) + $1))
 if ! alive; then
   : > "$data/standby.signal" && owned "$data/standby.signal" || exit {NOT_STARTED}
@@ -180,7 +180,7 @@ sql "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
 """  # noqa: S608 - the shell fills in names that were checked
 """Seconds, a slot: starts it as a standby, waits until it streams, drops the slot that it kept for the new primary."""
 
-BACK = f"""{_FIRST}
+BACK = f"""{FIRST}
 end=$(($(date +%s) + $1))
 rm -f "$data/standby.signal" "$settings/{FILE}"
 alive || sh -c "$start" >&2 || exit {NOT_STARTED}
@@ -191,12 +191,12 @@ done
 """
 """Seconds: makes a stopped primary the primary again. Only while nobody can have been promoted."""
 
-FORGET = f"""{_FIRST}
+FORGET = f"""{FIRST}
 rm -f "$settings/{FILE}"
 """
 """Takes our file away from a primary that stays one."""
 
-KEEP = f"""{_FIRST}
+KEEP = f"""{FIRST}
 if [ "$2" = anew ]; then
   sql "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
     WHERE slot_name = '$1' AND slot_type = 'physical' AND NOT active" || exit 1
@@ -206,13 +206,13 @@ sql "SELECT pg_create_physical_replication_slot('$1', true)
 """  # noqa: S608 - the shell fills in names that were checked
 """A slot, ``anew`` or ``as-it-is``: keeps the log from now on (or from when it was made) for a member."""
 
-LET_GO = f"""{_FIRST}
+LET_GO = f"""{FIRST}
 sql "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
   WHERE slot_name = '$1' AND slot_type = 'physical' AND NOT active"
 """  # noqa: S608 - the shell fills in names that were checked
 """A slot: keeps the log no longer, unless somebody receives it."""
 
-HISTORY = f"""{_FIRST}
+HISTORY = f"""{FIRST}
 cat "$data/pg_wal/$1.history"
 """
 """The name of a timeline: prints where it and those before it branched off."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -77,7 +78,7 @@ class Members:
         return run_on(Targets(hosts=fleet.hosts, names=[name], ssh=fleet.ssh), job, self.store, cancelled)[0]
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """It does not go on; the text says why."""
 
 
@@ -107,24 +108,24 @@ class Switchover:
                 case Stage.DONE:
                     return Switched(ok=True, primary=self.to, steps=(f"{self.to} is the primary already",))
                 case Stage.RUNS:
-                    self._prepare(seen, situation)
-                    self._checkpoint(situation.old)
+                    self.prepare(seen, situation)
+                    self.checkpoint(situation.old)
                     begun = True
                     self._hand_over(situation.old)
                 case Stage.STOPPED:
-                    self._prepare(seen, situation)
+                    self.prepare(seen, situation)
                     begun = True
                     self._hand_over(situation.old)
                 case Stage.PROMOTED:
                     self._may_follow(seen, situation)
             begun = True
             self._follow(situation.old)
-        except _Stopped as stopped:
+        except Stopped as stopped:
             if not begun:
-                self._tidy(situation.old)
+                self.tidy(situation.old)
             return self._failed(str(stopped), begun)
         except Cancelled:
-            self._tidy(situation.old)
+            self.tidy(situation.old)
             raise
         return Switched(ok=True, primary=self.to, steps=tuple(self.steps), without_primary=self.without)
 
@@ -137,28 +138,28 @@ class Switchover:
             ok=False, primary=primary_of(seen), steps=tuple(self.steps), detail=what, without_primary=self.without
         )
 
-    def _tidy(self, old: str) -> None:
+    def tidy(self, old: str) -> None:
         """Nothing comes of what was got ready: the log of a standby is not held back for it. Whether this works is no
         matter: a server that cannot be asked loses nothing."""
         self.members.on(self.to, scripts.LET_GO, slot_of(old), cancelled=self.deaf)
         self.members.on(old, scripts.FORGET, cancelled=self.deaf)
 
-    def _prepare(self, seen: tuple[Seen, ...], situation: Situation) -> None:
+    def prepare(self, seen: tuple[Seen, ...], situation: Situation) -> None:
         """All that can be found out and got ready while the primary still runs."""
         old, to = (next(one for one in seen if one.name == name) for name in (situation.old, self.to))
         began = monotonic()
-        way = self._way(old, to)
+        way = self.way(old, to)
         if old.part is not Part.STANDBY:
-            self._say_whom_to_follow(old, way)
+            self.say_whom_to_follow(old, way)
         slot = slot_of(old.name)
         # one that was made before the promotion holds what the old primary needs
         how = "anew" if situation.stage is Stage.RUNS else "as-it-is"
         made = self.members.on(to.name, scripts.KEEP, slot, how, cancelled=self.context.cancelled)
-        if not _well(made):
-            raise _Stopped(f"{to.name} cannot keep the log for {old.name} in slot {slot}: {made.detail}")
+        if not well(made):
+            raise Stopped(f"{to.name} cannot keep the log for {old.name} in slot {slot}: {made.detail}")
         self._step(f"{old.name} can follow {to.name}, which keeps its log in slot {slot}", began)
 
-    def _way(self, old: Seen, to: Seen) -> dict[str, str]:
+    def way(self, old: Seen, to: Seen) -> dict[str, str]:
         """The connection with which the old primary will follow, tried out: libpq's words and values."""
         from psycopg import ProgrammingError
         from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -166,11 +167,11 @@ class Switchover:
         try:
             known = {name: str(value) for name, value in conninfo_to_dict(to.conninfo or old.conninfo).items()}
         except ProgrammingError as error:
-            raise _Stopped(f"primary_conninfo of {to.name} cannot be read") from error
+            raise Stopped(f"primary_conninfo of {to.name} cannot be read") from error
         if "host" not in known:
-            raise _Stopped(f"{to.name} has no primary_conninfo that names a host, so nobody knows how members connect")
+            raise Stopped(f"{to.name} has no primary_conninfo that names a host, so nobody knows how members connect")
         if "password" in known:
-            raise _Stopped(f"primary_conninfo of {to.name} has a password in it: keep it in a passfile")
+            raise Stopped(f"primary_conninfo of {to.name} has a password in it: keep it in a passfile")
         sources = [row.address for row in old.senders if row.feeds(to.host)]
         listens = [one.strip() for one in to.listens.split(",")]
         hosts = dict.fromkeys([*listens, *sources, to.host.address])
@@ -180,24 +181,21 @@ class Switchover:
         standby = "on" if to.part is Part.STANDBY else "off"
         words = [make_conninfo("", **way) for way in ways]
         tried = self.members.on(old.name, scripts.WAY, standby, *words, cancelled=self.context.cancelled)
-        if not _well(tried):
-            raise _Stopped(f"{old.name} cannot connect to {to.name} to follow it: {tried.detail}")
+        if not well(tried):
+            raise Stopped(f"{old.name} cannot connect to {to.name} to follow it: {tried.detail}")
         system, found = tried.output.strip().split("\n")
         if system.split("|", 1)[0] != to.system:
-            raise _Stopped(f"{old.name} reaches another cluster where {to.name} should be ({found})")
+            raise Stopped(f"{old.name} reaches another cluster where {to.name} should be ({found})")
         return ways[words.index(found)]
 
-    def _say_whom_to_follow(self, old: Seen, way: dict[str, str]) -> None:
+    def say_whom_to_follow(self, old: Seen, way: dict[str, str]) -> None:
         """Our file on the old primary, and whether the server will take it (what the role wrote comes after it)."""
-        from psycopg.conninfo import conninfo_to_dict, make_conninfo
+        from psycopg.conninfo import conninfo_to_dict
 
-        text = (
-            "# Kept by ismgr after a switchover; what the role postgresql writes comes later and wins.\n"
-            f"primary_conninfo = {_quoted(make_conninfo('', **way))}\nprimary_slot_name = '{slot_of(old.name)}'\n"
-        )
+        text = follow_text(old.name, way)
         said = self.members.on(old.name, scripts.SAYS, text, cancelled=self.context.cancelled)
-        if not _well(said):
-            raise _Stopped(f"{old.name} cannot be told whom to follow: {said.detail}")
+        if not well(said):
+            raise Stopped(f"{old.name} cannot be told whom to follow: {said.detail}")
         if old.part is Part.DOWN:
             return
         taken = {row["name"]: row for row in json.loads(said.output)}
@@ -209,16 +207,17 @@ class Switchover:
         elif taken["primary_slot_name"]["setting"] != slot_of(old.name):
             wrong = f"{taken['primary_slot_name']['file']} names another slot"
         if wrong:
-            raise _Stopped(f"{old.name} would not follow {self.to}: {wrong}")
+            raise Stopped(f"{old.name} would not follow {self.to}: {wrong}")
 
     def _layout_of(self, host: str) -> str:
         return self.members.layout.arguments(self.members.cluster, host)[1]
 
-    def _checkpoint(self, old: str) -> None:
+    def checkpoint(self, old: str) -> None:
+        """So that the stop is quick. Raises ``Stopped``, ``Cancelled``."""
         began = monotonic()
         done = self.members.on(old, scripts.SQL, "CHECKPOINT", cancelled=self.context.cancelled, deadline=self._within)
-        if not _well(done):
-            raise _Stopped(f"the checkpoint on {old} failed: {done.detail}")
+        if not well(done):
+            raise Stopped(f"the checkpoint on {old} failed: {done.detail}")
         self._step(f"checkpoint on {old}", began)
         if self.context.cancelled.is_set():
             raise Cancelled("The switchover was stopped on request.", untouched="The primary was not stopped.")
@@ -237,9 +236,9 @@ class Switchover:
         began = monotonic()
         stopped = self._insist(old, scripts.STOP)
         if stopped.code == scripts.NOT_CLEAN:
-            raise self._undone(old, f"{old} was not stopped cleanly")
-        if not _well(stopped):
-            raise _Stopped(f"{old} could not be stopped: {stopped.detail}")
+            raise self.undone(old, f"{old} was not stopped cleanly")
+        if not well(stopped):
+            raise Stopped(f"{old} could not be stopped: {stopped.detail}")
         end = position_of(control_of(stopped.output)["Latest checkpoint location"])
         self._step(
             f"stopped {old} cleanly, its last record begins at {lsn(end)}; it can only start as a standby", began
@@ -250,24 +249,24 @@ class Switchover:
         began = monotonic()
         promoted = self._insist(self.to, scripts.PROMOTE, lsn(end), self._seconds)
         if promoted.code == scripts.NOT_CAUGHT_UP and self.tries == 1:
-            raise self._undone(old, f"{self.to} did not replay the last record of {old}: {promoted.detail}")
+            raise self.undone(old, f"{self.to} did not replay the last record of {old}: {promoted.detail}")
         if promoted.code == scripts.NOT_ALL:
-            raise _Stopped(
+            raise Stopped(
                 f"somebody else promoted {self.to} before it had all of {old}: {promoted.detail}. {old} is stopped, "
                 "and what it has more is in its data: rewind it (pg_rewind) when that was looked at"
             )
-        if not _well(promoted):
-            raise _Stopped(
+        if not well(promoted):
+            raise Stopped(
                 f"{self.to} was told to be the primary, and does not say that it is: {promoted.detail}. "
                 f"{old} was not started again, because two primaries would lose writes: call the switchover again"
             )
         self._step(f"{self.to} has replayed all of it, was promoted and takes writes", began)
 
-    def _undone(self, old: str, why: str) -> _Stopped:
+    def undone(self, old: str, why: str) -> Stopped:
         """Nobody was promoted by us: the old primary becomes the primary again, if there is no other one by now."""
         began = monotonic()
         if any(one.part is Part.PRIMARY for one in self.members.look(self.deaf) if one.name != old):
-            return _Stopped(f"{why}, and somebody else is the primary now: {old} was not started again")
+            return Stopped(f"{why}, and somebody else is the primary now: {old} was not started again")
         back = self.members.on(
             old,
             scripts.BACK,
@@ -275,11 +274,11 @@ class Switchover:
             cancelled=self.deaf,
             deadline=self._within + LOOK_WITHIN,
         )
-        if not _well(back):
-            return _Stopped(f"{why}, and {old} could not be started again as the primary: {back.detail}")
-        self._tidy(old)
+        if not well(back):
+            return Stopped(f"{why}, and {old} could not be started again as the primary: {back.detail}")
+        self.tidy(old)
         self._step(f"started {old} again as the primary", began)
-        return _Stopped(f"{why}; {old} was started again")
+        return Stopped(f"{why}; {old} was started again")
 
     def _may_follow(self, seen: tuple[Seen, ...], situation: Situation) -> None:
         """An old primary that is no standby yet may become one only when it has nothing that the new one lacks."""
@@ -288,20 +287,20 @@ class Switchover:
             return
         name = f"{to.timeline:08X}"
         history = self.members.on(self.to, scripts.HISTORY, name, cancelled=self.context.cancelled)
-        if not _well(history) or not branched_after(history.output, old.timeline, old.checkpoint):
-            raise _Stopped(
+        if not well(history) or not branched_after(history.output, old.timeline, old.checkpoint):
+            raise Stopped(
                 f"{old.name} ended at {lsn(old.checkpoint)} on timeline {old.timeline}, and {to.name} does not have "
                 "all of that: rewind it (pg_rewind)"
             )
-        self._prepare(seen, situation)
+        self.prepare(seen, situation)
 
     def _follow(self, old: str) -> None:
         began = monotonic()
         followed = self._insist(old, scripts.FOLLOW, self._seconds, slot_of(self.to))
         if followed.code == scripts.NOT_STREAMING and followed.reach is Reach.OK:
-            raise _Stopped(f"{old} runs as a standby and does not stream, its log says why. {followed.detail}".strip())
-        if not _well(followed):
-            raise _Stopped(f"{old} does not follow {self.to}: {followed.detail}")
+            raise Stopped(f"{old} runs as a standby and does not stream, its log says why. {followed.detail}".strip())
+        if not well(followed):
+            raise Stopped(f"{old} does not follow {self.to}: {followed.detail}")
         self._step(f"{old} streams from {self.to}", began)
 
     def _insist(self, name: str, script: str, *arguments: str) -> Answer:
@@ -329,8 +328,19 @@ class Switchover:
         self.steps.append(f"{what} ({monotonic() - began:.2f} s)")
 
 
-def _well(answer: Answer) -> bool:
+def well(answer: Answer) -> bool:
+    """Whether a script ran and says that it did what it was to do."""
     return answer.reach is Reach.OK and answer.code == 0
+
+
+def follow_text(host: str, way: Mapping[str, str]) -> str:
+    """Our file for a member that is to follow over this connection."""
+    from psycopg.conninfo import make_conninfo
+
+    return (
+        "# Kept by ismgr after a switchover; what the role postgresql writes comes later and wins.\n"
+        f"primary_conninfo = {_quoted(make_conninfo('', **way))}\nprimary_slot_name = '{slot_of(host)}'\n"
+    )
 
 
 def _quoted(text: str) -> str:

@@ -267,8 +267,15 @@ class Warm:
     def begin_load(self, host: str, load: Load) -> Callable[[], Loaded]:
         """As ``load``, without waiting."""
         one = Loaded(self, self._known(host), load)
+        return self.begin(self._starting(one), lambda: one)
+
+    async def loading(self, host: str, load: Load) -> Loaded:
+        """As ``load``, for work that is on the loop already."""
+        return await self._starting(Loaded(self, self._known(host), load))
+
+    async def _starting(self, one: Loaded) -> Loaded:
         self._loaded.add(one)
-        return self.begin(one.starting(self._patience), lambda: one)
+        return await one.starting(self._patience)
 
     def run(
         self, host: str, script: str, arguments: Sequence[str], within: timedelta, rights: Rights = Rights.ROOT
@@ -329,6 +336,12 @@ class Warm:
         command = command_of(job, self._store)
         return command.line, command.words_for(host) or ""
 
+    def end(self, loaded: Loaded) -> None:
+        """Close it, for work that is on the loop, without waiting."""
+        ending = self._loop.create_task(loaded.closing())
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
     def forget(self, loaded: Loaded) -> None:
         """It is closed."""
         self._loaded.discard(loaded)
@@ -365,9 +378,7 @@ class Warm:
             await one.starting(seconds)
             return await one.going(max(0.0, seconds - (time.monotonic() - began)), "")
         finally:
-            ending = self._loop.create_task(one.closing())
-            self._endings.add(ending)
-            ending.add_done_callback(self._endings.discard)
+            self.end(one)
 
     async def _close(self) -> None:
         closing = [one.closing() for one in tuple(self._loaded)]

@@ -123,7 +123,7 @@ def _configure(pair: Pair, name: str) -> None:
     )
     (folder / "etc" / "pg_hba.conf").write_text(
         "local all,replication postgres peer\nlocal all app trust\n"
-        "host replication replication 127.0.0.0/8 scram-sha-256\n"
+        "host replication,postgres replication 127.0.0.0/8 scram-sha-256\n"
     )
     own = (
         f"cluster_name = '{name}'\nlisten_addresses = '{ADDRESSES[name]}'\nport = {pair.port}\n"

@@ -220,9 +220,9 @@ def test_the_old_primary_is_not_started_again_while_a_promotion_may_still_come(p
 
 
 class CancelledBeforeTheStop(Switchover):
-    def _checkpoint(self, old: str) -> None:
+    def checkpoint(self, old: str) -> None:
         self.context.cancelled.set()
-        super()._checkpoint(old)
+        super().checkpoint(old)
 
 
 def test_a_request_to_stop_before_the_primary_is_stopped_leaves_nothing_behind(pair: Pair) -> None:
