@@ -167,6 +167,10 @@ class Standby(Protocol):
         everything), or ``auto``."""
         ...
 
+    def close(self) -> None:
+        """Let go of all connections, after the verbs were closed. Safe to call twice."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendRequest:

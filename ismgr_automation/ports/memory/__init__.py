@@ -27,6 +27,8 @@ from ismgr_automation.ports.memory.packages import (
     MemoryRestarter,
 )
 from ismgr_automation.ports.memory.patching import MemoryFirstSeen, MemoryPatchStore
+from ismgr_automation.ports.memory.recovery import Entry, MemoryMember, MemoryRecoveryWorld
+from ismgr_automation.ports.memory.recovery_verbs import MemoryFences, MemoryStandby, MemorySwitches
 from ismgr_automation.ports.memory.runs import MemoryRunLedger, MemoryStepJournal
 from ismgr_automation.ports.memory.sequencer import (
     Boundary,
@@ -45,6 +47,7 @@ __all__ = [
     "Boundary",
     "Death",
     "Desired",
+    "Entry",
     "InlineSequencer",
     "Killed",
     "MemoryAdvisories",
@@ -57,18 +60,21 @@ __all__ = [
     "MemoryEvidenceLog",
     "MemoryExecutors",
     "MemoryFacts",
+    "MemoryFences",
     "MemoryFirstSeen",
     "MemoryHistory",
     "MemoryLeaseStore",
     "MemoryLedger",
     "MemoryMachine",
     "MemoryMachineUpkeep",
+    "MemoryMember",
     "MemoryPackageWorld",
     "MemoryPackages",
     "MemoryPatchStore",
     "MemoryPins",
     "MemoryPlaybookEngine",
     "MemoryProber",
+    "MemoryRecoveryWorld",
     "MemoryRestarter",
     "MemoryRunLedger",
     "MemorySecretStore",
@@ -76,7 +82,9 @@ __all__ = [
     "MemorySigner",
     "MemorySource",
     "MemoryStackEngine",
+    "MemoryStandby",
     "MemoryStepJournal",
+    "MemorySwitches",
     "MemoryUpkeepWorld",
     "MemoryVerifier",
     "MemoryWorld",

@@ -1,0 +1,312 @@
+"""A replicated database with its power, networks, balancers and clients in memory, for the safety of recoveries. Time
+stands still until somebody ticks; there are no threads, clocks or chances, so that every run can be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from ismgr_automation.core.errors import Cancelled
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.recovery import Attempt, Outcome
+
+TICK_NS = 1_000_000
+"""One tick, as verbs and probes tell it."""
+
+CLIENT = "client"
+"""Where clients are, as an end of a link."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One record of a member's log: a client's write, where and when it was taken."""
+
+    number: int
+    host: str
+    tick: int
+    timeline: int
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryMember:
+    """One member. Its server, when it runs, is a standby where ``standby`` is set, else a primary."""
+
+    host: str
+    standby: bool = False
+    upstream: str = ""
+    """Whom a standby follows."""
+    powered: bool = True
+    runs: bool = True
+    clean: bool = False
+    """Whether the server that does not run was shut down, and did not crash."""
+    frozen: bool = False
+    """It is there, and does nothing (SIGSTOP)."""
+    readonly: bool = False
+    rewinds: bool = True
+    """Whether ``pg_rewind`` can work on it."""
+    starts_alone: bool = False
+    """The server comes up with the machine, as no shipped role lets it."""
+    timeline: int = 1
+    log: list[Entry] = field(default_factory=list)
+    waiting: list[int] = field(default_factory=list)
+    """Writes that came while it was frozen: it takes them when it goes on, if it may."""
+
+    @property
+    def up(self) -> bool:
+        """Whether its server runs on a machine with power and is not frozen."""
+        return self.powered and self.runs and not self.frozen
+
+    @property
+    def primary(self) -> bool:
+        """Whether it would take a write that reaches it."""
+        return self.up and not self.standby and not self.readonly
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryRecoveryWorld:
+    """All that there is. Change it between ticks, or in ``watch`` and ``each_tick``.
+
+    >>> world = MemoryRecoveryWorld.pair("db1", "db2")
+    >>> world.write().outcome
+    <Outcome.ACKED: 'acked'>
+    >>> world.kill("db1"); world.write().outcome
+    <Outcome.FAILED: 'failed'>
+    """
+
+    members: dict[str, MemoryMember] = field(default_factory=dict)
+    lag: int = 1
+    """Ticks until a record arrives at a standby."""
+    synchronous: bool = False
+    """A write is confirmed when a standby has it; one that none has is unknown to the client."""
+    balancers: dict[str, dict[str, str]] = field(default_factory=dict)
+    """For each balancer the server that is ready, by backend. None at all: clients connect to ``direct``."""
+    backend: str = "db"
+    """The backend through which clients write."""
+    servers: dict[str, str] = field(default_factory=dict)
+    """The member behind a server, where it does not have its name."""
+    direct: list[str] = field(default_factory=list)
+    """Members that clients try in this order when there is no balancer."""
+    names: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    """Record sets by zone and record."""
+    cut: set[frozenset[str]] = field(default_factory=set)
+    """Links that carry nothing, as pairs of ends: members, balancers, ``CLIENT``."""
+    unmanaged: set[str] = field(default_factory=set)
+    """Hosts that cannot be reached over the management network."""
+    fenced: set[str] = field(default_factory=set)
+    """Members whose packet filter resets clients."""
+    dead_bmcs: set[str] = field(default_factory=set)
+    """Machines whose BMC does not answer."""
+    liars: set[str] = field(default_factory=set)
+    """Members whose fence says that it is up, and is not."""
+    slow: dict[str, int] = field(default_factory=dict)
+    """Ticks that a verb takes, by its name (``promote``, ``fence`` ...); 1 where it is not named."""
+    tick: int = 0
+    entries: list[Entry] = field(default_factory=list)
+    """Every write that any member ever took, also those that are lost."""
+    attempts: list[Attempt] = field(default_factory=list)
+    """Every write that a client tried, in order."""
+    several: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
+    """When more than one member would have taken a client's write, and who."""
+    late: list[Entry] = field(default_factory=list)
+    """Writes that a member took although another one had been promoted."""
+    promoted: list[tuple[int, str]] = field(default_factory=list)
+    """Who was promoted when."""
+    faults: dict[str, BaseException] = field(default_factory=dict)
+    """Raised when the call of this name is made: ``promote db2``, ``fence db1``."""
+    calls: list[str] = field(default_factory=list)
+    """Everything that was asked, in order."""
+    watch: list[Callable[[str], None]] = field(default_factory=list)
+    """Called with ``promote db2`` before a verb acts, and with ``promote db2 done`` after it has: the place to raise
+    ``Killed``, or to move the world."""
+    each_tick: list[Callable[[], object]] = field(default_factory=list)
+    """Called at the end of each tick: the place for clients that write all the time."""
+
+    @classmethod
+    def pair(cls, first: str = "db1", second: str = "db2", *more: str) -> MemoryRecoveryWorld:
+        """A primary and its standbys, behind one balancer ``lb1``."""
+        standbys = [MemoryMember(host=name, standby=True, upstream=first) for name in (second, *more)]
+        members = {one.host: one for one in (MemoryMember(host=first), *standbys)}
+        return cls(members=members, balancers={"lb1": {"db": first}}, direct=list(members))
+
+    # what a client does
+
+    def write(self, to: str = "") -> Attempt:
+        """One write of a client: through the first balancer that it reaches, or directly to a member. Its number is
+        never used twice."""
+        number = len(self.attempts) + 1
+        endpoint, host = (to, to) if to else self._route()
+        outcome = self._take(number, host, endpoint)
+        began = self.tick * TICK_NS
+        attempt = Attempt(number=number, sent_ns=began, ended_ns=began, outcome=outcome, endpoint=endpoint)
+        self.attempts.append(attempt)
+        return attempt
+
+    def _route(self) -> tuple[str, str]:
+        """The endpoint that a client uses, and the member behind it."""
+        for name, ready in self.balancers.items():
+            if self.linked(CLIENT, name):
+                server = ready.get(self.backend, "")
+                return name, self.servers.get(server, server)
+        if self.balancers:
+            return "", ""
+        found = next((name for name in self.direct if self.takes(name)), "")
+        return found, found
+
+    def _take(self, number: int, host: str, by: str) -> Outcome:
+        member = self.members.get(host)
+        if member is None or not member.powered or not member.runs or host in self.fenced:
+            return Outcome.FAILED
+        if not self.linked(CLIENT if by == host else by, host):
+            return Outcome.FAILED
+        if member.frozen:
+            member.waiting.append(number)
+            return Outcome.UNKNOWN
+        if not member.primary:
+            return Outcome.FAILED
+        entry = self._append(number, member)
+        if not self.synchronous:
+            return Outcome.ACKED
+        standbys = [one for one in self.members.values() if self.streams(one.host) == host]
+        for one in standbys:
+            one.log = list(member.log)
+        return Outcome.ACKED if any(entry in one.log for one in standbys) else Outcome.UNKNOWN
+
+    def _append(self, number: int, member: MemoryMember) -> Entry:
+        entry = Entry(number=number, host=member.host, tick=self.tick, timeline=member.timeline)
+        member.log.append(entry)
+        self.entries.append(entry)
+        if any(one.timeline > member.timeline for one in self.members.values() if one is not member):
+            self.late.append(entry)
+        return entry
+
+    # what is so
+
+    def linked(self, one: str, other: str) -> bool:
+        """Whether two ends reach each other."""
+        return frozenset((one, other)) not in self.cut
+
+    def managed(self, host: str) -> bool:
+        """Whether somebody can work on a host."""
+        member = self.members.get(host)
+        return host not in self.unmanaged and (member is None or member.powered)
+
+    def takes(self, host: str, by: str = CLIENT) -> bool:
+        """Whether a write from there would be taken."""
+        return self.members[host].primary and host not in self.fenced and self.linked(by, host)
+
+    def writable(self) -> tuple[str, ...]:
+        """The members that would take a client's write, whoever reaches them."""
+        return tuple(name for name, one in self.members.items() if one.primary and name not in self.fenced)
+
+    def streams(self, host: str) -> str:
+        """From whom a standby streams; empty: from nobody. It does when its log is the beginning of the other's."""
+        member = self.members[host]
+        source = self.members.get(member.upstream)
+        if source is None or not member.up or not member.standby or not source.up:
+            return ""
+        if not self.linked(host, source.host) or source.log[: len(member.log)] != member.log:
+            return ""
+        return source.host if member.timeline <= source.timeline else ""
+
+    def held(self) -> frozenset[int]:
+        """The numbers that the one writable primary has; none where there is not exactly one."""
+        hosts = self.writable()
+        return frozenset(one.number for one in self.members[hosts[0]].log) if len(hosts) == 1 else frozenset()
+
+    def lost(self) -> tuple[int, ...]:
+        """Acknowledged writes that the one writable primary does not have."""
+        held = self.held()
+        return tuple(one.number for one in self.attempts if one.outcome is Outcome.ACKED and one.number not in held)
+
+    # what happens
+
+    def advance(self, ticks: int = 1) -> None:
+        """Let time pass: records arrive, then clients write."""
+        for _ in range(ticks):
+            self.tick += 1
+            for name, one in self.members.items():
+                if source := self.streams(name):
+                    arrived = self.members[source].log
+                    known = len(one.log)
+                    one.log += [entry for entry in arrived[known:] if entry.tick + self.lag <= self.tick]
+                    one.timeline = self.members[source].timeline
+            for call in self.each_tick:
+                call()
+            self.note()
+
+    def note(self) -> None:
+        """Write down that more than one would take a write, if that is so."""
+        if len(hosts := self.writable()) > 1:
+            self.several.append((self.tick, hosts))
+
+    def kill(self, host: str) -> None:
+        """The server crashes."""
+        member = self.members[host]
+        member.runs = member.clean = member.frozen = False
+        member.waiting.clear()
+
+    def power_off(self, host: str) -> None:
+        """Nothing runs there; what was on the wire is gone."""
+        if self.members[host].runs:
+            self.kill(host)
+        self.members[host].powered = False
+        self.fenced.discard(host)  # a packet filter does not outlive the power
+
+    def power_on(self, host: str) -> None:
+        """The machine is there; its server is not, unless it ``starts_alone``."""
+        self.members[host].powered = True
+        if self.members[host].starts_alone:
+            self.start(host)
+
+    def start(self, host: str) -> None:
+        """Somebody starts the server: as what its files say."""
+        self.members[host].runs = self.members[host].powered
+        self.note()
+
+    def freeze(self, host: str) -> None:
+        """The server stands still."""
+        self.members[host].frozen = self.members[host].runs
+
+    def thaw(self, host: str) -> None:
+        """It goes on, and takes what had arrived, fenced or not."""
+        member = self.members[host]
+        member.frozen = False
+        waiting, member.waiting = member.waiting, []
+        for number in waiting if member.primary else ():
+            self._append(number, member)
+        self.note()
+
+    def part(self, ends: Iterable[str], others: Iterable[str]) -> None:
+        """Cut every link between two groups of ends."""
+        self.cut |= {frozenset((one, other)) for one in ends for other in others}
+
+    def heal(self) -> None:
+        """All links carry again."""
+        self.cut.clear()
+
+    def promote(self, host: str) -> None:
+        """A standby takes the primary role, whoever else has it."""
+        member = self.members[host]
+        member.standby, member.upstream = False, ""
+        member.timeline += 1
+        self.promoted.append((self.tick, host))
+        self.note()
+
+    # what verbs tell
+
+    def called(self, text: str, context: Context) -> None:
+        """Note a call and raise its fault, if it has one, or ``Cancelled``."""
+        self._tell(text)
+        if context.cancelled.is_set():
+            raise Cancelled(f"{text} was stopped.", next_step="Run it again.")
+        if text in self.faults:
+            raise self.faults[text]
+
+    def done(self, text: str) -> None:
+        """Note that a call has had its effect."""
+        self._tell(f"{text} done")
+
+    def _tell(self, text: str) -> None:
+        self.calls.append(text)
+        for one in self.watch:
+            one(text)
