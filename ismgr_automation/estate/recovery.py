@@ -218,12 +218,8 @@ class DrillMode(StrEnum):
     """The live service moves to the other site by plan, and back."""
     FAILOVER = "failover"
     """The live service's site is declared lost; it moves, redundancy is restored, and it moves back."""
-    ISOLATED = "isolated"
-    """A copy behind a packet filter is promoted; the live service is not touched."""
-    RESTORE = "restore"
-    """A backup is restored into the open of nobody, started, and its invariants checked."""
-    TABLETOP = "tabletop"
-    """People go through the runbook on paper; their times are written down."""
+    RETURN = "return"
+    """Home again after a drill or a recovery that was broken off: redundancy first, then the service moves back."""
 
 
 class DrillSchedule(Document):

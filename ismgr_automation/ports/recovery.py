@@ -158,6 +158,11 @@ class Standby(Protocol):
         of it."""
         ...
 
+    def reinstate(self, cluster: Cluster, host: str, context: Context) -> Verb:
+        """The old primary ``host``, stopped by ``demote`` or let out of its fence, takes its role again. It asks
+        nobody: that no other was promoted is for the rules."""
+        ...
+
     def promote(self, cluster: Cluster, to: str, context: Context) -> Verb:
         """``to`` takes the primary role. It asks nobody: fence and rules come before."""
         ...

@@ -9,7 +9,6 @@ from datetime import timedelta
 from enum import StrEnum
 from graphlib import TopologicalSorter
 
-from ismgr_automation.core.errors import InputError
 from ismgr_automation.estate.order import Step, always_before, before
 from ismgr_automation.estate.recovery import DrillMode, RecoveryPlan
 from ismgr_automation.estate.resolve import duration
@@ -78,28 +77,27 @@ class Budget:
 
 
 def legs(plan: RecoveryPlan, mode: DrillMode, sides: Sides) -> tuple[Leg, ...]:
-    """The legs of a drill on the live service, there and back. ``sides`` are those of the first move.
-
-    Raises ``InputError`` for a mode that moves nothing.
-    """
+    """The legs of a drill on the live service, there and back. ``sides`` lead from home to the other site."""
     back = sides.turned
-    match mode:
-        case DrillMode.SWITCHOVER:
-            there: tuple[Leg, ...] = (_leg("switchover", LegKind.SWITCHOVER, plan.switchover, sides),)
-        case DrillMode.FAILOVER:
-            there = (
-                _leg("failover", LegKind.FAILOVER, plan.failover, sides),
-                _leg("reprotect", LegKind.REPROTECT, plan.reprotect, sides),
-            )
-        case DrillMode.ISOLATED | DrillMode.RESTORE | DrillMode.TABLETOP:
-            raise InputError(f"A drill of mode {mode} moves nothing.")
-    return (
-        there[0],
-        _leg("after", LegKind.AFTER, plan.after, sides),
-        *there[1:],
+    home = (
         _leg("failback", LegKind.SWITCHOVER, plan.switchover, back),
         _leg("after-failback", LegKind.AFTER, plan.after, back),
     )
+    reprotect = _leg("reprotect", LegKind.REPROTECT, plan.reprotect, sides)
+    after = _leg("after", LegKind.AFTER, plan.after, sides)
+    match mode:
+        case DrillMode.SWITCHOVER:
+            return (_leg("switchover", LegKind.SWITCHOVER, plan.switchover, sides), after, *home)
+        case DrillMode.FAILOVER:
+            return (_leg("failover", LegKind.FAILOVER, plan.failover, sides), after, reprotect, *home)
+        case DrillMode.RETURN:
+            return (reprotect, *home)
+
+
+def at_most(plan: RecoveryPlan, mode: DrillMode) -> timedelta:
+    """How long all legs of a drill may take by their deadlines."""
+    nowhere = Sides(old="", new="", old_site="", new_site="")
+    return sum((budget(one, {}).at_most for one in legs(plan, mode, nowhere)), timedelta())
 
 
 def budget(leg: Leg, measured: Mapping[str, timedelta]) -> Budget:

@@ -20,6 +20,8 @@ class Act(StrEnum):
     PROMOTE = "promote"
     SWITCH = "switch"
     UNFENCE = "unfence"
+    REINSTATE = "reinstate"
+    """The old primary takes its role again, because the new side never took it."""
     REJOIN = "rejoin"
     OTHER = "other"
 
@@ -155,6 +157,13 @@ def rejoin_the_loser(act: Act, now: Situation) -> str:
     return ""
 
 
+def nobody_followed(act: Act, now: Situation) -> str:
+    """The old primary takes its role again only while the new side was surely not promoted."""
+    if act is not Act.REINSTATE or now.part(now.sides.new) is Part.STANDBY:
+        return ""
+    return f"{now.sides.new} is {now.part(now.sides.new)}, and may have been promoted"
+
+
 RULES: Mapping[str, Check] = {
     "never-two-primaries": never_two,
     "confirmed-fence": confirmed_fence,
@@ -164,6 +173,7 @@ RULES: Mapping[str, Check] = {
     "clients-to-the-primary": only_the_primary,
     "no-return-as-primary": no_return_as_primary,
     "rejoin-the-loser": rejoin_the_loser,
+    "nobody-followed": nobody_followed,
 }
 """Every rule by its name, in the order in which they are asked. One drill at a time is the lease's business."""
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ismgr_automation.core.errors import InputError
 from ismgr_automation.estate.order import always_before
 from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.recovery.path import LegKind, budget, legs
@@ -32,10 +30,13 @@ def test_a_switchover_has_nothing_to_make_whole() -> None:
     assert [one.name for one in found] == ["switchover", "after", "failback", "after-failback"]
 
 
-@pytest.mark.parametrize("mode", [DrillMode.ISOLATED, DrillMode.RESTORE, DrillMode.TABLETOP])
-def test_a_drill_that_moves_nothing_has_no_legs(mode: DrillMode) -> None:
-    with pytest.raises(InputError, match="moves nothing"):
-        legs(plan(), mode, SIDES)
+def test_what_was_broken_off_is_made_whole_and_comes_back() -> None:
+    found = legs(plan(), DrillMode.RETURN, SIDES)
+    assert [(one.name, one.sides) for one in found] == [
+        ("reprotect", SIDES),
+        ("failback", SIDES.turned),
+        ("after-failback", SIDES.turned),
+    ]
 
 
 def test_clients_wait_for_moves_alone() -> None:

@@ -41,6 +41,7 @@ ALLOWED = {
     "clients to a primary": (Act.SWITCH, now(FAILOVER, Part.UNKNOWN, UP)),
     "letting out who has somebody to follow": (Act.UNFENCE, now(REPROTECT, Part.DOWN, UP)),
     "a loser that is down": (Act.REJOIN, now(REPROTECT, Part.DOWN, UP)),
+    "the old primary again, as nobody followed": (Act.REINSTATE, now(FAILOVER, Part.DOWN, Part.STANDBY)),
     "suites at any time": (Act.OTHER, now(REPROTECT, Part.UNKNOWN, Part.UNKNOWN)),
 }
 
@@ -86,6 +87,12 @@ REFUSED = {
     "clients to a standby": (Act.SWITCH, now(FAILOVER, Part.DOWN, Part.STANDBY), "clients-to-the-primary"),
     "letting out with no primary": (Act.UNFENCE, now(REPROTECT, Part.DOWN, Part.DOWN), "no-return-as-primary"),
     "overwriting a primary": (Act.REJOIN, now(REPROTECT, UP, UP), "rejoin-the-loser"),
+    "the old primary again beside a new one": (Act.REINSTATE, now(FAILOVER, Part.DOWN, UP), "nobody-followed"),
+    "the old primary again where nobody can tell": (
+        Act.REINSTATE,
+        now(FAILOVER, Part.DOWN, Part.UNKNOWN),
+        "nobody-followed",
+    ),
     "overwriting from a standby": (Act.REJOIN, now(REPROTECT, Part.DOWN, Part.STANDBY), "rejoin-the-loser"),
 }
 
