@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from ismgr_automation.core.secret import SecretRef
@@ -212,6 +213,25 @@ class Switches(Protocol):
 
     def name(self, request: NameRequest, context: Context) -> Verb:
         """Through a name server."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionCall:
+    """A function of a Python file of the estate, called with one mapping of names to texts."""
+
+    file: Path
+    function: str
+    arguments: Mapping[str, str]
+    subject: str
+    deadline: timedelta
+
+
+class Functions(Protocol):
+    """Calls functions of the estate."""
+
+    def call(self, call: FunctionCall, context: Context) -> str:
+        """What it returned, as text. Raises ``EngineError`` with the last line of what it raised, ``Cancelled``."""
         ...
 
 
