@@ -27,6 +27,7 @@ from ismgr_automation.ports.memory.packages import (
     MemoryRestarter,
 )
 from ismgr_automation.ports.memory.patching import MemoryFirstSeen, MemoryPatchStore
+from ismgr_automation.ports.memory.probe import MemoryProbe, MemoryProbeWorld, MemoryRunningProbe
 from ismgr_automation.ports.memory.runs import MemoryRunLedger, MemoryStepJournal
 from ismgr_automation.ports.memory.sequencer import (
     Boundary,
@@ -70,7 +71,10 @@ __all__ = [
     "MemoryPlaybookEngine",
     "MemoryProber",
     "MemoryRestarter",
+    "MemoryProbe",
+    "MemoryProbeWorld",
     "MemoryRunLedger",
+    "MemoryRunningProbe",
     "MemorySecretStore",
     "MemorySignatures",
     "MemorySigner",
