@@ -293,6 +293,7 @@ class Estate:
             run=run,
             purpose=planned.purpose,
             undoes=planned.undoes,
+            mode=planned.mode,
             executor=name,
             ours=ours or _always,
         ).work

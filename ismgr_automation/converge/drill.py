@@ -91,7 +91,7 @@ def again(planned: Plan, scope: Scope, now: datetime) -> Plan:
 
 def mode_of(planned: Plan) -> DrillMode:
     """What kind of drill a plan is for."""
-    return DrillMode(planned.inputs.policies[MODE])
+    return DrillMode(planned.mode)
 
 
 def field_of(scope: Scope, ground: Ground, name: str) -> Field:

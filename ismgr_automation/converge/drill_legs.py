@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from ismgr_automation.converge.drill_verbs import ACTS, Kit, verb_of, witness_of
+from ismgr_automation.converge.drill_verbs import ACTS, Kit, lifting, verb_of, witness_of
 from ismgr_automation.converge.parallel import each
 from ismgr_automation.core.errors import IsmgrError
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.json import Json, JsonObject
 from ismgr_automation.ports.drills import DrillJournal
-from ismgr_automation.ports.recovery import Acted, Seen, Sight, Standing, Verb, Witness
+from ismgr_automation.ports.recovery import Acted, Sight, Standing, Verb, Witness
 from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.path import LegKind, Task
 from ismgr_automation.recovery.rules import Act, Situation, refusal
@@ -307,30 +307,22 @@ def _reinstate(crew: Crew) -> str:
     refused = refusal(Act.REINSTATE, crew.situation())
     if refused is not None:
         return f"the service was not given back to {sides.old}, by the rule {refused.rule}: {refused.why}"
-    said = [_lift(crew)] if kit.leg.kind is LegKind.FAILOVER else []
-    engines, context = kit.scope.engines.recovery, kit.scope.context
-    return "; ".join([*filter(None, said), _act_alone(engines.standby.reinstate(kit.field.cluster, sides.old, context), sides.old)])
+    if kit.leg.kind is LegKind.FAILOVER:
+        ok, words = _alone(lifting(kit))
+        if not ok:
+            return f"{sides.old} could not be let out again: {words}"
+    standby = kit.scope.engines.recovery.standby
+    ok, words = _alone(standby.reinstate(kit.field.cluster, sides.old, kit.scope.context))
+    return f"{sides.old} has the primary role again" if ok else f"{sides.old} is not back: {words}"
 
 
-def _lift(crew: Crew) -> str:
-    from ismgr_automation.converge.drill_verbs import lifting
-
-    words = _act_alone(lifting(crew.kit), crew.kit.leg.sides.old)
-    return words if "not" in words else ""
-
-
-def _act_alone(verb: Verb, host: str) -> str:
-    """A verb outside of a leg's tasks, in words."""
+def _alone(verb: Verb) -> tuple[bool, str]:
+    """A verb outside of a leg's tasks: whether it ended well, and its words."""
     try:
-        seen: Seen = verb.stage()
+        seen = verb.stage()
         if seen.sight is Sight.UNKNOWN:
-            return f"{host} is not back: {seen.words}"
+            return False, seen.words
         acted = verb.act()
+        return acted.ok, acted.words
     finally:
         verb.close()
-    return f"{host} has the primary role again" if acted.ok else f"{host} is not back: {acted.words}"
-
-
-def names(tasks: Sequence[Task]) -> tuple[str, ...]:
-    """The tasks' names."""
-    return tuple(one.name for one in tasks)

@@ -1,5 +1,5 @@
-"""One drill on the live service, carried out: a client that measures is at work, every verb waits for one byte, a rule is
-asked before each act, and what the journal calls begun is looked at in the world before anything is done again."""
+"""One drill on the live service, carried out: a client that measures is at work, every verb waits for one byte, a rule
+is asked before each act, and what the journal calls begun is looked at in the world before it is done again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ismgr_automation.converge.drill import Field, field_of
@@ -196,7 +196,8 @@ def _legs(drill: Drill) -> None:
             # a leg that clients wait for is never left in its middle; between two there is time to stop
             drill.trouble = f"stopped on request before {leg.name}"
             return
-        kit = Kit(scope=_calm(drill.scope) if leg.kind.hot else drill.scope, ground=drill.work.ground, field=drill.field, leg=leg)
+        scope = _calm(drill.scope) if leg.kind.hot else drill.scope
+        kit = Kit(scope=scope, ground=drill.work.ground, field=drill.field, leg=leg)
         crew = Crew(kit=kit, notes=drill.notes, again=drill.work.again or drill.work.mode is DrillMode.RETURN)
         drill.trouble = run_leg(crew)
         drill.touched = drill.touched or crew.acted

@@ -4,8 +4,9 @@ judged by. Nothing is done here."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from ismgr_automation.converge.drill import Field
 from ismgr_automation.converge.fleet import probe
@@ -143,6 +144,11 @@ def fence_request(step: FenceStep, kit: Kit) -> FenceRequest:
         witnesses=witnesses,
         address=str(addresses.get(step.network.replace("{site}", known.site), known.address)),
     )
+
+
+def lifting(kit: Kit) -> Verb:
+    """The verb that lifts the fence of a failover's old side."""
+    return kit.scope.engines.recovery.fences.unfence(fence_request(_fence(kit.field), kit), kit.scope.context)
 
 
 def _fence(field: Field) -> FenceStep:

@@ -121,8 +121,8 @@ class StackStep(_Step):
 
 
 class FunctionStep(_Step):
-    """A Python function of the estate is called, in a process of its own, with a mapping of plan, leg, old, new, old_site
-    and new_site. What it returns is told; it fails by raising."""
+    """A Python function of the estate is called, in a process of its own, with a mapping of plan, leg, old, new,
+    old_site and new_site. What it returns is told; it fails by raising."""
 
     do: Literal["function"]
     file: RelativePath

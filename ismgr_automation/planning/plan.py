@@ -127,6 +127,11 @@ class Plan:
         return self.inputs.policies.get(UNDOES, "")
 
     @property
+    def mode(self) -> str:
+        """What kind of drill it is for; empty for other plans."""
+        return self.inputs.policies.get(MODE, "")
+
+    @property
     def absent(self) -> tuple[str, ...]:
         """Hosts that could not be reached when it was made: they are not in it, and wait for their turn."""
         return tuple(self.inputs.policies.get(ABSENT, "").split())

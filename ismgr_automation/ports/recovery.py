@@ -249,7 +249,7 @@ class Outcome(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One write of the probe, by ``CLOCK_MONOTONIC`` of this machine. Numbers count from 1 and are never used twice in
-    a run."""
+    a run. ``sent_ns`` is when the client set about it, connecting anew included."""
 
     number: int
     sent_ns: int
@@ -272,6 +272,10 @@ class ProbeRequest:
     table: str
     every: timedelta
     patience: timedelta
+    folder: Path | None = None
+    """Where its log is kept: the drill's own, which outlives a run that is killed. None: the context's ``work``."""
+    linger: timedelta = timedelta(minutes=5)
+    """How long it goes on without an owner, so that whoever resumes the drill finds it at work; then it ends."""
 
 
 class RunningProbe(Protocol):
@@ -290,13 +294,15 @@ class ProbeClient(Protocol):
     """Makes clients."""
 
     def start(self, request: ProbeRequest, context: Context) -> RunningProbe:
-        """Make the table where it is missing, remove rows of older runs, begin to write. Raises ``EngineError`` when no
-        endpoint takes a write."""
+        """Make the table where it is missing, remove rows of older runs, begin to write; returns after the first write
+        that was acknowledged. Raises ``EngineError`` when no endpoint takes one, ``Refused`` for a run that has begun
+        to write before."""
         ...
 
     def resume(self, request: ProbeRequest, context: Context) -> RunningProbe:
-        """As ``start``, for a run whose probe died with its controller: it goes on with the next number, and its log
-        with what was there."""
+        """For a run whose controller died: adopts the probe when it is still at work. One that died too is started
+        anew, with the next number; its log goes on, and the number that it may have been writing is UNKNOWN. Waits for
+        no write: this may be the middle of the outage. Raises ``EngineError``."""
         ...
 
     def held(self, request: ProbeRequest, context: Context) -> frozenset[int]:

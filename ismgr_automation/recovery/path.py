@@ -10,7 +10,7 @@ from enum import StrEnum
 from graphlib import TopologicalSorter
 
 from ismgr_automation.estate.order import Step, always_before, before
-from ismgr_automation.estate.recovery import DrillMode, RecoveryPlan
+from ismgr_automation.estate.recovery import DrillMode, RecoveryPlan, UnfenceStep
 from ismgr_automation.estate.resolve import duration
 
 
@@ -79,17 +79,20 @@ class Budget:
 def legs(plan: RecoveryPlan, mode: DrillMode, sides: Sides) -> tuple[Leg, ...]:
     """The legs of a drill on the live service, there and back. ``sides`` lead from home to the other site."""
     back = sides.turned
+    joining = _without_fence(plan.reprotect)
     home = (
         _leg("failback", LegKind.SWITCHOVER, plan.switchover, back),
-        _leg("after-failback", LegKind.AFTER, plan.after, back),
+        _leg("reprotect-home", LegKind.REPROTECT, joining, back),
+        _leg("after-home", LegKind.AFTER, plan.after, back),
     )
     reprotect = _leg("reprotect", LegKind.REPROTECT, plan.reprotect, sides)
     after = _leg("after", LegKind.AFTER, plan.after, sides)
     match mode:
         case DrillMode.SWITCHOVER:
-            return (_leg("switchover", LegKind.SWITCHOVER, plan.switchover, sides), after, *home)
+            there = _leg("switchover", LegKind.SWITCHOVER, plan.switchover, sides)
+            return (there, _leg("reprotect", LegKind.REPROTECT, joining, sides), after, *home)
         case DrillMode.FAILOVER:
-            return (_leg("failover", LegKind.FAILOVER, plan.failover, sides), after, reprotect, *home)
+            return (_leg("failover", LegKind.FAILOVER, plan.failover, sides), reprotect, after, *home)
         case DrillMode.RETURN:
             return (reprotect, *home)
 
@@ -107,6 +110,13 @@ def budget(leg: Leg, measured: Mapping[str, timedelta]) -> Budget:
     if all(one.name in measured for one in leg.tasks):
         known, _ = _longest(leg.tasks, measured)
     return Budget(leg=leg.name, at_most=at_most, chain=chain, measured=known)
+
+
+def _without_fence(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps after a planned move: nobody was fenced, so nobody is let out, and nobody waits for it."""
+    out = {one.name for one in steps if isinstance(one, UnfenceStep)}
+    kept = [one for one in steps if one.name not in out]
+    return tuple(one.model_copy(update={"needs": tuple(name for name in one.needs if name not in out)}) for one in kept)
 
 
 def _leg(name: str, kind: LegKind, steps: Sequence[Step], sides: Sides) -> Leg:

@@ -17,17 +17,21 @@ def test_a_failover_goes_there_is_made_whole_and_comes_back() -> None:
     found = legs(plan(), DrillMode.FAILOVER, SIDES)
     assert [(one.name, one.kind) for one in found] == [
         ("failover", LegKind.FAILOVER),
-        ("after", LegKind.AFTER),
         ("reprotect", LegKind.REPROTECT),
+        ("after", LegKind.AFTER),
         ("failback", LegKind.SWITCHOVER),
-        ("after-failback", LegKind.AFTER),
+        ("reprotect-home", LegKind.REPROTECT),
+        ("after-home", LegKind.AFTER),
     ]
-    assert [one.sides for one in found] == [SIDES, SIDES, SIDES, SIDES.turned, SIDES.turned]
+    assert [one.sides for one in found] == [*[SIDES] * 3, *[SIDES.turned] * 3]
 
 
-def test_a_switchover_has_nothing_to_make_whole() -> None:
+def test_after_a_planned_move_the_old_side_joins_and_nobody_is_let_out() -> None:
     found = legs(plan(), DrillMode.SWITCHOVER, SIDES)
-    assert [one.name for one in found] == ["switchover", "after", "failback", "after-failback"]
+    names = ["switchover", "reprotect", "after", "failback", "reprotect-home", "after-home"]
+    assert [one.name for one in found] == names
+    assert [task.name for task in found[1].tasks] == ["join"]
+    assert [task.name for task in legs(plan(), DrillMode.FAILOVER, SIDES)[1].tasks] == ["out", "join"]
 
 
 def test_what_was_broken_off_is_made_whole_and_comes_back() -> None:
@@ -35,7 +39,8 @@ def test_what_was_broken_off_is_made_whole_and_comes_back() -> None:
     assert [(one.name, one.sides) for one in found] == [
         ("reprotect", SIDES),
         ("failback", SIDES.turned),
-        ("after-failback", SIDES.turned),
+        ("reprotect-home", SIDES.turned),
+        ("after-home", SIDES.turned),
     ]
 
 
@@ -86,7 +91,7 @@ def test_tasks_come_after_all_that_they_wait_for(data: st.DataObject) -> None:
         for name in sorted(names)
     ]
     document = plan(after=steps)
-    leg = legs(document, DrillMode.SWITCHOVER, SIDES)[1]
+    leg = legs(document, DrillMode.SWITCHOVER, SIDES)[2]
     done: set[str] = set()
     for one in leg.tasks:
         assert one.needs <= done

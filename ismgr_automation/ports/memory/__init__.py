@@ -27,6 +27,7 @@ from ismgr_automation.ports.memory.packages import (
     MemoryRestarter,
 )
 from ismgr_automation.ports.memory.patching import MemoryFirstSeen, MemoryPatchStore
+from ismgr_automation.ports.memory.probe import MemoryProbe, MemoryProbeWorld, MemoryRunningProbe
 from ismgr_automation.ports.memory.runs import MemoryRunLedger, MemoryStepJournal
 from ismgr_automation.ports.memory.sequencer import (
     Boundary,
@@ -68,9 +69,12 @@ __all__ = [
     "MemoryPatchStore",
     "MemoryPins",
     "MemoryPlaybookEngine",
+    "MemoryProbe",
+    "MemoryProbeWorld",
     "MemoryProber",
     "MemoryRestarter",
     "MemoryRunLedger",
+    "MemoryRunningProbe",
     "MemorySecretStore",
     "MemorySignatures",
     "MemorySigner",
