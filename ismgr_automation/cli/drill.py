@@ -13,6 +13,7 @@ from ismgr_automation.cli.options import Full, PlanOut, Ref, Urgent, Wait, Workt
 from ismgr_automation.cli.plan import looked_up, needed, opened, save, told
 from ismgr_automation.cli.progress import progress
 from ismgr_automation.core.errors import ExitCode, SettingsError
+from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.recovery import DrillMode
 
 if TYPE_CHECKING:
@@ -44,12 +45,8 @@ Exit codes: 0 passed, 3 refused before any effect, 4 an engine failed before any
 """
 
 Plan = Annotated[str, typer.Argument(metavar="PLAN", help="The name of a RecoveryPlan.")]
-SomePlan = Annotated[
-    str, typer.Argument(metavar="[PLAN]", help="Only drills of this RecoveryPlan.", show_default=False)
-]
-RunName = Annotated[
-    str, typer.Argument(metavar="[RUN]", help="The drill's run; the last one unless said.", show_default=False)
-]
+SomePlan = Annotated[str, typer.Argument(metavar="[PLAN]", help="Drills of this one alone.", show_default=False)]
+RunName = Annotated[str, typer.Argument(metavar="[RUN]", help="A drill's run; else the last.", show_default=False)]
 Mode = Annotated[DrillMode, typer.Option("--mode", help="What is rehearsed.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")]
 
@@ -166,7 +163,7 @@ def history(ctx: typer.Context, name: SomePlan = "", limit: Limit = 20, ref: Ref
     face: Face = ctx.obj
     with _opened(face, ref) as estate:
         found = estate.drills(name, limit)
-    body = {"type": "drills", "drills": [result_json(one) for one in found]}
+    body: JsonObject = {"type": "drills", "drills": [result_json(one) for one in found]}
     face.result(body, lambda console: show_history(found, console))
     return int(ExitCode.DONE)
 
