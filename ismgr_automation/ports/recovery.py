@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from ismgr_automation.core.secret import SecretRef
@@ -158,6 +159,11 @@ class Standby(Protocol):
         of it."""
         ...
 
+    def reinstate(self, cluster: Cluster, host: str, context: Context) -> Verb:
+        """The old primary ``host``, stopped by ``demote`` or let out of its fence, takes its role again. It asks
+        nobody: that no other was promoted is for the rules."""
+        ...
+
     def promote(self, cluster: Cluster, to: str, context: Context) -> Verb:
         """``to`` takes the primary role. It asks nobody: fence and rules come before."""
         ...
@@ -214,6 +220,25 @@ class Switches(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionCall:
+    """A function of a Python file of the estate, called with one mapping of names to texts."""
+
+    file: Path
+    function: str
+    arguments: Mapping[str, str]
+    subject: str
+    deadline: timedelta
+
+
+class Functions(Protocol):
+    """Calls functions of the estate."""
+
+    def call(self, call: FunctionCall, context: Context) -> str:
+        """What it returned, as text. Raises ``EngineError`` with the last line of what it raised, ``Cancelled``."""
+        ...
+
+
 class Outcome(StrEnum):
     """What became of one write, as the client knows it."""
 
@@ -228,7 +253,7 @@ class Outcome(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One write of the probe, by ``CLOCK_MONOTONIC`` of this machine. Numbers count from 1 and are never used twice in
-    a run."""
+    a run. ``sent_ns`` is when the client set about it, connecting anew included."""
 
     number: int
     sent_ns: int
@@ -251,6 +276,10 @@ class ProbeRequest:
     table: str
     every: timedelta
     patience: timedelta
+    folder: Path | None = None
+    """Where its log is kept: the drill's own, which outlives a run that is killed. None: the context's ``work``."""
+    linger: timedelta = timedelta(minutes=5)
+    """How long it goes on without an owner, so that whoever resumes the drill finds it at work; then it ends."""
 
 
 class RunningProbe(Protocol):
@@ -269,13 +298,15 @@ class ProbeClient(Protocol):
     """Makes clients."""
 
     def start(self, request: ProbeRequest, context: Context) -> RunningProbe:
-        """Make the table where it is missing, remove rows of older runs, begin to write. Raises ``EngineError`` when no
-        endpoint takes a write."""
+        """Make the table where it is missing, remove rows of older runs, begin to write; returns after the first write
+        that was acknowledged. Raises ``EngineError`` when no endpoint takes one, ``Refused`` for a run that has begun
+        to write before."""
         ...
 
     def resume(self, request: ProbeRequest, context: Context) -> RunningProbe:
-        """As ``start``, for a run whose probe died with its controller: it goes on with the next number, and its log
-        with what was there."""
+        """For a run whose controller died: adopts the probe when it is still at work. One that died too is started
+        anew, with the next number; its log goes on, and the number that it may have been writing is UNKNOWN. Waits for
+        no write: this may be the middle of the outage. Raises ``EngineError``."""
         ...
 
     def held(self, request: ProbeRequest, context: Context) -> frozenset[int]:

@@ -167,7 +167,7 @@ until [ "$(sql "SELECT status FROM pg_stat_wal_receiver")" = streaming ]; do
   if late; then exit 1; fi
   sleep 0.1
 done
-"""
+"""  # noqa: S608 - nothing of a host's is in it
 """Seconds: a standby that runs reads whom to follow; fails when it does not stream then."""
 
 READY = f"""{FIRST}

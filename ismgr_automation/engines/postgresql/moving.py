@@ -247,6 +247,44 @@ class Demotion:
         self._arrive.close()
 
 
+class Reinstatement:
+    """``ports.recovery.Verb``: an old primary that does not run becomes the primary again. It asks nobody."""
+
+    def __init__(self, watch: Watch, host: str, context: Context) -> None:
+        """Connects to nobody yet."""
+        self._watch = watch
+        self._host = host
+        self._context = context
+
+    def stage(self) -> Seen:
+        """Look whether it can be done."""
+        not_cancelled(self._context)
+        seen = self._watch.look(self._host)[self._host]
+        if seen.part is Part.STANDBY:
+            return Seen(sight=Sight.UNKNOWN, words=f"{seen.sentence()}, and runs: it can be promoted")
+        return _promoted(seen)
+
+    def observe(self) -> Seen:
+        """Whether it takes writes."""
+        return _promoted(self._watch.look(self._host)[self._host])
+
+    def act(self) -> Acted:
+        """Start it as a primary, and return when it is one."""
+        not_cancelled(self._context)
+        began, within = monotonic_ns(), self._watch.members.cluster.deadline
+        if self._watch.look(self._host)[self._host].part is Part.STANDBY:
+            return acted(began, f"{self._host} runs as a standby: it can be promoted")
+        seconds = f"{max(1, int(within.total_seconds()))}"
+        answer = self._watch.members.on(
+            self._host, scripts.BACK, seconds, cancelled=self._context.cancelled, deadline=within
+        )
+        why = "" if well(answer) else f"not started, or nobody can tell: {said(self._host, answer)}"
+        return acted(began, why, f"{self._host} is the primary again")
+
+    def close(self) -> None:
+        """Nothing is kept open here."""
+
+
 def _obstacle(host: Glance, to: Glance) -> str:
     """Why a primary may not be stopped now; empty: it may. What a stage found may have changed since."""
     if to.part is not Part.STANDBY or not host.feeds(to.host) or to.receiving != STREAMING:

@@ -105,14 +105,11 @@ class Watch:
         the first time it may take as long as connecting may, and ``RENEW`` when its session must be opened anew.
         Raises ``InputError`` for one that is no host."""
         hosts = {host.name: host for host in self.members.cluster.fleet.hosts}
-        warm, wanted = self.members.warm, names or tuple(self.members.cluster.fleet.names)
-        loads = {name: self.members.wait_script(name, hot.LOOK, hot.STATE) for name in wanted}
-        asked = {
-            name: warm.begin(self._one(name, load, within), partial(_silent, name)) for name, load in loads.items()
-        }
+        begin, wanted = self.members.warm.begin, names or tuple(self.members.cluster.fleet.names)
+        asked = {name: begin(self._one(name, within), partial(_silent, name)) for name in wanted}
         return {name: read(hosts[name], done()) for name, done in asked.items()}
 
-    async def _one(self, name: str, load: Load, within: timedelta) -> Answer:
+    async def _one(self, name: str, within: timedelta) -> Answer:
         try:
             async with asyncio.timeout((self._patience(name) + within).total_seconds()):
                 loaded = await asyncio.shield(self._loaded(name))

@@ -27,8 +27,10 @@ from ismgr_automation.ports.memory.packages import (
     MemoryRestarter,
 )
 from ismgr_automation.ports.memory.patching import MemoryFirstSeen, MemoryPatchStore
+from ismgr_automation.ports.memory.probe import MemoryProbe, MemoryProbeWorld, MemoryRunningProbe
 from ismgr_automation.ports.memory.recovery import Entry, MemoryMember, MemoryRecoveryWorld
-from ismgr_automation.ports.memory.recovery_verbs import MemoryFences, MemoryStandby, MemorySwitches
+from ismgr_automation.ports.memory.recovery_fences import MemoryFences, MemorySwitches
+from ismgr_automation.ports.memory.recovery_verbs import MemoryStandby
 from ismgr_automation.ports.memory.runs import MemoryRunLedger, MemoryStepJournal
 from ismgr_automation.ports.memory.sequencer import (
     Boundary,
@@ -73,10 +75,13 @@ __all__ = [
     "MemoryPatchStore",
     "MemoryPins",
     "MemoryPlaybookEngine",
+    "MemoryProbe",
+    "MemoryProbeWorld",
     "MemoryProber",
     "MemoryRecoveryWorld",
     "MemoryRestarter",
     "MemoryRunLedger",
+    "MemoryRunningProbe",
     "MemorySecretStore",
     "MemorySignatures",
     "MemorySigner",

@@ -9,29 +9,24 @@ from typing import ClassVar
 
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.memory.recovery import CLIENT, TICK_NS, MemoryMember, MemoryRecoveryWorld
+from ismgr_automation.ports.memory.recovery import TICK_NS, MemoryMember, MemoryRecoveryWorld
 from ismgr_automation.ports.recovery import (
     Acted,
-    BackendRequest,
-    Confirmation,
-    FenceRequest,
-    NameRequest,
     Seen,
     Sight,
     Standing,
     Verb,
-    Witness,
 )
 from ismgr_automation.ports.upkeep import Cluster, Part
 
 
-class Refused(Exception):
+class NotDone(Exception):
     """A verb does not act; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryVerb:
-    """``ports.recovery.Verb``. ``ready`` raises ``Refused`` before anything is done, ``effect`` in the middle."""
+    """``ports.recovery.Verb``. ``ready`` raises ``NotDone`` before anything is done, ``effect`` in the middle."""
 
     world: MemoryRecoveryWorld
     verb: str
@@ -49,7 +44,7 @@ class MemoryVerb:
             return seen
         try:
             self.ready()
-        except Refused as refused:
+        except NotDone as refused:
             return Seen(sight=Sight.UNKNOWN, words=str(refused))
         return seen
 
@@ -70,7 +65,7 @@ class MemoryVerb:
                 words = self.effect()
                 self.world.note()
             ok = True
-        except Refused as refused:
+        except NotDone as refused:
             ok, words = False, str(refused)
         self.world.done(text)
         self.world.advance(self.world.slow.get(self.verb, 1))
@@ -80,12 +75,9 @@ class MemoryVerb:
         """Nothing is open."""
 
 
-def _sight(holds: bool, words: str = "") -> Seen:
+def sight(*, holds: bool, words: str = "") -> Seen:
+    """Done or not."""
     return Seen(sight=Sight.DONE if holds else Sight.NOT_DONE, words=words)
-
-
-def _nothing() -> None:
-    """Always ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +116,19 @@ class MemoryStandby:
             ready=lambda: self._answers(member),
             see=lambda: self._seen(member, member, member.primary),
             effect=lambda: self._promote(member),
+        )
+
+    def reinstate(self, cluster: Cluster, host: str, context: Context) -> Verb:
+        """Make the old primary the primary again. It asks nobody."""
+        (member,) = self._members(cluster, host)
+        return MemoryVerb(
+            world=self.world,
+            verb="reinstate",
+            subject=host,
+            context=context,
+            ready=lambda: self._managed(member),
+            see=lambda: self._seen(member, member, member.primary),
+            effect=lambda: self._reinstate(member),
         )
 
     def rejoin(self, cluster: Cluster, host: str, to: str, way: str, context: Context) -> Verb:
@@ -170,52 +175,61 @@ class MemoryStandby:
 
     def _answers(self, *members: MemoryMember) -> None:
         for one in members:
-            if not self.world.managed(one.host) or one.frozen:
-                raise Refused(f"{one.host} cannot be reached")
+            self._managed(one)
             if not one.runs and one.standby:
-                raise Refused(f"{one.host} is down")
+                raise NotDone(f"{one.host} is down")
+
+    def _managed(self, one: MemoryMember) -> None:
+        if not self.world.managed(one.host) or one.frozen:
+            raise NotDone(f"{one.host} cannot be reached")
 
     def _seen(self, one: MemoryMember, other: MemoryMember, holds: bool) -> Seen:
         if any(not self.world.managed(each.host) or each.frozen for each in (one, other)):
             return Seen(sight=Sight.UNKNOWN, words="cannot be reached")
-        return _sight(holds)
+        return sight(holds=holds)
 
     def _may_demote(self, old: MemoryMember, new: MemoryMember) -> None:
         self._answers(old, new)
         if old.primary and self.world.streams(new.host) != old.host:
-            raise Refused(f"{new.host} does not stream from {old.host}")
+            raise NotDone(f"{new.host} does not stream from {old.host}")
 
     def _demote(self, old: MemoryMember, new: MemoryMember) -> str:
         arrives = self.world.streams(new.host) == old.host or new.log == old.log
         if not arrives:
-            raise Refused(f"{new.host} does not have all of {old.host}; it was started again")
+            raise NotDone(f"{new.host} does not have all of {old.host}; it was started again")
         new.log = list(old.log)
         old.runs, old.clean, old.standby, old.upstream = False, True, True, new.host
         return "stopped cleanly"
 
+    def _reinstate(self, member: MemoryMember) -> str:
+        if member.runs and member.standby:
+            raise NotDone(f"{member.host} runs as a standby")
+        member.standby, member.upstream = False, ""
+        self.world.start(member.host)
+        return "takes writes"
+
     def _promote(self, member: MemoryMember) -> str:
         if not member.runs:
-            raise Refused(f"{member.host} is down")
+            raise NotDone(f"{member.host} is down")
         if member.standby:
             self.world.promote(member.host)
         if not member.primary:
-            raise Refused(f"{member.host} takes no writes")
+            raise NotDone(f"{member.host} takes no writes")
         return "takes writes"
 
     def _may_rejoin(self, old: MemoryMember, new: MemoryMember, way: str) -> None:
-        if not self.world.managed(old.host) or old.frozen:
-            raise Refused(f"{old.host} cannot be reached")
+        self._managed(old)
         if old.runs and not old.standby:
-            raise Refused(f"{old.host} is a primary itself")
+            raise NotDone(f"{old.host} is a primary itself")
         primaries = [one.host for one in self.world.members.values() if one.runs and one.powered and not one.standby]
         if primaries != [new.host] or not new.primary:
-            raise Refused(f"{new.host} is not the one primary that takes writes")
+            raise NotDone(f"{new.host} is not the one primary that takes writes")
         if way == "rewind" and not old.rewinds and not _begins(old, new):
-            raise Refused(f"{old.host} cannot be rewound")
+            raise NotDone(f"{old.host} cannot be rewound")
 
     def _rejoin(self, old: MemoryMember, new: MemoryMember, way: str) -> str:
         if not self.world.linked(old.host, new.host):
-            raise Refused(f"{old.host} cannot connect to {new.host}")
+            raise NotDone(f"{old.host} cannot connect to {new.host}")
         how = "it followed"
         if way == "rebuild" or not _begins(old, new):
             how = "it was rewound" if way != "rebuild" and old.rewinds else "it was copied anew"
@@ -232,186 +246,3 @@ def demoted(member: MemoryMember) -> bool:
 
 def _begins(old: MemoryMember, new: MemoryMember) -> bool:
     return new.log[: len(old.log)] == old.log and (old.clean or old.standby)
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryFences:
-    """``ports.recovery.Fences``: by power where the request has a BMC, else by network."""
-
-    world: MemoryRecoveryWorld
-
-    def fence(self, request: FenceRequest, context: Context) -> Verb:
-        """Power off, or clients are reset."""
-        return self._verb("fence", request, context, self._fence, lambda: self._fenced(request))
-
-    def unfence(self, request: FenceRequest, context: Context) -> Verb:
-        """The other way round; a member that would be a second primary is not let out."""
-
-        def lifted() -> Seen:
-            seen = self._fenced(request)
-            return seen if seen.sight is Sight.UNKNOWN else _sight(seen.sight is Sight.NOT_DONE)
-
-        return self._verb("unfence", request, context, self._unfence, lifted)
-
-    def witness(self, request: FenceRequest, context: Context) -> Witness:
-        """Hosts that try to connect."""
-        return MemoryWitness(self.world, request, context)
-
-    def _verb(
-        self,
-        verb: str,
-        request: FenceRequest,
-        context: Context,
-        effect: Callable[[FenceRequest], str],
-        see: Callable[[], Seen],
-    ) -> Verb:
-        return MemoryVerb(
-            world=self.world,
-            verb=verb,
-            subject=request.host,
-            context=context,
-            ready=lambda: self._ready(request),
-            see=see,
-            effect=lambda: effect(request),
-        )
-
-    def _ready(self, request: FenceRequest) -> None:
-        if request.bmc is not None and request.host in self.world.dead_bmcs:
-            raise Refused(f"the BMC of {request.host} does not answer")
-        if request.bmc is None and not self.world.managed(request.host):
-            raise Refused(f"{request.host} cannot be reached")
-
-    def _fenced(self, request: FenceRequest) -> Seen:
-        try:
-            self._ready(request)
-        except Refused as refused:
-            return Seen(sight=Sight.UNKNOWN, words=str(refused))
-        if request.host in self.world.liars:
-            return _sight(True, "it says so")
-        if request.bmc is not None:
-            return _sight(not self.world.members[request.host].powered)
-        return _sight(request.host in self.world.fenced)
-
-    def _fence(self, request: FenceRequest) -> str:
-        if request.bmc is not None:
-            self.world.power_off(request.host)
-        else:
-            self.world.fenced.add(request.host)
-        return "fenced"
-
-    def _unfence(self, request: FenceRequest) -> str:
-        member = self.world.members[request.host]
-        if request.bmc is None and member.runs and not member.standby:
-            raise Refused(f"{request.host} runs as a primary")
-        if request.bmc is not None:
-            self.world.power_on(request.host)
-        else:
-            self.world.fenced.discard(request.host)
-        return "lifted"
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryWitness:
-    """``ports.recovery.Witness``: every witness, or without any a client, must find that no write would be taken, and
-    by network it must have been answered."""
-
-    world: MemoryRecoveryWorld
-    request: FenceRequest
-    context: Context
-
-    def stage(self) -> Seen:
-        """Ready as soon as there is somebody who looks."""
-        self.world.called(f"stage witness {self.request.host}", self.context)
-        gone = [one for one in self._who() if one != CLIENT and not self.world.managed(one)]
-        if gone:
-            return Seen(sight=Sight.UNKNOWN, words=f"{', '.join(gone)} cannot be reached")
-        return _sight(False)
-
-    def confirm(self) -> Confirmation:
-        """Look from elsewhere."""
-        self.world.called(f"confirm {self.request.host}", self.context)
-        self.world.advance(self.world.slow.get("confirm", 1))
-        who, now = self._who(), self.world.tick * TICK_NS
-        by = f"{', '.join(who)}, by connecting"
-        for one in who:
-            if one != CLIENT and not self.world.managed(one):
-                return Confirmation(ok=False, by=by, words=f"{one} cannot look", ended_ns=now)
-            if not self.world.linked(one, self.request.host):
-                if self.request.bmc is None:
-                    return Confirmation(ok=False, by=by, words=f"{one} gets no answer", ended_ns=now)
-            elif self._open():
-                return Confirmation(ok=False, by=by, words=f"{one} can connect", ended_ns=now)
-        return Confirmation(ok=True, by=by, words="nobody can connect", ended_ns=now)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def _who(self) -> tuple[str, ...]:
-        return self.request.witnesses or (CLIENT,)
-
-    def _open(self) -> bool:
-        """Whether its port is open: also where the server is frozen, or is a standby."""
-        member = self.world.members[self.request.host]
-        return member.powered and member.runs and self.request.host not in self.world.fenced
-
-
-@dataclass(frozen=True, slots=True)
-class MemorySwitches:
-    """``ports.recovery.Switches``."""
-
-    world: MemoryRecoveryWorld
-
-    def backend(self, request: BackendRequest, context: Context) -> Verb:
-        """Make one server ready on every balancer that can be worked on."""
-        names = request.fleet.names
-
-        def reached() -> list[str]:
-            return [name for name in names if self.world.managed(name)]
-
-        def enough() -> None:
-            if len(reached()) < request.enough:
-                raise Refused(f"{len(reached())} of {request.enough} balancers can be reached")
-
-        def see() -> Seen:
-            if len(reached()) < request.enough:
-                return Seen(sight=Sight.UNKNOWN, words="too few balancers can be reached")
-            ready = [self.world.balancers[name].get(request.backend) == request.server for name in reached()]
-            return _sight(all(ready))
-
-        def effect() -> str:
-            for name in reached():
-                self.world.balancers[name][request.backend] = request.server
-            missed = sorted(set(names) - set(reached()))
-            return f"not reached: {', '.join(missed)}" if missed else "switched"
-
-        return self._verb("backend", request.server, context, enough, see, effect)
-
-    def name(self, request: NameRequest, context: Context) -> Verb:
-        """Make a record set what it is to be."""
-        key = (request.zone, request.record)
-
-        def effect() -> str:
-            self.world.names[key] = request.values
-            return "updated"
-
-        return self._verb(
-            "name",
-            request.record,
-            context,
-            _nothing,
-            lambda: _sight(self.world.names.get(key) == request.values),
-            effect,
-        )
-
-    def _verb(
-        self,
-        verb: str,
-        subject: str,
-        context: Context,
-        ready: Callable[[], None],
-        see: Callable[[], Seen],
-        effect: Callable[[], str],
-    ) -> Verb:
-        return MemoryVerb(
-            world=self.world, verb=verb, subject=subject, context=context, ready=ready, see=see, effect=effect
-        )

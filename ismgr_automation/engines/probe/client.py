@@ -1,0 +1,171 @@
+"""Prepares the probe's table, starts, adopts and ends its process, and reads back what the database holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ismgr_automation.core.errors import Cancelled, EngineFailed, Refused, Unreachable
+from ismgr_automation.engines.probe.log import NAME, LogReader, boot, in_use
+from ismgr_automation.engines.probe.running import ENGINE, PostgresqlRunningProbe, adopt, launch
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.recovery import ProbeRequest
+from ismgr_automation.ports.secrets import SecretStore
+
+if TYPE_CHECKING:
+    from ismgr_automation.engines.probe.link import Link
+
+COLUMNS = "run number at"
+PAGE = 10_000
+"""Rows of one answer."""
+SLOW = timedelta(seconds=30)
+"""For statements that are not measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresqlProbe:
+    """``ports.recovery.ProbeClient`` over libpq.
+
+    A probe outlives an owner that is killed for ``ProbeRequest.linger``, so that ``resume`` finds it at work and the
+    outage that the client saw has no hole where the drill crashed. After that time it ends by itself.
+    """
+
+    store: SecretStore
+
+    def start(self, request: ProbeRequest, context: Context) -> PostgresqlRunningProbe:
+        """Prepare the table and begin."""
+        folder = _folder(request, context)
+        if (folder / NAME).exists():
+            raise Refused(
+                f"The probe of run {request.run} has a log already, in {folder}.",
+                next_step="Resume it, or begin a new run.",
+            )
+        self._prepare(request)
+        running = launch(request, self.store.open(request.password), folder, context)
+        try:
+            running.until_acknowledged(context)
+        except BaseException:
+            running.stop()
+            raise
+        return running
+
+    def resume(self, request: ProbeRequest, context: Context) -> PostgresqlRunningProbe:
+        """Adopt it, or start it anew."""
+        folder = _folder(request, context)
+        log = LogReader(folder / NAME)
+        log.read()
+        if not log.run:
+            # killed before it had written a line
+            (folder / NAME).unlink(missing_ok=True)
+            return self.start(request, context)
+        if log.boot != boot():
+            raise EngineFailed(
+                f"This machine was restarted since the probe of run {request.run} began, and its clock with it.",
+                engine=ENGINE,
+                subject=request.run,
+                untouched="The log is as it was.",
+                next_step="Finish the recovery without a measure, and drill again.",
+            )
+        running = adopt(request, folder, context) if in_use(folder / NAME) else None
+        return running or launch(request, self.store.open(request.password), folder, context)
+
+    def held(self, request: ProbeRequest, context: Context) -> frozenset[int]:
+        """The numbers of the run, in pages."""
+        from ismgr_automation.engines.probe.link import over
+
+        statement = over(
+            "SELECT number FROM {} WHERE run = $1 AND number > $2::bigint ORDER BY number LIMIT $3::bigint",
+            request.table,
+        )
+        found: set[int] = set()
+        with closing(self._primary(request)) as link, _told(request):
+            page = [0]
+            while page:
+                if context.cancelled.is_set():
+                    raise Cancelled(f"Counting the writes of run {request.run} was stopped.")
+                page = [int(row[0]) for row in link.ask(statement, (request.run, str(page[-1]), str(PAGE)), SLOW)]
+                found.update(page)
+        return frozenset(found)
+
+    def _prepare(self, request: ProbeRequest) -> None:
+        from ismgr_automation.engines.probe.link import over
+
+        table = request.table
+        with closing(self._primary(request)) as link, _told(request):
+            # asked first: to make a table that is there already needs a right that the user may not have
+            if link.ask("SELECT to_regclass(quote_ident($1))", (table,), SLOW) == [("",)]:
+                made = (
+                    "CREATE TABLE {} (run text NOT NULL, number bigint NOT NULL,"
+                    " at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (run, number))"
+                )
+                link.ask(over(made, table), (), SLOW)
+            ((columns,),) = link.ask(
+                "SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute"
+                " WHERE attrelid = to_regclass(quote_ident($1)) AND attnum > 0 AND NOT attisdropped",
+                (table,),
+                SLOW,
+            )
+            if columns != COLUMNS:
+                raise EngineFailed(
+                    f"The table {table} of {request.database} is no probe's: its columns are {columns.split()}.",
+                    engine=ENGINE,
+                    subject=table,
+                    untouched="Nothing was changed in it.",
+                    next_step="Name another table in the plan's probe.",
+                )
+            link.ask(over("DELETE FROM {} WHERE run <> $1", table), (request.run,), SLOW)
+
+    def _primary(self, request: ProbeRequest) -> Link:
+        """Through the first endpoint that does not lead to a standby."""
+        from ismgr_automation.engines.probe.link import Access, Door, Unusable
+
+        access = Access(
+            endpoints=request.endpoints,
+            database=request.database,
+            user=request.user,
+            password=self.store.open(request.password),
+            patience=request.patience,
+        )
+        causes = []
+        for place, endpoint in enumerate(request.endpoints):
+            try:
+                link = Door(access).open_at(place)
+                if link.ask("SELECT pg_is_in_recovery()", (), SLOW) == [("f",)]:
+                    return link
+            except Unusable as problem:
+                causes.append(f"{endpoint}: {problem}")
+                continue
+            link.close()
+            causes.append(f"{endpoint}: it is a standby")
+        raise Unreachable(
+            f"No endpoint of the probe leads to a primary: {'; '.join(causes)}.",
+            engine=ENGINE,
+            subject=request.database,
+            cause="refused",
+            next_step="Correct endpoints, user and password in the plan's probe, or mend the service.",
+        )
+
+
+@contextmanager
+def _told(request: ProbeRequest) -> Iterator[None]:
+    from ismgr_automation.engines.probe.link import Unusable
+
+    try:
+        yield
+    except Unusable as problem:
+        raise EngineFailed(
+            f"The probe's table {request.table} of {request.database}: {problem}.",
+            engine=ENGINE,
+            subject=request.table,
+            next_step="Look at the server's own log; the probe's user needs to make, read and write this table.",
+        ) from problem
+
+
+def _folder(request: ProbeRequest, context: Context) -> Path:
+    folder = (request.folder or context.work).absolute()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,305 @@
+"""One connection to PostgreSQL that never blocks for longer than it was told, and that can say of a statement whether
+it was done, surely not done, or nobody knows. libpq alone cannot: its shortest wait for a connection is two seconds,
+and it takes a commit that was confirmed with a warning for a good one."""
+
+from __future__ import annotations
+
+import ipaddress
+import queue
+import select
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import LiteralString
+
+import psycopg
+from psycopg import pq, sql
+from psycopg.conninfo import make_conninfo
+from psycopg.pq.abc import PGconn, PGresult
+
+from ismgr_automation.core.secret import Secret
+from ismgr_automation.ports.recovery import Outcome
+
+READ_ONLY = "25006"
+NOT_SURE = ("08", "40003")
+"""The beginnings of the states with which somebody in between says that he does not know himself."""
+_PORT = 5432
+_LONGEST_CAUSE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Where, and who we are. ``endpoints`` are ``HOST``, ``HOST:PORT`` or ``[ADDRESS]:PORT``."""
+
+    endpoints: tuple[str, ...]
+    database: str
+    user: str
+    password: Secret
+    patience: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What became of one statement. ``usable``: the connection is, for the next one."""
+
+    outcome: Outcome
+    cause: str = ""
+    usable: bool = True
+
+
+class Unusable(Exception):
+    """No connection, or one that broke. The text is for people and has no secret."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Link:
+    """An open connection through ``endpoint``, the ``place``-th of its door."""
+
+    connection: PGconn
+    endpoint: str
+    place: int
+    _warnings: list[str] = field(default_factory=list)
+    _fatal: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.connection.nonblocking = 1
+        self.connection.notice_handler = self._noticed
+
+    def write(self, statement: bytes, parameters: Sequence[str], within: timedelta) -> Answer:
+        """Run a statement outside of a transaction. Never raises: a failure is an answer."""
+        self._warnings.clear()
+        until = time.monotonic() + within.total_seconds()
+        try:
+            self._send(statement, parameters)
+        except psycopg.OperationalError as problem:
+            return Answer(outcome=Outcome.FAILED, cause=_words(problem), usable=False)
+        # from here on it may have arrived, whatever we are told
+        try:
+            results = self._results(until)
+        except (Unusable, psycopg.OperationalError) as problem:
+            return Answer(outcome=Outcome.UNKNOWN, cause=_words(problem), usable=False)
+        return self._judged(results)
+
+    def ask(self, statement: str, parameters: Sequence[str], within: timedelta) -> list[tuple[str, ...]]:
+        """The rows of a statement, NULL as an empty text. Raises ``Unusable``."""
+        until = time.monotonic() + within.total_seconds()
+        try:
+            self._send(statement.encode(), parameters)
+            results = self._results(until)
+        except psycopg.OperationalError as problem:
+            raise Unusable(_words(problem)) from problem
+        answer = self._judged(results)
+        if answer.outcome is Outcome.FAILED or not answer.usable:
+            raise Unusable(answer.cause)
+        last = results[-1]
+        return [
+            tuple((last.get_value(row, column) or b"").decode() for column in range(last.nfields))
+            for row in range(last.ntuples)
+        ]
+
+    def lives(self) -> bool:
+        """Whether nobody has hung up, as far as this end knows. Sends nothing and does not wait."""
+        try:
+            if _ready(self.connection.socket, select.POLLIN, 0.0):
+                self.connection.consume_input()
+                self.connection.is_busy()  # looks at what came in: a server that goes away says so
+        except psycopg.OperationalError:
+            return False
+        return self.connection.status == pq.ConnStatus.OK and not self._fatal
+
+    def close(self) -> None:
+        """Hang up. Safe to call twice."""
+        self.connection.finish()
+
+    def _send(self, statement: bytes, parameters: Sequence[str]) -> None:
+        self.connection.send_query_params(statement, [one.encode() for one in parameters])
+
+    def _results(self, until: float) -> list[PGresult]:
+        """All of them, up to the server saying that it is ready for more: only then is a commit done."""
+        results: list[PGresult] = []
+        while self.connection.flush():
+            self._wait(select.POLLIN | select.POLLOUT, until)
+            self.connection.consume_input()
+        while True:
+            while self.connection.is_busy():
+                self._wait(select.POLLIN, until)
+                self._take(results)
+            result = self.connection.get_result()
+            if result is None:
+                return results
+            results.append(result)
+
+    def _take(self, results: list[PGresult]) -> None:
+        try:
+            self.connection.consume_input()
+        except psycopg.OperationalError:
+            # what the server said before it hung up is worth more than that it did
+            if not results:
+                raise
+            raise Unusable(_first_line(results[0].get_error_message())) from None
+
+    def _wait(self, events: int, until: float) -> None:
+        left = until - time.monotonic()
+        if left <= 0 or not _ready(self.connection.socket, events, left):
+            raise Unusable("no answer in time")
+
+    def _judged(self, results: Sequence[PGresult]) -> Answer:
+        whole = self.connection.status == pq.ConnStatus.OK
+        errors = [one for one in results if one.status == pq.ExecStatus.FATAL_ERROR]
+        if not errors:
+            if not whole or not results:
+                return Answer(outcome=Outcome.UNKNOWN, cause="the connection broke", usable=False)
+            if self._warnings:
+                return Answer(outcome=Outcome.UNKNOWN, cause=self._warnings[0])
+            return Answer(outcome=Outcome.ACKED)
+        state, severity, words = _fields(errors[0])
+        sure = whole and severity == "ERROR" and bool(state) and not state.startswith(NOT_SURE)
+        outcome = Outcome.FAILED if sure else Outcome.UNKNOWN
+        return Answer(outcome=outcome, cause=words, usable=sure and state != READ_ONLY)
+
+    def _noticed(self, notice: PGresult) -> None:
+        _, severity, words = _fields(notice)
+        if severity == "WARNING":
+            self._warnings.append(words)
+        elif severity in {"ERROR", "FATAL", "PANIC"}:
+            self._fatal.append(words)
+
+
+class Door:
+    """Makes connections. ``stop`` is a file descriptor that can be read once nobody wants one any more."""
+
+    def __init__(self, access: Access, stop: int | None = None) -> None:
+        self._access = access
+        self._stop = stop
+        self._lookups: dict[str, queue.SimpleQueue[list[str] | str]] = {}
+
+    def open(self, first: int) -> Link:
+        """Through the first endpoint from ``first`` on, in a circle, that can be connected to. Each address may take
+        ``patience``. Raises ``Unusable`` with why none can."""
+        count = len(self._access.endpoints)
+        causes = []
+        for place in ((first + turn) % count for turn in range(count)):
+            try:
+                return self.open_at(place)
+            except Unusable as problem:
+                causes.append(f"{self._access.endpoints[place]}: {problem}")
+        raise Unusable("; ".join(causes))
+
+    def open_at(self, place: int) -> Link:
+        """Through this endpoint. Raises ``Unusable``."""
+        endpoint = self._access.endpoints[place]
+        host, port = _split(endpoint)
+        cause = "it has no address"
+        for address in self._addresses(host):
+            try:
+                connection = self._connected(host, address, port)
+            except Unusable as problem:
+                cause = str(problem)
+                continue
+            return Link(connection=connection, endpoint=endpoint, place=place)
+        raise Unusable(cause)
+
+    def _addresses(self, host: str) -> list[str]:
+        """Asked anew each time: the name may have been sent elsewhere. A name server that does not answer costs as much
+        as a server that does not."""
+        try:
+            return [str(ipaddress.ip_address(host))]
+        except ValueError:
+            pass
+        if host not in self._lookups:
+            self._lookups[host] = queue.SimpleQueue()
+            # nothing else bounds it: the resolver of the C library waits for as long as its settings say
+            threading.Thread(target=_look_up, args=(host, self._lookups[host]), daemon=True).start()
+        try:
+            found = self._lookups[host].get(timeout=self._access.patience.total_seconds())
+        except queue.Empty:
+            raise Unusable("its name was not resolved in time") from None
+        del self._lookups[host]
+        if isinstance(found, str):
+            raise Unusable(found)
+        return found
+
+    def _connected(self, host: str, address: str, port: int) -> PGconn:
+        until = time.monotonic() + self._access.patience.total_seconds()
+        connection = pq.PGconn.connect_start(self._conninfo(host, address, port).encode())
+        while (state := connection.connect_poll()) != pq.PollingStatus.OK:
+            if state == pq.PollingStatus.FAILED or connection.status == pq.ConnStatus.BAD:
+                cause = _first_line(connection.get_error_message())
+                connection.finish()
+                raise Unusable(cause)
+            events = select.POLLIN if state == pq.PollingStatus.READING else select.POLLOUT
+            left = until - time.monotonic()
+            if left <= 0 or not _ready(connection.socket, events, left, self._stop):
+                connection.finish()
+                raise Unusable("no connection in time")
+        return connection
+
+    def _conninfo(self, host: str, address: str, port: int) -> str:
+        milliseconds = max(1, int(self._access.patience.total_seconds() * 1000))
+        return make_conninfo(
+            host=host,
+            hostaddr=address,
+            port=port,
+            dbname=self._access.database,
+            user=self._access.user,
+            password=self._access.password.reveal(),
+            application_name="ismgr probe",
+            # one more round trip that a real client of a data center would not make
+            gssencmode="disable",
+            # a path that swallows packets is given up by the kernel as well, or closed sockets would stay for minutes
+            tcp_user_timeout=milliseconds,
+        )
+
+
+def over(statement: LiteralString, table: str) -> str:
+    """The statement with the table's quoted name in place of ``{}``."""
+    return sql.SQL(statement).format(sql.Identifier(table)).as_string(None)
+
+
+def _look_up(host: str, found: queue.SimpleQueue[list[str] | str]) -> None:
+    try:
+        addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as problem:
+        found.put(_words(problem))
+    else:
+        found.put(list(dict.fromkeys(str(one[4][0]) for one in addresses)))
+
+
+def _split(endpoint: str) -> tuple[str, int]:
+    host, colon, port = endpoint.rpartition(":")
+    if not colon or not port.isdigit() or (":" in host and not host.startswith("[")):
+        host, port = endpoint, str(_PORT)
+    return host.strip("[]"), int(port)
+
+
+def _ready(file: int, events: int, seconds: float, stop: int | None = None) -> bool:
+    """Whether it is within the time; False at once when ``stop`` is."""
+    waiting = select.poll()
+    waiting.register(file, events)
+    if stop is not None:
+        waiting.register(stop, select.POLLIN)
+    ready = [one for one, _ in waiting.poll(seconds * 1000)]
+    return bool(ready) and stop not in ready
+
+
+def _fields(result: PGresult) -> tuple[str, str, str]:
+    """State, severity in English, and words; of what libpq says itself the words alone."""
+    wanted = (
+        pq.DiagnosticField.SQLSTATE,
+        pq.DiagnosticField.SEVERITY_NONLOCALIZED,
+        pq.DiagnosticField.MESSAGE_PRIMARY,
+    )
+    state, severity, words = ((result.error_field(one) or b"").decode(errors="replace") for one in wanted)
+    words = words or _first_line(result.get_error_message())
+    return state, severity, f"{words} ({state})" if state else words
+
+
+def _words(problem: Exception) -> str:
+    return _first_line(str(problem))
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it broke without a word"])[0][:_LONGEST_CAUSE]
