@@ -39,7 +39,7 @@ class PostgresqlProbe:
     def start(self, request: ProbeRequest, context: Context) -> PostgresqlRunningProbe:
         """Prepare the table and begin."""
         folder = _folder(request, context)
-        if (folder / NAME).exists():
+        if _log(folder).run:
             raise Refused(
                 f"The probe of run {request.run} has a log already, in {folder}.",
                 next_step="Resume it, or begin a new run.",
@@ -56,13 +56,10 @@ class PostgresqlProbe:
     def resume(self, request: ProbeRequest, context: Context) -> PostgresqlRunningProbe:
         """Adopt it, or start it anew."""
         folder = _folder(request, context)
-        log = LogReader(folder / NAME)
-        log.read()
-        if not log.run:
-            # killed before it had written a line
-            (folder / NAME).unlink(missing_ok=True)
-            return self.start(request, context)
-        if log.boot != boot():
+        log, at_work = _log(folder), in_use(folder / NAME)
+        if not log.run and not at_work:
+            return self.start(request, context)  # the drill died before its probe had written a line
+        if log.run and log.boot != boot():
             raise EngineFailed(
                 f"This machine was restarted since the probe of run {request.run} began, and its clock with it.",
                 engine=ENGINE,
@@ -70,7 +67,7 @@ class PostgresqlProbe:
                 untouched="The log is as it was.",
                 next_step="Finish the recovery without a measure, and drill again.",
             )
-        running = adopt(request, folder, context) if in_use(folder / NAME) else None
+        running = adopt(request, folder, context) if at_work else None
         return running or launch(request, self.store.open(request.password), folder, context)
 
     def held(self, request: ProbeRequest, context: Context) -> frozenset[int]:
@@ -120,7 +117,7 @@ class PostgresqlProbe:
             link.ask(over("DELETE FROM {} WHERE run <> $1", table), (request.run,), SLOW)
 
     def _primary(self, request: ProbeRequest) -> Link:
-        """Through the first endpoint that does not lead to a standby."""
+        """Through the first endpoint that leads to where writes are taken, and not to a standby."""
         from ismgr_automation.engines.probe.link import Access, Door, Unusable
 
         access = Access(
@@ -134,13 +131,13 @@ class PostgresqlProbe:
         for place, endpoint in enumerate(request.endpoints):
             try:
                 link = Door(access).open_at(place)
-                if link.ask("SELECT pg_is_in_recovery()", (), SLOW) == [("f",)]:
+                if link.ask("SHOW transaction_read_only", (), SLOW) == [("off",)]:
                     return link
             except Unusable as problem:
                 causes.append(f"{endpoint}: {problem}")
                 continue
             link.close()
-            causes.append(f"{endpoint}: it is a standby")
+            causes.append(f"{endpoint}: it takes no writes")
         raise Unreachable(
             f"No endpoint of the probe leads to a primary: {'; '.join(causes)}.",
             engine=ENGINE,
@@ -163,6 +160,12 @@ def _told(request: ProbeRequest) -> Iterator[None]:
             subject=request.table,
             next_step="Look at the server's own log; the probe's user needs to make, read and write this table.",
         ) from problem
+
+
+def _log(folder: Path) -> LogReader:
+    log = LogReader(folder / NAME)
+    log.read()
+    return log
 
 
 def _folder(request: ProbeRequest, context: Context) -> Path:

@@ -247,6 +247,10 @@ class Door:
             user=self._access.user,
             password=self._access.password.reveal(),
             application_name="ismgr probe",
+            client_encoding="UTF8",
+            # said, so that no variable of our own environment says otherwise
+            options="",
+            target_session_attrs="any",
             # one more round trip that a real client of a data center would not make
             gssencmode="disable",
             # a path that swallows packets is given up by the kernel as well, or closed sockets would stay for minutes

@@ -1,0 +1,1 @@
+"""What a recovery means and what a drill has proven."""
