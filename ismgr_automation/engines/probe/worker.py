@@ -210,7 +210,7 @@ class _Probe:
 
     def _leave(self) -> None:
         if self._link is not None:
-            self._link.close()
+            self._door.give_up(self._link)
         self._link = None
 
 

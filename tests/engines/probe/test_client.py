@@ -17,6 +17,7 @@ import pytest
 from ismgr_automation.core.errors import Cancelled, EngineFailed, Refused, Unreachable
 from ismgr_automation.core.secret import Secret
 from ismgr_automation.engines.probe import PostgresqlProbe
+from ismgr_automation.engines.probe.link import MOST_GIVEN_UP
 from ismgr_automation.engines.probe.log import LogReader, born, in_use
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.recovery import Outcome, ProbeClient
@@ -132,6 +133,23 @@ def test_a_write_that_the_client_gave_up_is_unknown_and_may_arrive_later(
     assert (found.lost, found.contradictions) == ((), ())
     assert found.unknown_held
     assert {one.cause for one in running.attempts() if one.outcome is Outcome.UNKNOWN} == {"no answer in time"}
+
+
+def test_a_client_that_gives_up_leaves_no_more_than_a_few_sessions_behind(
+    client, asked, context, postgres, postgres_database
+):
+    import psycopg
+
+    hasty = request(asked.folder, [postgres.port], postgres_database, patience=timedelta(milliseconds=100))
+    running = client.start(hasty, context)
+    with psycopg.connect(postgres.open_url(postgres_database)) as other:
+        other.execute("LOCK TABLE ismgr_probe IN EXCLUSIVE MODE")
+        wait_until(lambda: "still wait there" in running.attempts()[-1].cause, "too many that were given up")
+        assert len(waiting(postgres, postgres_database)) == MOST_GIVEN_UP
+    wait_until(lambda: running.attempts()[-1].outcome is Outcome.ACKED, "service again")
+    found = losses(running.stop(), client.held(hasty, context))
+    assert (found.lost, found.contradictions) == ((), ())
+    assert len(found.unknown_held) >= MOST_GIVEN_UP
 
 
 def test_a_session_that_is_ended_costs_no_acknowledged_write(client, asked, context, postgres, postgres_database):
