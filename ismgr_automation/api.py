@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from ismgr_automation.approval.judge import Verdict
 from ismgr_automation.converge import patching
 from ismgr_automation.converge.destroy import plan_destroy
+from ismgr_automation.converge.drill import plan_drill
 from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.gate import proposal, refuse_unsigned, weigh
 from ismgr_automation.converge.held import Held, Names, Pair
@@ -38,6 +39,7 @@ from ismgr_automation.core.events import Emit, EstateLoaded, Event, ignore
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.load import load
 from ismgr_automation.estate.model import Estate as Documents
+from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.planning.plan import Plan
@@ -51,6 +53,7 @@ from ismgr_automation.ports.runs import Run
 from ismgr_automation.ports.sequencer import Work
 from ismgr_automation.ports.source import Source, Tree
 from ismgr_automation.ports.verification import CheckResult
+from ismgr_automation.recovery.result import DrillResult, read_result
 
 if TYPE_CHECKING:
     from ismgr_automation.runs.keeper import Kept
@@ -185,6 +188,22 @@ class Estate:
         with self._scope(targets, excludes) as scope:
             return plan_rollback(scope, datetime.now(UTC), run, urgent=urgent)
 
+    def plan_drill(self, name: str, mode: DrillMode, *, urgent: str = "") -> Plan:
+        """What a drill of a RecoveryPlan would do on the live service. The cluster is looked at, nothing is changed."""
+        with self._scope((), ()) as scope:
+            return plan_drill(scope, datetime.now(UTC), name, mode, urgent=urgent)
+
+    def drills(self, name: str = "", limit: int = 20) -> tuple[DrillResult, ...]:
+        """What drills measured, the newest first; of one RecoveryPlan, or of all."""
+        with self._looked_up() as scope:
+            return tuple(map(read_result, scope.engines.recovery.results.results(name, limit)))
+
+    def drill(self, run: str) -> DrillResult | None:
+        """What one drill measured."""
+        with self._looked_up() as scope:
+            found = scope.engines.recovery.results.result(run)
+            return read_result(found) if found is not None else None
+
     def patch_status(self, targets: Names = (), excludes: Names = (), *, read: bool = True) -> Standing:
         """What is due on which hosts, since when, by when it must be gone. Without ``read`` by the last readings."""
         with self._scope(targets, excludes) as scope:
@@ -293,6 +312,7 @@ class Estate:
             run=run,
             purpose=planned.purpose,
             undoes=planned.undoes,
+            mode=planned.mode,
             executor=name,
             ours=ours or _always,
         ).work

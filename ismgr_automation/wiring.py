@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ismgr_automation import shipped
 from ismgr_automation.approval.safeguards import Safeguards
 from ismgr_automation.converge.requests import group_variables, roles_path
-from ismgr_automation.converge.scope import Engines, Mode, Scope, Selection, Upkeep
+from ismgr_automation.converge.scope import Engines, Mode, Recovery, Scope, Selection, Upkeep
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import EstateError, InputError
 from ismgr_automation.core.json import Json, JsonObject, digest
@@ -172,6 +172,7 @@ def wire(
         sequencing=kept.inline if tree.revision.worktree else kept.sequencing,
         evidence=kept.evidence,
         upkeep=_upkeep(estate, tree, store, kept),
+        recovery=_recovery(store, kept),
     )
     return Scope(
         estate=estate,
@@ -213,6 +214,25 @@ def _upkeep(estate: Estate, tree: Tree, store: Backends, kept: Records) -> Upkee
         first_seen=kept.first_seen,
         records=kept.patches,
         timetable=partial(timetable, estate, tree.root),
+    )
+
+
+def _recovery(store: Backends, kept: Records) -> Recovery:
+    """What moves a service to another site and measures it."""
+    from ismgr_automation.engines.fences import HostFences
+    from ismgr_automation.engines.functions import ProcessFunctions
+    from ismgr_automation.engines.postgresql import PostgresqlStandby
+    from ismgr_automation.engines.probe import PostgresqlProbe
+    from ismgr_automation.engines.switches import ClientSwitches
+
+    return Recovery(
+        fences=HostFences(store),
+        standby=PostgresqlStandby(store),
+        switches=ClientSwitches(store),
+        functions=ProcessFunctions(),
+        probe=PostgresqlProbe(store),
+        journal=kept.drill_journal,
+        results=kept.drills,
     )
 
 

@@ -19,6 +19,7 @@ from ismgr_automation.estate.documents import PlanCredentials
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.estate.resolve import Chosen, database_url, duration, evidence_folder, reference, secret_backends
 from ismgr_automation.evidence.recorder import ChainRecorder, Recorder
+from ismgr_automation.ports.drills import DrillJournal, DrillStore
 from ismgr_automation.ports.evidence import Anchor, EvidenceLog
 from ismgr_automation.ports.leases import LeaseStore
 from ismgr_automation.ports.ledger import Ledger
@@ -86,6 +87,17 @@ class Records:
     def patches(self) -> PatchStore:
         """What hosts were like, who waits, and what was patched."""
         return self.database.patches(self.chosen.name)
+
+    @property
+    def drills(self) -> DrillStore:
+        """The results of drills."""
+        return self.database.drills(self.chosen.name)
+
+    def drill_journal(self, run: str) -> DrillJournal:
+        """The journal of one drill, in a folder of its own beside the database of one machine."""
+        from ismgr_automation.engines.drill_files import FileDrillJournal
+
+        return FileDrillJournal(self.directory / ".ismgr" / "drills" / run)
 
     @property
     def first_seen(self) -> GitFirstSeen:

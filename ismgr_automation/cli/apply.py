@@ -174,6 +174,8 @@ def planner(plan: Plan) -> str:
             return "ismgr patch plan"
         case Purpose.ROLLBACK:
             return f"ismgr patch rollback {plan.undoes} --out FILE"
+        case Purpose.DRILL:
+            return f"ismgr drill plan {plan.changes[0].address.name} --mode return"
 
 
 def finish(

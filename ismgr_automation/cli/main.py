@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 TOPICS = (
     *("demo", "demo_patch", "estate", "plan", "approve", "apply", "resume", "runs", "drift", "verify", "destroy"),
-    *("patch", "audit", "report", "trust", "lease", "window", "worker", "secrets", "inventory", "galaxy", "engine"),
-    "lab",
+    *("patch", "drill", "audit", "report", "trust", "lease", "window", "worker", "secrets", "inventory", "galaxy"),
+    *("engine", "lab"),
 )
 """Modules below ``cli``; each has ``register(app)``."""
 

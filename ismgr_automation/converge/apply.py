@@ -91,6 +91,7 @@ def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder, ours: Calla
         run=run.id,
         purpose=plan.purpose,
         undoes=plan.undoes,
+        mode=plan.mode,
         executor=scope.engines.executor,
         ours=ours,
         looked=frozenset() if opened else frozenset(plan.waves[0] if plan.waves else ()),

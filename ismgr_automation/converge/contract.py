@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ismgr_automation.converge.destroy import plan_destroy
+from ismgr_automation.converge.drill import again as drill_again
 from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.gate import granted
 from ismgr_automation.converge.ground import ground_of
@@ -15,7 +16,13 @@ from ismgr_automation.converge.patch import again as patch_again
 from ismgr_automation.converge.patch import packages_moved
 from ismgr_automation.converge.plan import plan as compose_now
 from ismgr_automation.converge.report import Report
-from ismgr_automation.converge.requests import baseline_content, group_content, stack_content, suites_content
+from ismgr_automation.converge.requests import (
+    baseline_content,
+    group_content,
+    recovery_content,
+    stack_content,
+    suites_content,
+)
 from ismgr_automation.converge.run import Granted, Tenure, perform, take_up, told_already
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stacks import read_states
@@ -82,6 +89,8 @@ def _again(planned: Plan, looking: Scope, now: datetime) -> Plan:
             return plan_destroy(looking, now)
         case Purpose.PATCH | Purpose.ROLLBACK:
             return patch_again(planned, looking, now)
+        case Purpose.DRILL:
+            return drill_again(planned, looking, now)
 
 
 def _fleet(planned: Plan, looking: Scope) -> Fleet:
@@ -236,6 +245,8 @@ def _content(name: str, scope: Scope) -> str:
         known, content = scope.estate.stacks, stack_content
     elif address.kind is Kind.BASELINE:
         known, content = scope.estate.baselines, baseline_content
+    elif address.kind is Kind.RECOVERY:
+        known, content = scope.estate.recoveries, recovery_content
     else:
         known, content = scope.estate.groups, group_content
     return content(scope, address.name) if address.name in known else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ismgr_automation.converge.fleet import meet
+from ismgr_automation.converge.fleet import check_selection, meet
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.core.address import Address, Kind
@@ -22,6 +22,14 @@ class Ground:
 
     states: Mapping[Address, StackState]
     fleet: Fleet
+
+
+def whole_ground(scope: Scope) -> Ground:
+    """Look at everything. Raises ``InputError`` for a selection that names what there is not, and as ``ground_of``."""
+    states = read_states(scope)
+    fleet = meet(scope, {}, states)
+    check_selection(scope, fleet, states)
+    return Ground(states=states, fleet=fleet)
 
 
 def ground_of(changes: Sequence[Change], scope: Scope) -> Ground:

@@ -13,6 +13,7 @@ from ismgr_automation.converge.run import Tenure, refuse_if_lost
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import Cancelled
+from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.approvals import Approval
@@ -40,6 +41,10 @@ class Planner(Protocol):
 
     def plan_rollback(self, run: str, targets: Names = (), excludes: Names = (), *, urgent: str = "") -> Plan:
         """What goes back to the versions before a run."""
+        ...
+
+    def plan_drill(self, name: str, mode: DrillMode, *, urgent: str = "") -> Plan:
+        """What a drill would do."""
         ...
 
     def plan_destroy(self, targets: Names = (), excludes: Names = ()) -> Plan:
@@ -80,6 +85,11 @@ class Held:
         """Plan the way back from a run under the lease."""
         with self._told_apart():
             return self._known(self._estate.plan_rollback(run, targets, excludes, urgent=urgent))
+
+    def plan_drill(self, name: str, mode: DrillMode, *, urgent: str = "") -> Plan:
+        """Plan a drill under the lease."""
+        with self._told_apart():
+            return self._known(self._estate.plan_drill(name, mode, urgent=urgent))
 
     def plan_destroy(self, targets: Names = (), excludes: Names = ()) -> Plan:
         """Plan to delete stacks under the lease."""

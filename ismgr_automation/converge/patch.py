@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
-from ismgr_automation.converge.fleet import check_selection, meet
-from ismgr_automation.converge.ground import Ground
+from ismgr_automation.converge.ground import Ground, whole_ground
 from ismgr_automation.converge.machines import access, machine_of
 from ismgr_automation.converge.package_unit import MOVED, reversed_moves
 from ismgr_automation.converge.plan import announce, beside
@@ -15,7 +14,6 @@ from ismgr_automation.converge.promises import promises
 from ismgr_automation.converge.requests import at_hand, baseline_content, policies_content
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.service import cluster_of
-from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.converge.timing import told_of_time
 from ismgr_automation.converge.upkeep import Judged, Reading, judge, members, read_hosts
 from ismgr_automation.core.address import Kind, baseline, host
@@ -47,7 +45,7 @@ def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | No
     ``like`` is a plan that is about to be applied: it is composed again for the day and the hosts that were signed.
     Hosts of it that cannot be reached any more are taken as they were planned: their turn tells.
     """
-    ground = _ground(scope)
+    ground = whole_ground(scope)
     day = date.fromisoformat(like.day) if like is not None else now.astimezone(UTC).date()
     mine = members(scope, ground.fleet)
     absent = like.absent if like is not None else ()
@@ -67,7 +65,7 @@ def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | No
 def plan_rollback(scope: Scope, now: datetime, run: str, *, urgent: str = "") -> Plan:
     """The way back from what a run installed, on the hosts that the selection takes. Raises ``InputError`` for a run
     that patched nothing here."""
-    ground = _ground(scope)
+    ground = whole_ground(scope)
     mine = members(scope, ground.fleet)
     why = f"back to what was there before {run}"
     done = {
@@ -140,13 +138,6 @@ def _asked_for(plan: Plan) -> dict[tuple[str, str], str]:
 
 def _with_policies(plan: Plan, policies: Mapping[str, str]) -> Plan:
     return replace(plan, inputs=replace(plan.inputs, policies=policies))
-
-
-def _ground(scope: Scope) -> Ground:
-    states = read_states(scope)
-    fleet = meet(scope, {}, states)
-    check_selection(scope, fleet, states)
-    return Ground(states=states, fleet=fleet)
 
 
 def _planned(like: Plan | None) -> Mapping[str, tuple[Step, ...]]:

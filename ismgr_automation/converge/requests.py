@@ -14,6 +14,7 @@ from ismgr_automation.core.json import Json, digest
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.documents import HostGroup, Stack
 from ismgr_automation.estate.fields import OutputValue, SecretValue, SiteValue
+from ismgr_automation.estate.order import each_step
 from ismgr_automation.estate.resolve import as_user, become_password, duration, reference
 from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.ports import packages
@@ -117,6 +118,26 @@ def baseline_content(scope: Scope, name: str) -> str:
     """Digest of all that Git says about a baseline. Exemptions, windows and freezes have documents of their own, which
     are inputs as well."""
     return digest(scope.estate.baselines[name].model_dump(mode="json"))
+
+
+def recovery_content(scope: Scope, name: str) -> str:
+    """Digest of all that Git says about a recovery plan: its document, its cluster's, and what its steps run."""
+    document = scope.estate.recoveries[name]
+    run: dict[str, Json] = {}
+    for path, _, step in each_step(document):
+        match step.do:
+            case "play":
+                run[f"{path} {step.name}"] = group_content(scope, step.group)
+            case "stack":
+                run[f"{path} {step.name}"] = stack_content(scope, step.stack)
+            case "function":
+                run[f"{path} {step.name}"] = scope.engines.content.digest(step.file)
+            case "verify":
+                run[f"{path} {step.name}"] = suites_content(scope, step.group)
+            case _:
+                pass
+    cluster = scope.estate.groups[document.cluster].model_dump(mode="json", include={"selector", "switchover"})
+    return digest({"document": document.model_dump(mode="json"), "cluster": cluster, "run": run})
 
 
 def suites_content(scope: Scope, name: str) -> str:

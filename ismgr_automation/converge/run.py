@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from ismgr_automation.converge.apply import carry_on
+from ismgr_automation.converge.drill import plan_drill
 from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.patch import plan_patch, plan_rollback
 from ismgr_automation.converge.plan import plan as compose_again
@@ -18,6 +19,7 @@ from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.written import closed_run, state_of
 from ismgr_automation.core.errors import LeaseLost
 from ismgr_automation.core.events import RunClosed, RunResumed, RunStarted
+from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.evidence import entries
 from ismgr_automation.evidence.recorder import Closing, Recorder
 from ismgr_automation.planning.plan import Plan, Purpose
@@ -224,6 +226,8 @@ def _with_rest(plan: Plan, report: Report, scope: Scope) -> Report:
                 left = plan_patch(scope, now, urgent=plan.urgent)
             case Purpose.ROLLBACK:
                 left = plan_rollback(scope, now, plan.undoes, urgent=plan.urgent)
+            case Purpose.DRILL:
+                left = plan_drill(scope, now, plan.changes[0].address.name, DrillMode.RETURN, urgent=plan.urgent)
     except Exception as problem:  # noqa: BLE001  what landed must be told
         words = f"what is left to do could not be planned: {told(problem, scope)}"
         return replace(report, warnings=(*report.warnings, words))

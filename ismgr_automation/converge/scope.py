@@ -19,11 +19,13 @@ from ismgr_automation.planning.timing import Calendar
 from ismgr_automation.ports.advisories import AdvisoryReader
 from ismgr_automation.ports.content import Content
 from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.drills import DrillJournal, DrillStore
 from ismgr_automation.ports.hosts import PlaybookEngine, Prober, Ssh
 from ismgr_automation.ports.leases import LeaseStore
 from ismgr_automation.ports.ledger import Ledger
 from ismgr_automation.ports.packages import FactsReader, PackageManager, Restarter
 from ismgr_automation.ports.patching import FirstSeen, PatchStore
+from ismgr_automation.ports.recovery import Fences, Functions, ProbeClient, Standby, Switches
 from ismgr_automation.ports.runs import RunLedger, StepJournal
 from ismgr_automation.ports.secrets import SecretStore
 from ismgr_automation.ports.sequencer import Sequencer, Work
@@ -59,6 +61,20 @@ class Upkeep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """What moves a service to another site and measures it, behind ports."""
+
+    fences: Fences
+    standby: Standby
+    switches: Switches
+    functions: Functions
+    probe: ProbeClient
+    journal: Callable[[str], DrillJournal]
+    """The journal of one run."""
+    results: DrillStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engines:
     """Everything that touches the world, behind ports."""
 
@@ -79,6 +95,7 @@ class Engines:
     evidence: Callable[[str], Recorder]
     """The recorder of one run."""
     upkeep: Upkeep
+    recovery: Recovery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

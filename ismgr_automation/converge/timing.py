@@ -11,13 +11,15 @@ from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.errors import OutsideWindow
 from ismgr_automation.estate.maintenance import PatchBaseline
 from ismgr_automation.estate.maintenance import Scope as Kinds
+from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.patching.steps import ring_name
 from ismgr_automation.planning.change import Change, Finding, Level
 from ismgr_automation.planning.fleet import Fleet
-from ismgr_automation.planning.plan import PATCHING, Plan
+from ismgr_automation.planning.plan import MODE, PATCHING, Plan, Purpose
 from ismgr_automation.planning.timing import Clearance, Work, clearance, refused, reserve
 from ismgr_automation.ports.hosts import Host
+from ismgr_automation.recovery.path import at_most
 
 _NOT_NOW, _PASSED = "now is not the time: ", "overridden: "
 
@@ -62,14 +64,24 @@ def _clearances(
 def _work(change: Change, plan: Plan, scope: Scope, fleet: Fleet) -> Work:
     names = {target.name for target in change.targets}
     hosts: list[Host] = [one for one in fleet.hosts if one.name in names]
+    if plan.purpose is Purpose.DRILL:
+        document = scope.estate.recoveries[change.address.name]
+        mode = DrillMode(plan.inputs.policies[MODE])
+        return Work(
+            scope=Kinds.DRILL,
+            hosts=hosts,
+            windows=document.windows,
+            needs=at_most(document, mode),
+            urgent=bool(plan.urgent),
+        )
     if plan.purpose not in PATCHING:
         return Work(scope=Kinds.APPLY, hosts=hosts, urgent=bool(plan.urgent))
-    document = baseline_of(change, scope)
+    baseline = baseline_of(change, scope)
     return Work(
         scope=Kinds.PATCH,
         hosts=hosts,
-        windows=document.windows,
-        needs=needed(names, document, scope),
+        windows=baseline.windows,
+        needs=needed(names, baseline, scope),
         urgent=bool(plan.urgent),
     )
 

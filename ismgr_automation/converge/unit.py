@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ismgr_automation.converge.drill_unit import DrillWork, apply_drill
 from ismgr_automation.converge.firmware_unit import FirmwareWork, apply_firmware
 from ismgr_automation.converge.ground import Ground, ground_of
 from ismgr_automation.converge.host_unit import HostWork, apply_hosts
@@ -21,6 +22,7 @@ from ismgr_automation.converge.stacks import state_moved
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.errors import EngineError, EngineMissing, IsmgrError, LeaseLost
 from ismgr_automation.core.json import JsonObject
+from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.planning.change import Change
 from ismgr_automation.planning.plan import Purpose
 from ismgr_automation.ports.runs import Round, StepRecord, Unit
@@ -31,13 +33,14 @@ class Workbench:
     """Everything that an executor needs for the units of one run. ``looked`` are keys of changes that were observed
     under this lease a moment ago; the coordinator alone can know that. ``ours`` says whether a unit in hand is still
     ours: a worker may lose it while its engine runs, and then the outcome belongs to whoever goes on. ``undoes`` is the
-    run that this one is the way back from, if it is one."""
+    run that this one is the way back from, if it is one; ``mode`` what kind of drill it is, if it is one."""
 
     scope: Scope
     run: str
     purpose: Purpose
     executor: str
     undoes: str = ""
+    mode: str = ""
     looked: frozenset[str] = frozenset()
     ours: Callable[[], bool] = lambda: True
     _grounds: dict[tuple[int, str], Ground] = field(default_factory=dict)
@@ -84,6 +87,9 @@ class Workbench:
             if change.address.kind is Kind.BASELINE:
                 packages = PackageWork(change=change, ground=ground, again=again, looked=looked, undoes=self.undoes)
                 return apply_packages(packages, scope)
+            if change.address.kind is Kind.RECOVERY:
+                drill = DrillWork(change=change, ground=ground, mode=DrillMode(self.mode), again=again)
+                return apply_drill(drill, scope)
             if change.address.kind is Kind.MACHINE:
                 return apply_firmware(FirmwareWork(change=change, ground=ground, again=again), scope)
             return apply_hosts(

@@ -20,6 +20,8 @@ class Kind(StrEnum):
     WINDOW = "window"
     FREEZE = "freeze"
     EXEMPTION = "exemption"
+    RECOVERY = "recovery"
+    SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,6 +65,11 @@ def group(name: str) -> Address:
 def host(name: str) -> Address:
     """The address of a host, by its inventory name."""
     return Address(Kind.HOST, name)
+
+
+def recovery(name: str) -> Address:
+    """The address of a RecoveryPlan document, and of the change that a drill of it is."""
+    return Address(Kind.RECOVERY, name)
 
 
 def baseline(name: str) -> Address:

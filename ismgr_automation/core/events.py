@@ -143,6 +143,20 @@ class UnitTakenOver(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrillMeasured(Event):
+    """A drill has ended and was measured. ``outage_ms`` is the client's outage in its first move, to within
+    ``resolution_ms``; ``lost`` counts acknowledged writes that are not there. None where it could not be measured."""
+
+    subject: Address
+    run: str
+    mode: str
+    verdict: str
+    outage_ms: float | None
+    resolution_ms: float | None
+    lost: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SoakStarted(Event):
     """A wave of a host group landed and is well; it must be so for so many seconds before the next one begins."""
 

@@ -13,6 +13,7 @@ from ismgr_automation.estate.checks import (
     names,
     needs,
     paths,
+    recovery,
     secrets,
     sites,
 )
@@ -63,6 +64,13 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     maintenance.firmware_and_rings,
     maintenance.drains,
     maintenance.durations,
+    recovery.recovery_names,
+    recovery.recovery_clusters,
+    recovery.recovery_order,
+    recovery.recovery_paths,
+    recovery.recovery_heat,
+    recovery.recovery_objectives,
+    recovery.drill_schedules,
 )
 """A new rule is a function from a draft to diagnostics, and a line here."""
 

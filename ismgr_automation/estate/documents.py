@@ -26,6 +26,7 @@ from ismgr_automation.estate.fields import (
     Variable,
 )
 from ismgr_automation.estate.maintenance import Drain, Exemption, Freeze, MaintenanceWindow, PatchBaseline, Switchover
+from ismgr_automation.estate.recovery import DrillSchedule, RecoveryPlan
 
 
 class EnvironmentBackend(Document):
@@ -392,7 +393,18 @@ class Service(Document):
 
 
 AnyDocument = (
-    EstateDocument | Team | Site | Stack | HostGroup | Service | PatchBaseline | MaintenanceWindow | Freeze | Exemption
+    EstateDocument
+    | Team
+    | Site
+    | Stack
+    | HostGroup
+    | Service
+    | PatchBaseline
+    | MaintenanceWindow
+    | Freeze
+    | Exemption
+    | RecoveryPlan
+    | DrillSchedule
 )
 KINDS: Mapping[str, type[AnyDocument]] = {
     "Estate": EstateDocument,
@@ -405,4 +417,6 @@ KINDS: Mapping[str, type[AnyDocument]] = {
     "MaintenanceWindow": MaintenanceWindow,
     "Freeze": Freeze,
     "Exemption": Exemption,
+    "RecoveryPlan": RecoveryPlan,
+    "DrillSchedule": DrillSchedule,
 }

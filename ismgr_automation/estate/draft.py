@@ -19,6 +19,7 @@ from ismgr_automation.estate.documents import (
 )
 from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWindow, PatchBaseline
 from ismgr_automation.estate.marks import Marked
+from ismgr_automation.estate.recovery import DrillSchedule, RecoveryPlan
 
 Model = TypeVar(
     "Model",
@@ -32,6 +33,8 @@ Model = TypeVar(
     MaintenanceWindow,
     Freeze,
     Exemption,
+    RecoveryPlan,
+    DrillSchedule,
 )
 
 

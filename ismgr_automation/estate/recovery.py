@@ -48,6 +48,9 @@ class FenceStep(_Step):
     way: FenceWay = FenceWay.POWER
     witnesses: tuple[Name, ...] = ()
     """HostGroups whose hosts confirm it, by trying to connect; without any, the standby's own host does."""
+    network: str = "{site}"
+    """The network in the machine's ``addresses`` on which clients reach it; ``{site}`` is the name of its Site. A
+    machine without that one is looked for at the address that it is managed at."""
 
 
 class DemoteStep(_Step):
@@ -118,7 +121,8 @@ class StackStep(_Step):
 
 
 class FunctionStep(_Step):
-    """A Python function of the estate is called with what is known of the recovery."""
+    """A Python function of the estate is called, in a process of its own, with a mapping of plan, leg, old, new,
+    old_site and new_site. What it returns is told; it fails by raising."""
 
     do: Literal["function"]
     file: RelativePath
@@ -218,12 +222,8 @@ class DrillMode(StrEnum):
     """The live service moves to the other site by plan, and back."""
     FAILOVER = "failover"
     """The live service's site is declared lost; it moves, redundancy is restored, and it moves back."""
-    ISOLATED = "isolated"
-    """A copy behind a packet filter is promoted; the live service is not touched."""
-    RESTORE = "restore"
-    """A backup is restored into the open of nobody, started, and its invariants checked."""
-    TABLETOP = "tabletop"
-    """People go through the runbook on paper; their times are written down."""
+    RETURN = "return"
+    """Home again after a drill or a recovery that was broken off: redundancy first, then the service moves back."""
 
 
 class DrillSchedule(Document):

@@ -22,9 +22,9 @@ FORMATS = (FIRST_FORMAT, FORMAT)
 """What can be read."""
 
 
-URGENT, DAY, UNDOES, ABSENT = "urgent", "day", "undoes", "absent"
+URGENT, DAY, UNDOES, ABSENT, MODE = "urgent", "day", "undoes", "absent", "mode"
 """Names among the policies of an input that are no files: why it is urgent, which day it counts from, which run it
-undoes, which hosts could not be reached when it was made."""
+undoes, which hosts could not be reached when it was made, what kind of drill it is."""
 
 
 class Purpose(StrEnum):
@@ -35,6 +35,8 @@ class Purpose(StrEnum):
     PATCH = "patch"
     ROLLBACK = "rollback"
     """Back to the versions that were installed before a run."""
+    DRILL = "drill"
+    """A service moves to another site and back, and is measured meanwhile."""
 
 
 PATCHING = frozenset({Purpose.PATCH, Purpose.ROLLBACK})
@@ -123,6 +125,11 @@ class Plan:
     def undoes(self) -> str:
         """The run that a rollback undoes."""
         return self.inputs.policies.get(UNDOES, "")
+
+    @property
+    def mode(self) -> str:
+        """What kind of drill it is for; empty for other plans."""
+        return self.inputs.policies.get(MODE, "")
 
     @property
     def absent(self) -> tuple[str, ...]:

@@ -159,6 +159,11 @@ class Standby(Protocol):
         of it."""
         ...
 
+    def reinstate(self, cluster: Cluster, host: str, context: Context) -> Verb:
+        """The old primary ``host``, stopped by ``demote`` or let out of its fence, takes its role again. It asks
+        nobody: that no other was promoted is for the rules."""
+        ...
+
     def promote(self, cluster: Cluster, to: str, context: Context) -> Verb:
         """``to`` takes the primary role. It asks nobody: fence and rules come before."""
         ...
@@ -208,6 +213,25 @@ class Switches(Protocol):
 
     def name(self, request: NameRequest, context: Context) -> Verb:
         """Through a name server."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionCall:
+    """A function of a Python file of the estate, called with one mapping of names to texts."""
+
+    file: Path
+    function: str
+    arguments: Mapping[str, str]
+    subject: str
+    deadline: timedelta
+
+
+class Functions(Protocol):
+    """Calls functions of the estate."""
+
+    def call(self, call: FunctionCall, context: Context) -> str:
+        """What it returned, as text. Raises ``EngineError`` with the last line of what it raised, ``Cancelled``."""
         ...
 
 

@@ -1,2 +1,2 @@
-"""What a recovery plan means, what a drill may do next and what it has proven: pure decisions over what was read.
-Nothing here has a clock, a disk, a network or a thread; carrying out is ``converge``'s."""
+"""Pure decisions about losing a site and coming back: paths, safety rules, what was measured, verdicts, the calendar.
+Values in, values out; no clock, no host, no database."""

@@ -1,1 +1,1 @@
-"""What a recovery means and what a drill has proven."""
+"""Tests of the pure decisions about losing a site and coming back."""

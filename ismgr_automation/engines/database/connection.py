@@ -25,6 +25,7 @@ from ismgr_automation.engines.database.moments import MachineMoment, Moment, Ser
 
 if TYPE_CHECKING:
     from ismgr_automation.engines.database.applied import DatabaseLedger
+    from ismgr_automation.engines.database.drills import DatabaseDrillStore
     from ismgr_automation.engines.database.executors import DatabaseExecutors
     from ismgr_automation.engines.database.journal import DatabaseStepJournal
     from ismgr_automation.engines.database.leases import DatabaseLeaseStore
@@ -111,6 +112,12 @@ class Database:
         from ismgr_automation.engines.database.patching import DatabasePatchStore
 
         return DatabasePatchStore(self, environment)
+
+    def drills(self, environment: str) -> DatabaseDrillStore:
+        """The results of the drills of one environment."""
+        from ismgr_automation.engines.database.drills import DatabaseDrillStore
+
+        return DatabaseDrillStore(self, environment)
 
     @cached_property
     def leases(self) -> DatabaseLeaseStore:

@@ -20,9 +20,9 @@ from sqlalchemy import (
 
 from ismgr_automation.core.errors import EngineFailed
 
-VERSION = 3
+VERSION = 4
 """1 is the foundation's file: the table ``applied`` alone, without a version. 2 has leases, runs and their steps too, 3
-what is remembered between patch runs."""
+what is remembered between patch runs, 4 the results of drills."""
 
 LOCK = 0x69736D6772
 """The advisory lock of PostgreSQL under which tables are made."""
@@ -170,6 +170,19 @@ PATCHED = Table(
     Column("rolled_back", Text, nullable=False),
     Index("patched_newest", "environment", "at_us"),
     Index("patched_newest_of_host", "environment", "host", "at_us"),
+    sqlite_strict=True,
+)
+
+DRILLS = Table(
+    "drills",
+    METADATA,
+    Column("environment", Text, primary_key=True),
+    # no reference: results are kept longer than the runs
+    Column("run", Text, primary_key=True),
+    Column("plan", Text, nullable=False),
+    # JSON of a format that names itself
+    Column("result", Text, nullable=False),
+    Index("drills_of_plan", "environment", "plan", "run"),
     sqlite_strict=True,
 )
 

@@ -15,6 +15,8 @@ from ismgr_automation.estate.checks.sites import time_zone
 from ismgr_automation.estate.documents import HostGroup, Role, Team
 from ismgr_automation.estate.draft import Draft, Entry, unknown, wrong
 from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWindow, PatchBaseline
+from ismgr_automation.estate.order import each_step
+from ismgr_automation.estate.recovery import DrillSchedule, RecoveryPlan
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.selector import Flaw
 
@@ -194,6 +196,13 @@ def _durations(draft: Draft) -> Iterator[tuple[Entry, Path, str, bool]]:
             yield entry, ("drain", "deadline"), group.drain.deadline, True
         if group.switchover is not None:
             yield entry, ("switchover", "deadline"), group.switchover.deadline, True
+    for entry, plan in draft.each(RecoveryPlan):
+        yield from ((entry, (path, index, "deadline"), step.deadline, True) for path, index, step in each_step(plan))
+        yield from ((entry, ("probe", key), getattr(plan.probe, key), True) for key in ("every", "steady", "patience"))
+    for entry, schedule in draft.each(DrillSchedule):
+        yield entry, ("within",), schedule.within, True
+        yield entry, ("jitter",), schedule.jitter, False
+        yield entry, ("at_least",), schedule.at_least, True
 
 
 def _rule(entry: Entry, window: MaintenanceWindow) -> Iterator[Diagnostic]:

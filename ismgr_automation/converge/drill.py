@@ -1,0 +1,206 @@
+"""Planning drills: which way the service would move, in which steps, and what stands against it. The cluster is looked
+at, and nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ismgr_automation.converge.ground import Ground, whole_ground
+from ismgr_automation.converge.plan import announce, beside
+from ismgr_automation.converge.requests import policies_content, recovery_content
+from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.service import cluster_of
+from ismgr_automation.converge.timing import told_of_time
+from ismgr_automation.core.address import host, recovery
+from ismgr_automation.core.diagnostic import did_you_mean
+from ismgr_automation.core.errors import InputError
+from ismgr_automation.core.json import Json
+from ismgr_automation.estate.order import Step as DocumentStep
+from ismgr_automation.estate.recovery import DrillMode, RecoveryPlan
+from ismgr_automation.planning.change import Action, Change, Finding, Level, Reason, Step
+from ismgr_automation.planning.plan import MODE, URGENT, Inputs, Plan, Purpose
+from ismgr_automation.ports.upkeep import Cluster, ClusterMember, Part
+from ismgr_automation.recovery.path import Leg, Sides, budget, legs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """Where a recovery plan would be carried out: its document, its cluster, and its members by site."""
+
+    document: RecoveryPlan
+    cluster: Cluster
+    sides: Sides
+    """From home to the other site."""
+
+
+def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgent: str = "") -> Plan:
+    """What a drill would do. ``urgent`` says why windows and freezes should not hold it up.
+
+    Raises ``InputError`` for a recovery plan that there is not, or whose sites do not have one member each.
+    """
+    ground = whole_ground(scope)
+    field = field_of(scope, ground, name)
+    seen = scope.engines.upkeep.cluster.members(field.cluster, scope.context)
+    wanted = legs(field.document, mode, field.sides)
+    address = recovery(name)
+    change = Change(
+        address=address,
+        part=0,
+        action=Action.CONFIGURE,
+        reason=Reason.ASKED,
+        steps=tuple(step for leg in wanted for step in _steps(leg)),
+        targets=tuple(map(host, sorted(field.cluster.fleet.names))),
+        inputs=recovery_content(scope, name),
+    )
+    against = tuple(_against(field, mode, seen))
+    home = mode is DrillMode.RETURN and not against and _is_home(field.sides, seen)
+    composed = Plan(
+        estate=scope.estate.document.name,
+        environment=scope.environment_name,
+        purpose=Purpose.DRILL,
+        inputs=Inputs(
+            documents=scope.documents,
+            content={str(address): change.inputs},
+            inventory=ground.fleet.digest,
+            states={},
+            engines={},
+            selection=scope.selection.texts(),
+            policies={**policies_content(scope), MODE: mode, **({URGENT: urgent} if urgent else {})},
+        ),
+        changes=() if home else (change,),
+        waves=() if home else ((change.key,),),
+        deferred=(),
+        drift=(),
+        findings=(*against, *(() if home else _budgets(wanted, field))),
+        complete=True,
+        errored=bool(against),
+        beside=beside(scope, now),
+    )
+    composed = told_of_time(composed, scope, ground.fleet, now)
+    announce(scope, composed)
+    return composed
+
+
+def again(planned: Plan, scope: Scope, now: datetime) -> Plan:
+    """A drill's plan composed anew."""
+    (change,) = planned.changes
+    return plan_drill(scope, now, change.address.name, mode_of(planned), urgent=planned.urgent)
+
+
+def mode_of(planned: Plan) -> DrillMode:
+    """What kind of drill a plan is for."""
+    return DrillMode(planned.mode)
+
+
+def field_of(scope: Scope, ground: Ground, name: str) -> Field:
+    """Where a recovery plan is carried out. Raises ``InputError``."""
+    document = scope.estate.recoveries.get(name)
+    if document is None:
+        known = sorted(scope.estate.recoveries)
+        near = did_you_mean(name, known)
+        raise InputError(
+            f"There is no RecoveryPlan {name!r}." + (f" Did you mean {near!r}?" if near else ""),
+            next_step=f"One of {', '.join(known)}." if known else "Write a document with `kind: RecoveryPlan`.",
+        )
+    switchover = scope.estate.groups[document.cluster].switchover
+    if switchover is None:
+        raise InputError(f"group/{document.cluster} does not say where its cluster lies (`switchover`).")
+    sites = {one.name: one.site for one in ground.fleet.hosts}
+    members = ground.fleet.membership.get(document.cluster, ())
+    found: dict[str, str] = {}
+    for site in (document.sites.home, document.sites.away):
+        here = [one for one in members if sites[one] == site]
+        if len(here) != 1:
+            raise InputError(
+                f"group/{document.cluster} has {len(here) or 'no'} members at site {site}, and recovery/{name} wants "
+                "one at each of its sites.",
+                next_step="A host's site comes from the Site document of its machine, or from its stack's output.",
+            )
+        found[site] = here[0]
+    sides = Sides(
+        old=found[document.sites.home],
+        new=found[document.sites.away],
+        old_site=document.sites.home,
+        new_site=document.sites.away,
+    )
+    return Field(document=document, cluster=cluster_of(document.cluster, switchover, ground, scope), sides=sides)
+
+
+def _steps(leg: Leg) -> Iterator[Step]:
+    for task in leg.tasks:
+        asked: Mapping[str, Json] = task.step.model_dump(mode="json", exclude={"name", "do", "needs"})
+        yield Step(
+            target=target_of(task.step, leg.sides),
+            what=f"{leg.name}: {task.name}",
+            action=Action.CONFIGURE,
+            why=f"after {', '.join(sorted(task.needs))}" if task.needs else "",
+            before=None,
+            after={"do": task.step.do, **asked},
+        )
+
+
+def target_of(step: DocumentStep, sides: Sides) -> str:
+    """Whom a step is done to: a host of the cluster, a group, or a name."""
+    match step.do:
+        case "fence" | "demote" | "unfence" | "rejoin":
+            return sides.old
+        case "promote":
+            return sides.new
+        case "haproxy" | "verify" | "play":
+            return f"group/{step.group}"
+        case "stack":
+            return f"stack/{step.stack}"
+        case "dns":
+            return f"{step.record}.{step.zone}"
+        case "function":
+            return step.file
+
+
+def _against(field: Field, mode: DrillMode, seen: Sequence[ClusterMember]) -> Iterator[Finding]:
+    """What stands against beginning: the service must be at home, and somebody must follow it."""
+    by_host = {one.host: one for one in seen}
+    primaries = sorted(one.host for one in seen if one.part is Part.PRIMARY)
+    expected = field.sides.new if mode is DrillMode.RETURN else field.sides.old
+    away = by_host.get(field.sides.new)
+    if mode is DrillMode.RETURN and primaries == [field.sides.old]:
+        return
+    if primaries != [expected]:
+        words = f"{' and '.join(primaries) or 'nobody'} has the primary role, and not {expected} alone"
+        step = "`ismgr drill return` brings the service home." if primaries == [field.sides.new] else ""
+        yield _deny(field, words, step or "Look at the members of the cluster first.")
+        return
+    if mode is DrillMode.RETURN:
+        return
+    if away is None or away.part is not Part.STANDBY or not away.streaming:
+        words = (away.detail or str(away.part)) if away is not None else "not seen"
+        yield _deny(field, f"{field.sides.new} does not stream from {expected}: {words}", "Mend the replication.")
+    elif away.lag_bytes > field.document.ready.lag:
+        words = f"{field.sides.new} is {away.lag_bytes:,} bytes behind, and {field.document.ready.lag:,} are allowed"
+        yield _deny(field, words, "Wait until it has caught up.")
+
+
+def _is_home(sides: Sides, seen: Sequence[ClusterMember]) -> bool:
+    """Whether there is nothing to bring back: the role is at home, and the other side streams from there."""
+    parts = {one.host: one for one in seen}
+    home, away = parts.get(sides.old), parts.get(sides.new)
+    return home is not None and home.part is Part.PRIMARY and away is not None and away.streaming
+
+
+def _deny(field: Field, summary: str, next_step: str) -> Finding:
+    subject = recovery(field.document.name)
+    return Finding(level=Level.DENY, subject=subject, summary=summary, next_step=next_step, refuses=True)
+
+
+def _budgets(wanted: Sequence[Leg], field: Field) -> Iterator[Finding]:
+    """How long clients may wait in each move, by the deadlines of its steps."""
+    for leg in wanted:
+        if leg.kind.hot:
+            found = budget(leg, {})
+            words = f"{leg.name}: clients wait {_seconds(found.at_most)} at most ({' → '.join(found.chain)})"
+            yield Finding(level=Level.ADVISE, subject=recovery(field.document.name), summary=words)
+
+
+def _seconds(span: timedelta) -> str:
+    return f"{span.total_seconds():g} s"

@@ -1,0 +1,328 @@
+"""One leg of a drill: its verbs are made ready all at once, then each is done as soon as those that it waits for are, a
+safety rule is asked before each, and both ends of each are on the disk before anything else happens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from ismgr_automation.converge.drill_verbs import ACTS, Kit, lifting, verb_of, witness_of
+from ismgr_automation.converge.parallel import each
+from ismgr_automation.core.errors import IsmgrError
+from ismgr_automation.core.events import StepReported
+from ismgr_automation.core.json import Json, JsonObject
+from ismgr_automation.ports.drills import DrillJournal
+from ismgr_automation.ports.recovery import Acted, Sight, Standing, Verb, Witness
+from ismgr_automation.ports.upkeep import Part
+from ismgr_automation.recovery.path import LegKind, Task
+from ismgr_automation.recovery.rules import Act, Situation, refusal
+
+COLD = frozenset({Act.UNFENCE, Act.REJOIN, Act.REINSTATE})
+"""Before these there is time to look at every member anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """The journal of a drill, written by several threads."""
+
+    journal: DrillJournal
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wrote(self, entry: JsonObject) -> None:
+        """Have it on the disk."""
+        with self._lock:
+            self.journal.write({**entry, "ns": time.monotonic_ns()})
+
+    def all(self, what: str) -> tuple[JsonObject, ...]:
+        """The entries of one kind."""
+        return tuple(one for one in self.journal.entries() if one["what"] == what)
+
+    def first(self, what: str) -> JsonObject | None:
+        """The first entry of one kind."""
+        return next(iter(self.all(what)), None)
+
+    def begun(self, leg: str) -> JsonObject | None:
+        """The entry of a leg that was begun."""
+        return next((one for one in self.all("leg-began") if one["leg"] == leg), None)
+
+    def ended(self, leg: str) -> bool:
+        """Whether a leg ended well."""
+        return any(one["leg"] == leg and one["ok"] for one in self.all("leg-ended"))
+
+
+@dataclass(slots=True, kw_only=True)
+class Crew:
+    """All that takes part in one leg. ``again``: what it asks for may have been done by somebody else."""
+
+    kit: Kit
+    notes: Notes
+    again: bool
+    acted: bool = False
+    """Whether anything was begun."""
+    standings: dict[str, Standing] = field(default_factory=dict)
+    raised: set[str] = field(default_factory=set)
+    confirmed: set[str] = field(default_factory=set)
+    demoted: set[str] = field(default_factory=set)
+    was_streaming: bool = False
+    lag_at_start: int = 0
+    verbs: dict[str, Verb] = field(default_factory=dict)
+    witnesses: dict[str, Witness] = field(default_factory=dict)
+
+    def situation(self) -> Situation:
+        """What is known now."""
+        return Situation(
+            kind=self.kit.leg.kind,
+            sides=self.kit.leg.sides,
+            standings=dict(self.standings),
+            raised=frozenset(self.raised),
+            confirmed=frozenset(self.confirmed),
+            demoted=frozenset(self.demoted),
+            was_streaming=self.was_streaming,
+            lag_allowed=self.kit.field.document.ready.lag,
+            lag_at_start=self.lag_at_start,
+        )
+
+    def look(self) -> None:
+        """Every member, as it is now."""
+        engines, context = self.kit.scope.engines.recovery, self.kit.scope.context
+        self.standings = {one.host: one for one in engines.standby.look(self.kit.field.cluster, context)}
+
+
+def run_leg(crew: Crew) -> str:
+    """Carry out a leg; why it did not end well, or nothing. Raises ``EngineError`` only before anything was begun."""
+    leg = crew.kit.leg
+    if not leg.tasks:
+        crew.notes.wrote({"what": "leg-ended", "leg": leg.name, "ok": True})
+        return ""
+    with ExitStack() as stack:
+        not_ready = _stage(crew, stack)
+        if not_ready:
+            return f"{leg.name} was not begun: {not_ready}"
+        _open(crew)
+        trouble = _tasks(crew)
+        if trouble and leg.kind.hot:
+            trouble = "; ".join(filter(None, [trouble, _reinstate(crew)]))
+    crew.notes.wrote({"what": "leg-ended", "leg": leg.name, "ok": not trouble, "trouble": trouble})
+    return trouble
+
+
+def _stage(crew: Crew, stack: ExitStack) -> str:
+    """Make every verb ready, and every witness; who is not, in words."""
+    kit = crew.kit
+    for task in kit.leg.tasks:
+        verb = crew.verbs[task.name] = verb_of(task, kit)
+        stack.callback(verb.close)
+        witness = witness_of(task, kit)
+        if witness is not None:
+            crew.witnesses[task.name] = witness
+            stack.callback(witness.close)
+    actors: list[tuple[str, Verb | Witness]] = [*crew.verbs.items(), *crew.witnesses.items()]
+    found = each(actors, lambda one: one[1].stage(), workers=len(actors))
+    # cold verbs find what they need when their turn comes: a machine that is off cannot be made ready
+    bad = [
+        f"{name}: {seen.words}"
+        for (name, _), seen in zip(actors, found, strict=True)
+        if seen.sight is Sight.UNKNOWN and kit.leg.kind.hot
+    ]
+    return "; ".join(bad)
+
+
+def _open(crew: Crew) -> None:
+    """Look at the members, and write down how it was when the leg began. Who resumes goes by what was written then."""
+    leg, known = crew.kit.leg, crew.notes.begun(crew.kit.leg.name)
+    crew.look()
+    if known is None:
+        new = crew.standings.get(leg.sides.new)
+        crew.was_streaming, crew.lag_at_start = bool(new and new.streaming), new.lag_bytes if new is not None else 0
+        crew.notes.wrote(
+            {
+                "what": "leg-began",
+                "leg": leg.name,
+                "streaming": crew.was_streaming,
+                "lag": crew.lag_at_start,
+                "standings": [_standing_json(one) for one in crew.standings.values()],
+            }
+        )
+        return
+    crew.again = True
+    crew.was_streaming, crew.lag_at_start = bool(known["streaming"]), int(str(known["lag"]))
+
+
+def _standing_json(one: Standing) -> JsonObject:
+    return {
+        "host": one.host,
+        "part": str(one.part),
+        "writable": one.writable,
+        "streaming": one.streaming,
+        "position": one.position,
+        "lag_bytes": one.lag_bytes,
+        "lag_seconds": one.lag_seconds,
+        "timeline": one.timeline,
+        "detail": one.detail,
+    }
+
+
+def _tasks(crew: Crew) -> str:
+    """Each task as soon as those that it waits for are done; the first trouble ends it when all that runs has ended."""
+    todo = list(crew.kit.leg.tasks)
+    done: set[str] = set()
+    running: dict[Future[str], Task] = {}
+    trouble: list[str] = []
+    with ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="ismgr-drill") as pool:
+        while running or (todo and not trouble):
+            for task in [one for one in todo if one.needs <= done and not trouble]:
+                todo.remove(task)
+                running[pool.submit(_task, task, crew)] = task
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for one in ended:
+                task, why = running.pop(one), one.result()
+                if why:
+                    trouble.append(f"{crew.kit.leg.name}: {task.name}: {why}")
+                else:
+                    done.add(task.name)
+    return "; ".join(trouble)
+
+
+def _task(task: Task, crew: Crew) -> str:
+    """One task, with both of its ends in the journal; why it did not end well, or nothing."""
+    act, verb = ACTS[type(task.step)], crew.verbs[task.name]
+    try:
+        if act in COLD:
+            crew.look()
+        if crew.again and _found_done(task, act, verb, crew):
+            return ""
+        refused = refusal(act, crew.situation())
+        if refused is not None:
+            _ended(task, crew, _now(ok=False, words=refused.why), rule=refused.rule)
+            return f"the rule {refused.rule} says no: {refused.why}"
+        crew.notes.wrote({"what": "task-began", "leg": crew.kit.leg.name, "task": task.name, "action": task.step.do})
+        crew.acted = True
+        acted = verb.act()
+        _ended(task, crew, acted)
+        if not acted.ok:
+            return acted.words or "it did not end well"
+        _learn(act, crew)
+        return _confirm(task, crew)
+    except IsmgrError as problem:
+        _ended(task, crew, _now(ok=False, words=problem.summary))
+        return problem.summary
+
+
+def _found_done(task: Task, act: Act, verb: Verb, crew: Crew) -> bool:
+    """Whether the world is as the task would leave it already. A fence that is up must still be confirmed."""
+    seen = verb.observe()
+    if seen.sight is not Sight.DONE:
+        return False
+    _learn(act, crew)
+    if _confirm(task, crew):
+        return False
+    _ended(task, crew, _now(ok=True, words=seen.words or "it was done already"), found=True)
+    return True
+
+
+def _learn(act: Act, crew: Crew) -> None:
+    """What is known after an act that ended well, without another look."""
+    old, new = crew.kit.leg.sides.old, crew.kit.leg.sides.new
+    match act:
+        case Act.FENCE:
+            crew.raised.add(old)
+        case Act.DEMOTE:
+            crew.demoted.add(old)
+            crew.standings[old] = replace(crew.standings[old], part=Part.DOWN, writable=False)
+        case Act.PROMOTE:
+            crew.standings[new] = replace(crew.standings[new], part=Part.PRIMARY, writable=True)
+        case Act.UNFENCE:
+            crew.raised.discard(old)
+            crew.confirmed.discard(old)
+        case Act.REJOIN | Act.SWITCH | Act.REINSTATE | Act.OTHER:
+            pass
+
+
+def _confirm(task: Task, crew: Crew) -> str:
+    """Have somebody else look at a fence."""
+    witness = crew.witnesses.get(task.name)
+    if witness is None:
+        return ""
+    began = time.monotonic_ns()
+    found = witness.confirm()
+    crew.notes.wrote(
+        {
+            "what": "confirmed",
+            "leg": crew.kit.leg.name,
+            "task": task.name,
+            "ok": found.ok,
+            "by": found.by,
+            "words": found.words,
+            "began_ns": began,
+            "ended_ns": found.ended_ns or time.monotonic_ns(),
+        }
+    )
+    if found.ok:
+        crew.confirmed.add(crew.kit.leg.sides.old)
+        return ""
+    return f"{found.by} does not confirm it: {found.words}"
+
+
+def _ended(task: Task, crew: Crew, acted: Acted, *, rule: str = "", found: bool = False) -> None:
+    leg = crew.kit.leg.name
+    readings: Mapping[str, Json] = dict(acted.readings)
+    crew.notes.wrote(
+        {
+            "what": "task-ended",
+            "leg": leg,
+            "task": task.name,
+            "action": task.step.do,
+            "ok": acted.ok,
+            "began_ns": acted.began_ns,
+            "ended_ns": acted.ended_ns,
+            "found": found,
+            "rule": rule,
+            "words": acted.words,
+            "readings": dict(readings),
+        }
+    )
+    took = timedelta(microseconds=(acted.ended_ns - acted.began_ns) / 1000)
+    crew.kit.scope.context.emit(
+        StepReported(step=f"{leg}: {task.name}", detail=acted.words, seconds=took.total_seconds())
+    )
+
+
+def _now(*, ok: bool, words: str) -> Acted:
+    now = time.monotonic_ns()
+    return Acted(ok=ok, began_ns=now, ended_ns=now, words=words)
+
+
+def _reinstate(crew: Crew) -> str:
+    """A move that broke off before anybody was promoted is taken back: the old side serves again. Says how it went."""
+    kit, sides = crew.kit, crew.kit.leg.sides
+    crew.look()
+    old = crew.standings.get(sides.old)
+    if old is not None and old.writable and sides.old not in crew.raised:
+        return f"{sides.old} still has the primary role"
+    refused = refusal(Act.REINSTATE, crew.situation())
+    if refused is not None:
+        return f"the service was not given back to {sides.old}, by the rule {refused.rule}: {refused.why}"
+    if kit.leg.kind is LegKind.FAILOVER:
+        ok, words = _alone(lifting(kit))
+        if not ok:
+            return f"{sides.old} could not be let out again: {words}"
+    standby = kit.scope.engines.recovery.standby
+    ok, words = _alone(standby.reinstate(kit.field.cluster, sides.old, kit.scope.context))
+    return f"{sides.old} has the primary role again" if ok else f"{sides.old} is not back: {words}"
+
+
+def _alone(verb: Verb) -> tuple[bool, str]:
+    """A verb outside of a leg's tasks: whether it ended well, and its words."""
+    try:
+        seen = verb.stage()
+        if seen.sight is Sight.UNKNOWN:
+            return False, seen.words
+        acted = verb.act()
+        return acted.ok, acted.words
+    finally:
+        verb.close()

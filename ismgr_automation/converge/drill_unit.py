@@ -1,0 +1,224 @@
+"""One drill on the live service, carried out: a client that measures is at work, every verb waits for one byte, a rule
+is asked before each act, and what the journal calls begun is looked at in the world before it is done again."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from ismgr_automation.converge.drill import Field, field_of
+from ismgr_automation.converge.drill_legs import Crew, Notes, run_leg
+from ismgr_automation.converge.drill_told import told_drill
+from ismgr_automation.converge.drill_verbs import Kit
+from ismgr_automation.converge.ground import Ground
+from ismgr_automation.converge.outcome import Done
+from ismgr_automation.converge.report import failed_checks
+from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.verify import verify_group
+from ismgr_automation.core.errors import EngineError
+from ismgr_automation.core.events import StepReported
+from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.resolve import duration
+from ismgr_automation.planning.change import Change
+from ismgr_automation.ports.recovery import Attempt, ProbeRequest, RunningProbe, Standing
+from ismgr_automation.recovery.measure import SETTLED, steady
+from ismgr_automation.recovery.path import Leg, legs
+
+POLL_SECONDS = 0.02
+PATIENCE = 10
+"""How many times the asked-for steady time a service may take to become steady."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillWork:
+    """What is asked: the change and the ground that it stands on. ``again``: somebody began it and died."""
+
+    change: Change
+    ground: Ground
+    mode: DrillMode
+    again: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Drill:
+    """One drill on its way, and all that is known of it."""
+
+    work: DrillWork
+    scope: Scope
+    field: Field
+    request: ProbeRequest
+    legs: tuple[Leg, ...]
+    notes: Notes
+    began_at: datetime
+    unsteady: str = ""
+    """Why the service was not steady before: then nothing is done."""
+    trouble: str = ""
+    """Why it stopped before its last leg."""
+    touched: bool = False
+    attempts: tuple[Attempt, ...] = ()
+    held: frozenset[int] | None = None
+    uncounted: str = ""
+    last: tuple[Standing, ...] = ()
+    """The members at the end."""
+
+    @property
+    def name(self) -> str:
+        """The RecoveryPlan."""
+        return self.field.document.name
+
+
+def apply_drill(work: DrillWork, scope: Scope) -> Done:
+    """Carry out a drill there and back, measure it, and keep its result. Raises ``Cancelled`` and ``EngineError`` while
+    nothing has been touched; after that what went wrong is in the result."""
+    drill = _begun(work, scope)
+    with ExitStack() as stack:
+        probe = stack.enter_context(_probing(drill))
+        _make_steady(drill, probe)
+        if not drill.unsteady:
+            _legs(drill)
+            _settle(drill, probe)
+        drill.attempts = tuple(probe.stop())
+    _count(drill)
+    drill.last = _look(drill)
+    result = told_drill(drill)
+    drill.notes.wrote({"what": "ended", "verdict": str(result.verdict)})
+    return result.done
+
+
+def _begun(work: DrillWork, scope: Scope) -> Drill:
+    name = work.change.address.name
+    where = field_of(scope, work.ground, name)
+    journal = scope.engines.recovery.journal(scope.context.run)
+    notes = Notes(journal=journal)
+    probe = where.document.probe
+    request = ProbeRequest(
+        run=scope.context.run,
+        endpoints=probe.endpoints,
+        database=probe.database,
+        user=probe.user,
+        password=SecretRef.parse(probe.password.secret),
+        table=probe.table,
+        every=duration(probe.every),
+        patience=duration(probe.patience),
+        folder=journal.folder,
+    )
+    known = notes.first("began")
+    now = datetime.now(UTC)
+    drill = Drill(
+        work=work,
+        scope=scope,
+        field=where,
+        request=request,
+        legs=legs(where.document, work.mode, where.sides),
+        notes=notes,
+        began_at=datetime.fromisoformat(str(known["at"])) if known is not None else now,
+        touched=work.again,
+    )
+    if known is None:
+        load = list(os.getloadavg())
+        notes.wrote({"what": "began", "at": now.isoformat(), "mode": str(work.mode), "load": load, "boot": _boot()})
+    else:
+        notes.wrote({"what": "resumed", "at": now.isoformat(), "boot": _boot()})
+        if known["boot"] != _boot():
+            drill.uncounted = "this machine was started anew in the middle: its clock is not the one that it began with"
+    return drill
+
+
+def _boot() -> str:
+    """The life of this machine: its monotonic clock begins anew with each."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123  one line of the kernel
+        return file.read().strip()
+
+
+@contextmanager
+def _probing(drill: Drill) -> Iterator[RunningProbe]:
+    """A client at work, for as long as the drill takes."""
+    client, context = drill.scope.engines.recovery.probe, drill.scope.context
+    begin = client.resume if drill.work.again else client.start
+    probe = begin(drill.request, context)
+    try:
+        yield probe
+    finally:
+        probe.stop()
+
+
+def _make_steady(drill: Drill, probe: RunningProbe) -> None:
+    """Nothing begins before every write was acknowledged for as long as the document asks, and the suites pass. Who
+    resumes has no time for that."""
+    if drill.work.again or drill.work.mode is DrillMode.RETURN:
+        return
+    ready = drill.field.document.ready
+    for group in ready.verify:
+        checks = verify_group(drill.scope, group, drill.work.ground.fleet, drill.work.ground.states, None)
+        bad = failed_checks(checks)
+        if bad:
+            drill.unsteady = f"{len(bad)} checks of group/{group} did not pass before, first {bad[0].check}"
+            return
+    wanted = duration(drill.field.document.probe.steady)
+    drill.unsteady = _steady_for(drill, probe, wanted.total_seconds(), wanted.total_seconds() * PATIENCE)
+    if not drill.unsteady:
+        drill.scope.context.emit(StepReported(step="steady", detail=f"every write acknowledged for {wanted}"))
+
+
+def _settle(drill: Drill, probe: RunningProbe) -> None:
+    """Let the client work on until service is seen to stay."""
+    seconds = SETTLED.total_seconds()
+    _steady_for(drill, probe, seconds, seconds * PATIENCE)
+
+
+def _steady_for(drill: Drill, probe: RunningProbe, seconds: float, within: float) -> str:
+    """Wait until service has been steady for so long; why it was not, when ``within`` is over."""
+    until = time.monotonic() + within
+    still = threading.Event() if drill.touched else drill.scope.context.cancelled
+    while True:
+        attempts = probe.attempts()
+        end = attempts[-1].ended_ns if attempts else 0
+        begin = end - int(seconds * 1e9)
+        why = "no write was tried for so long" if not attempts or attempts[0].sent_ns > begin else None
+        why = why or steady(attempts, begin, end, drill.request.every)
+        if why is None:
+            return ""
+        if time.monotonic() > until or still.wait(POLL_SECONDS):
+            return why
+
+
+def _legs(drill: Drill) -> None:
+    for leg in drill.legs:
+        if drill.notes.ended(leg.name):
+            continue
+        if drill.scope.context.cancelled.is_set():
+            # a leg that clients wait for is never left in its middle; between two there is time to stop
+            drill.trouble = f"stopped on request before {leg.name}"
+            return
+        scope = _calm(drill.scope) if leg.kind.hot else drill.scope
+        kit = Kit(scope=scope, ground=drill.work.ground, field=drill.field, leg=leg)
+        crew = Crew(kit=kit, notes=drill.notes, again=drill.work.again or drill.work.mode is DrillMode.RETURN)
+        drill.trouble = run_leg(crew)
+        drill.touched = drill.touched or crew.acted
+        if drill.trouble:
+            return
+
+
+def _calm(scope: Scope) -> Scope:
+    """A scope that nobody cancels."""
+    return replace(scope, context=replace(scope.context, cancelled=threading.Event()))
+
+
+def _count(drill: Drill) -> None:
+    """Ask the database what it holds of the client's writes."""
+    if drill.uncounted:
+        return
+    try:
+        drill.held = drill.scope.engines.recovery.probe.held(drill.request, _calm(drill.scope).context)
+    except EngineError as problem:
+        drill.uncounted = f"the writes could not be counted: {problem.summary}"
+
+
+def _look(drill: Drill) -> tuple[Standing, ...]:
+    return tuple(drill.scope.engines.recovery.standby.look(drill.field.cluster, _calm(drill.scope).context))

@@ -1,0 +1,267 @@
+"""From the steps of a recovery plan to verbs: whom each one is done to, over which engine, and which safety rules it is
+judged by. Nothing is done here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from ismgr_automation.converge.drill import Field
+from ismgr_automation.converge.fleet import probe
+from ismgr_automation.converge.ground import Ground
+from ismgr_automation.converge.machines import access, machine_of
+from ismgr_automation.converge.report import failed_checks
+from ismgr_automation.converge.requests import at_hand, playbook_request, stack_request
+from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.verify import verify_group
+from ismgr_automation.core.errors import Cancelled, IsmgrError
+from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.estate.order import Step
+from ismgr_automation.estate.recovery import (
+    DemoteStep,
+    DnsStep,
+    FenceStep,
+    FenceWay,
+    FunctionStep,
+    HaproxyStep,
+    PlayStep,
+    PromoteStep,
+    RejoinStep,
+    StackStep,
+    UnfenceStep,
+    VerifyStep,
+)
+from ismgr_automation.estate.resolve import duration
+from ismgr_automation.ports.hosts import Reach
+from ismgr_automation.ports.recovery import (
+    Acted,
+    BackendRequest,
+    FenceRequest,
+    FunctionCall,
+    NameRequest,
+    Seen,
+    Sight,
+    Verb,
+    Witness,
+)
+from ismgr_automation.recovery.path import Leg, Task
+from ismgr_automation.recovery.rules import Act
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """What verbs are made from: where the drill takes place, and in which leg."""
+
+    scope: Scope
+    ground: Ground
+    field: Field
+    leg: Leg
+
+
+ACTS: Mapping[type[Step], Act] = {
+    FenceStep: Act.FENCE,
+    DemoteStep: Act.DEMOTE,
+    PromoteStep: Act.PROMOTE,
+    HaproxyStep: Act.SWITCH,
+    DnsStep: Act.SWITCH,
+    UnfenceStep: Act.UNFENCE,
+    RejoinStep: Act.REJOIN,
+    VerifyStep: Act.OTHER,
+    PlayStep: Act.OTHER,
+    StackStep: Act.OTHER,
+    FunctionStep: Act.OTHER,
+}
+"""What a step is, as far as safety is concerned."""
+
+
+def verb_of(task: Task, kit: Kit) -> Verb:
+    """The verb of a task. Raises ``InputError`` for what cannot be asked for."""
+    switches, context = kit.scope.engines.recovery.switches, kit.scope.context
+    match task.step:
+        case FenceStep() | UnfenceStep() | DemoteStep() | PromoteStep() | RejoinStep():
+            return _of_a_member(task.step, kit)
+        case HaproxyStep() as step:
+            return switches.backend(_backend(step, kit), context)
+        case DnsStep() as step:
+            return switches.name(_name(step, kit), context)
+        case VerifyStep() | PlayStep() | StackStep() | FunctionStep():
+            return Cold(partial(_work, task.step, kit))
+
+
+def _of_a_member(step: FenceStep | UnfenceStep | DemoteStep | PromoteStep | RejoinStep, kit: Kit) -> Verb:
+    engines, context = kit.scope.engines.recovery, kit.scope.context
+    cluster, sides = kit.field.cluster, kit.leg.sides
+    match step:
+        case FenceStep():
+            return engines.fences.fence(fence_request(step, kit), context)
+        case UnfenceStep():
+            return engines.fences.unfence(fence_request(_fence(kit.field), kit), context)
+        case DemoteStep():
+            return engines.standby.demote(cluster, sides.old, sides.new, context)
+        case PromoteStep():
+            return engines.standby.promote(cluster, sides.new, context)
+        case RejoinStep():
+            return engines.standby.rejoin(cluster, sides.old, sides.new, step.way, context)
+
+
+def _work(step: VerifyStep | PlayStep | StackStep | FunctionStep, kit: Kit) -> tuple[str, str]:
+    match step:
+        case VerifyStep():
+            return _verified(step, kit)
+        case PlayStep():
+            return _played(step, kit)
+        case StackStep():
+            return _provisioned(step, kit)
+        case FunctionStep():
+            return _called(step, kit)
+
+
+def witness_of(task: Task, kit: Kit) -> Witness | None:
+    """Who confirms what a task has done; None where nobody has to."""
+    if not isinstance(task.step, FenceStep):
+        return None
+    return kit.scope.engines.recovery.fences.witness(fence_request(task.step, kit), kit.scope.context)
+
+
+def fence_request(step: FenceStep, kit: Kit) -> FenceRequest:
+    """The fence of the leg's old side, or of what was the old side when it was raised."""
+    old = kit.leg.sides.old
+    ground, scope = kit.ground, kit.scope
+    known = next(one for one in ground.fleet.hosts if one.name == old)
+    groups = [name for group in step.witnesses for name in ground.fleet.membership.get(group, ())]
+    witnesses = tuple(dict.fromkeys(name for name in (groups or [kit.leg.sides.new]) if name != old))
+    found = machine_of(scope, known)
+    addresses = found[1].addresses if found is not None else {}
+    return FenceRequest(
+        host=old,
+        fleet=at_hand(scope, ground.fleet, [old, *witnesses]),
+        port=kit.field.cluster.port,
+        deadline=duration(step.deadline),
+        bmc=access(scope, ground, old) if step.way is FenceWay.POWER else None,
+        spared=(known.address,),
+        witnesses=witnesses,
+        address=str(addresses.get(step.network.replace("{site}", known.site), known.address)),
+    )
+
+
+def lifting(kit: Kit) -> Verb:
+    """The verb that lifts the fence of a failover's old side."""
+    return kit.scope.engines.recovery.fences.unfence(fence_request(_fence(kit.field), kit), kit.scope.context)
+
+
+def _fence(field: Field) -> FenceStep:
+    """The fence that a failover of this plan raises."""
+    return next(one for one in field.document.failover if isinstance(one, FenceStep))
+
+
+def _backend(step: HaproxyStep, kit: Kit) -> BackendRequest:
+    return BackendRequest(
+        fleet=at_hand(kit.scope, kit.ground.fleet, kit.ground.fleet.membership.get(step.group, ())),
+        backend=step.backend,
+        server=step.server.replace("{host}", kit.leg.sides.new),
+        socket=step.socket,
+        deadline=duration(step.deadline),
+    )
+
+
+def _name(step: DnsStep, kit: Kit) -> NameRequest:
+    return NameRequest(
+        server=step.server,
+        port=step.port,
+        zone=step.zone,
+        record=step.record,
+        type=step.type,
+        ttl=step.ttl,
+        values=step.values[kit.leg.sides.new_site],
+        key_name=step.key_name,
+        key=SecretRef.parse(step.key_secret.secret),
+        deadline=duration(step.deadline),
+    )
+
+
+@dataclass(slots=True)
+class Cold:
+    """A verb that nobody waits for: work of the other engines, done anew whenever it is asked for. The work returns
+    what went wrong, and words for people."""
+
+    work: Callable[[], tuple[str, str]]
+
+    def stage(self) -> Seen:
+        """There is nothing to make ready."""
+        return Seen(sight=Sight.NOT_DONE)
+
+    def observe(self) -> Seen:
+        """Nothing tells that it was done: doing it again is harmless."""
+        return Seen(sight=Sight.NOT_DONE)
+
+    def act(self) -> Acted:
+        """Do it."""
+        began = time.monotonic_ns()
+        try:
+            trouble, words = self.work()
+        except Cancelled:
+            raise
+        except IsmgrError as problem:
+            trouble, words = problem.summary, ""
+        return Acted(ok=not trouble, began_ns=began, ended_ns=time.monotonic_ns(), words=trouble or words)
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+def _up(group: str, kit: Kit) -> tuple[str, ...]:
+    """The hosts of a group that answer now: those of a lost site cannot be asked anything."""
+    members = kit.ground.fleet.membership.get(group, ())
+    hosts = [one for one in kit.ground.fleet.hosts if one.name in members]
+    found = probe(kit.scope, hosts, kit.ground.fleet)
+    return tuple(name for name, one in found.items() if one.reach is Reach.OK)
+
+
+def _verified(step: VerifyStep, kit: Kit) -> tuple[str, str]:
+    names = _up(step.group, kit)
+    if not names:
+        return f"no host of group/{step.group} answers", ""
+    checks = verify_group(kit.scope, step.group, kit.ground.fleet, kit.ground.states, names)
+    bad = failed_checks(checks)
+    if bad:
+        first = f"{bad[0].check} on {bad[0].host}"
+        return f"{len(bad)} of {len(checks)} checks did not pass, first {first}", ""
+    return "", f"{len(checks)} checks passed on {', '.join(names)}"
+
+
+def _played(step: PlayStep, kit: Kit) -> tuple[str, str]:
+    names = _up(step.group, kit)
+    if not names:
+        return f"no host of group/{step.group} answers", ""
+    request = playbook_request(kit.scope, step.group, kit.ground.fleet, names, kit.ground.states)
+    result = kit.scope.engines.playbooks.run(request, kit.scope.context)
+    lost = [f"{one.host} unreachable ({one.reach})" for one in result.unreachable]
+    trouble = "; ".join([*(f"{name} failed" for name in result.failed), *lost])
+    return trouble, f"on {', '.join(names)}"
+
+
+def _provisioned(step: StackStep, kit: Kit) -> tuple[str, str]:
+    result = kit.scope.engines.stacks.up(stack_request(kit.scope, step.stack), kit.scope.context)
+    return "; ".join((*result.failed, *result.unplanned)), f"{len(result.steps)} resources changed"
+
+
+def _called(step: FunctionStep, kit: Kit) -> tuple[str, str]:
+    sides = kit.leg.sides
+    arguments = {
+        "plan": kit.field.document.name,
+        "leg": kit.leg.name,
+        "old": sides.old,
+        "new": sides.new,
+        "old_site": sides.old_site,
+        "new_site": sides.new_site,
+    }
+    call = FunctionCall(
+        file=kit.scope.engines.content.path(step.file),
+        function=step.function,
+        arguments=arguments,
+        subject=f"step {step.name}",
+        deadline=duration(step.deadline),
+    )
+    return "", kit.scope.engines.recovery.functions.call(call, kit.scope.context)

@@ -1,0 +1,209 @@
+"""Checks of recovery plans and the calendar of their drills: names that exist, paths that are safe by their shape,
+times that can be kept. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+
+from ismgr_automation.core.diagnostic import Diagnostic, Severity
+from ismgr_automation.core.windows import rule_flaws
+from ismgr_automation.estate.checks.groups import inside
+from ismgr_automation.estate.checks.sites import time_zone
+from ismgr_automation.estate.documents import HostGroup, Service
+from ismgr_automation.estate.draft import Draft, Entry, unknown, wrong
+from ismgr_automation.estate.order import PATHS, Step, always_before, each_step
+from ismgr_automation.estate.recovery import (
+    DemoteStep,
+    DnsStep,
+    DrillSchedule,
+    FenceStep,
+    FunctionStep,
+    HaproxyStep,
+    PlayStep,
+    PromoteStep,
+    RecoveryPlan,
+    RejoinStep,
+    StackStep,
+    UnfenceStep,
+    VerifyStep,
+)
+from ismgr_automation.estate.resolve import duration
+from ismgr_automation.estate.selector import Flaw
+
+HOT = ("failover", "switchover")
+
+
+def recovery_names(draft: Draft) -> Iterator[Diagnostic]:
+    """The service, the cluster, both sites, windows, groups and stacks of a recovery plan exist."""
+    for entry, plan in draft.each(RecoveryPlan):
+        yield from _known(draft, entry, "Service", plan.service, "service")
+        yield from _known(draft, entry, "HostGroup", plan.cluster, "cluster")
+        for key, name in (("home", plan.sites.home), ("away", plan.sites.away)):
+            yield from _known(draft, entry, "Site", name, "sites", key)
+        if plan.sites.home == plan.sites.away:
+            yield wrong(entry.marked.at("sites", "away"), f"{entry.label} leads from a site to itself", "another site")
+        for index, name in enumerate(plan.windows):
+            yield from _known(draft, entry, "MaintenanceWindow", name, "windows", index)
+        for index, name in enumerate(plan.ready.verify):
+            yield from _known(draft, entry, "HostGroup", name, "ready", "verify", index)
+        for path, index, step in each_step(plan):
+            yield from _step_names(draft, entry, (path, index), step)
+
+
+def recovery_clusters(draft: Draft) -> Iterator[Diagnostic]:
+    """The cluster's group says where the database lies on its hosts."""
+    for entry, plan in draft.each(RecoveryPlan):
+        group = draft.sound(HostGroup, plan.cluster)
+        if group is not None and group.switchover is None:
+            summary = f"group {plan.cluster!r}, the cluster of {entry.label}, has no 'switchover'"
+            yield wrong(entry.marked.at("cluster"), summary, "a group with switchover: {cluster: postgresql}")
+
+
+def recovery_order(draft: Draft) -> Iterator[Diagnostic]:
+    """Steps have names of their own, and wait for others of their path, however long the way round, never for
+    themselves."""
+    for entry, plan in draft.each(RecoveryPlan):
+        for path in PATHS:
+            steps: Sequence[Step] = getattr(plan, path)
+            names = [one.name for one in steps]
+            for index, step in enumerate(steps):
+                if step.name in names[:index]:
+                    summary = f"{path} of {entry.label} has two steps named {step.name!r}"
+                    yield wrong(entry.marked.at(path, index, "name"), summary, "each name once")
+                for number, need in enumerate(step.needs):
+                    if need not in names:
+                        place = entry.marked.at(path, index, "needs", number)
+                        yield unknown("step", need, frozenset(names), place, f"step {step.name!r}")
+            yield from _circle(entry, path, steps)
+
+
+def recovery_paths(draft: Draft) -> Iterator[Diagnostic]:
+    """A failover fences before it promotes, a switchover demotes before it promotes, clients are sent to the new side
+    after that; and what was fenced is let out again before it joins."""
+    for entry, plan in draft.each(RecoveryPlan):
+        for path, first, never in (("failover", FenceStep, DemoteStep), ("switchover", DemoteStep, FenceStep)):
+            steps: Sequence[Step] = getattr(plan, path)
+            yield from _one_promotion(entry, path, steps, first)
+            for index, step in enumerate(steps):
+                if isinstance(step, never):
+                    summary = f"{path} of {entry.label} has the step {step.name!r}, which is for the other path"
+                    yield wrong(entry.marked.at(path, index, "do"), summary)
+        joins = [one for one in plan.reprotect if isinstance(one, RejoinStep)]
+        lifts = [one for one in plan.reprotect if isinstance(one, UnfenceStep)]
+        for what, found in (("rejoin", joins), ("unfence", lifts)):
+            if len(found) != 1:
+                summary = f"reprotect of {entry.label} has {len(found) or 'no'} steps that {what} the old primary"
+                yield wrong(entry.marked.at("reprotect"), summary, f"one step with do: {what}")
+        if len(joins) == len(lifts) == 1 and lifts[0].name not in always_before(plan.reprotect, joins[0].name):
+            place = entry.marked.at("reprotect", plan.reprotect.index(joins[0]))
+            yield wrong(place, f"{joins[0].name!r} of {entry.label} does not wait until the fence is lifted")
+
+
+def recovery_heat(draft: Draft) -> Iterator[Diagnostic]:
+    """What takes seconds to start does so while clients wait only where the document says it by name."""
+    for entry, plan in draft.each(RecoveryPlan):
+        for path in HOT:
+            for index, step in enumerate(getattr(plan, path)):
+                if isinstance(step, PlayStep | StackStep | FunctionStep) and not step.hot:
+                    summary = f"clients would wait for {step.do} {step.name!r} in the {path} of {entry.label}"
+                    yield wrong(
+                        entry.marked.at(path, index, "do"),
+                        summary,
+                        "the step in 'after' or 'reprotect', or hot: true where that is meant",
+                    )
+
+
+def recovery_objectives(draft: Draft) -> Iterator[Diagnostic]:
+    """There is something to reach, and the deadlines of a failover leave room for it."""
+    for entry, plan in draft.each(RecoveryPlan):
+        service = draft.sound(Service, plan.service)
+        rto = plan.objectives.rto or (service.objectives.rto if service is not None else None)
+        rpo = plan.objectives.rpo or (service.objectives.rpo if service is not None else None)
+        for name, value in (("rto", rto), ("rpo", rpo)):
+            if value is None and service is not None:
+                summary = f"neither {entry.label} nor service {plan.service!r} has an objective {name}"
+                yield wrong(entry.marked.at("service"), summary, f"objectives: {{{name}: 15m}}, as it was promised")
+        mtd = plan.objectives.mtd
+        if rto is not None and mtd is not None and duration(mtd) < duration(rto):
+            yield wrong(entry.marked.at("objectives", "mtd"), f"mtd {mtd} of {entry.label} is less than its rto {rto}")
+        if duration(plan.probe.every).total_seconds() < 0.001:  # noqa: PLR2004  a millisecond
+            yield wrong(
+                entry.marked.at("probe", "every"), f"the probe of {entry.label} writes too often", "1ms or more"
+            )
+
+
+def drill_schedules(draft: Draft) -> Iterator[Diagnostic]:
+    """A schedule is for a plan that exists, in a zone that exists, by a rule that holds at some time."""
+    for entry, schedule in draft.each(DrillSchedule):
+        yield from _known(draft, entry, "RecoveryPlan", schedule.plan, "plan")
+        yield from _known(draft, entry, "Team", schedule.owner, "owner")
+        yield from time_zone(entry, schedule.time_zone)
+        if schedule.rule:
+            for one in rule_flaws(schedule.rule):
+                place = inside(entry, Flaw(line=1, column=one.offset + 1, summary=one.summary), ("rule",))
+                yield wrong(place, f"rule of {entry.label}: {one.summary}", one.expected, one.suggestion)
+
+
+def _known(draft: Draft, entry: Entry, kind: str, name: str, *path: str | int) -> Iterator[Diagnostic]:
+    words = {"HostGroup": "group", "MaintenanceWindow": "window", "RecoveryPlan": "recovery plan"}
+    known = draft.names(kind)
+    if name not in known:
+        yield unknown(words.get(kind, kind.lower()), name, known, entry.marked.at(*path), entry.label)
+
+
+def _step_names(draft: Draft, entry: Entry, place: tuple[str, int], step: Step) -> Iterator[Diagnostic]:
+    match step:
+        case HaproxyStep() | VerifyStep() | PlayStep():
+            yield from _known(draft, entry, "HostGroup", step.group, *place, "group")
+        case StackStep():
+            yield from _known(draft, entry, "Stack", step.stack, *place, "stack")
+        case FenceStep():
+            for index, name in enumerate(step.witnesses):
+                yield from _known(draft, entry, "HostGroup", name, *place, "witnesses", index)
+        case FunctionStep():
+            if step.file not in draft.files and not step.file.startswith("ismgr:"):
+                summary = f"the file {step.file!r} of step {step.name!r} does not exist"
+                yield wrong(entry.marked.at(*place, "file"), summary, "a path inside the estate")
+        case DnsStep():
+            plan = draft.sound(RecoveryPlan, entry.name)
+            sites = {plan.sites.home, plan.sites.away} if plan is not None else set()
+            for site in sorted(sites - set(step.values)):
+                summary = f"step {step.name!r} does not say what {step.record!r} points to at {site}"
+                yield wrong(entry.marked.at(*place, "values"), summary, f"values: {{{site}: [...]}}")
+        case _:
+            pass
+
+
+def _circle(entry: Entry, path: str, steps: Sequence[Step]) -> Iterator[Diagnostic]:
+    names = [one.name for one in steps]
+    edges: Mapping[str, set[str]] = {one.name: {need for need in one.needs if need in names} for one in steps}
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as problem:
+        way = list(reversed(problem.args[1]))
+        place = entry.marked.at(path, names.index(way[0]))
+        yield wrong(place, f"a cycle in {path} of {entry.label}: {' -> '.join(way)}")
+
+
+def _one_promotion(entry: Entry, path: str, steps: Sequence[Step], first: type[Step]) -> Iterator[Diagnostic]:
+    """Exactly one promotion, and before it what makes it safe; every switch comes after it."""
+    promotions = [one for one in steps if isinstance(one, PromoteStep)]
+    word = first.model_fields["do"].annotation.__args__[0]  # type: ignore[union-attr]
+    if len(promotions) != 1:
+        summary = f"{path} of {entry.label} has {len(promotions) or 'no'} steps that promote"
+        yield wrong(entry.marked.at(path), summary, "one step with do: promote")
+        return
+    earlier = always_before(steps, promotions[0].name)
+    index = steps.index(promotions[0])
+    if not any(isinstance(one, first) and one.name in earlier for one in steps):
+        summary = f"nothing keeps the old side down before {promotions[0].name!r} in the {path} of {entry.label}"
+        yield wrong(entry.marked.at(path, index), summary, f"a step with do: {word} before it")
+    for number, step in enumerate(steps):
+        if isinstance(step, HaproxyStep | DnsStep) and promotions[0].name not in always_before(steps, step.name):
+            yield Diagnostic(
+                summary=f"{step.name!r} in the {path} of {entry.label} may send clients where nobody takes writes yet",
+                position=entry.marked.at(path, number),
+                expected=f"needs: [{promotions[0].name}]",
+                severity=Severity.WARNING,
+            )

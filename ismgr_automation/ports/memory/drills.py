@@ -1,0 +1,50 @@
+"""Journals and results of drills that are forgotten with the process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ismgr_automation.core.json import JsonObject
+
+
+@dataclass(slots=True)
+class MemoryDrillJournal:
+    """A ``ports.drills.DrillJournal``. ``die_after``: the write of that number raises ``KeyboardInterrupt`` once it is
+    done, as a process dies that is killed just then; 0: none does."""
+
+    folder: Path
+    lines: list[JsonObject] = field(default_factory=list)
+    die_after: int = 0
+
+    def write(self, entry: JsonObject) -> None:
+        """Keep it."""
+        self.lines.append(entry)
+        if self.die_after and len(self.lines) == self.die_after:
+            raise KeyboardInterrupt
+
+    def entries(self) -> Sequence[JsonObject]:
+        """All that was kept."""
+        return tuple(self.lines)
+
+
+@dataclass(slots=True)
+class MemoryDrillStore:
+    """A ``ports.drills.DrillStore``."""
+
+    kept: dict[str, tuple[str, JsonObject]] = field(default_factory=dict)
+
+    def keep(self, run: str, plan: str, result: JsonObject) -> None:
+        """Keep it."""
+        self.kept[run] = (plan, result)
+
+    def results(self, plan: str = "", limit: int = 100) -> Sequence[JsonObject]:
+        """Newest first: names of runs sort by time."""
+        found = [result for _, (of, result) in sorted(self.kept.items(), reverse=True) if plan in {"", of}]
+        return tuple(found[:limit])
+
+    def result(self, run: str) -> JsonObject | None:
+        """The result of one run."""
+        found = self.kept.get(run)
+        return found[1] if found is not None else None

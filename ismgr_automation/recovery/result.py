@@ -1,0 +1,171 @@
+"""What a drill was, from its objectives to its verdicts, as one value: what reports show, what history keeps, and what
+evidence signs. Its JSON has the names of its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING
+
+from ismgr_automation.core.json import JsonObject
+from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.ports.recovery import Reading, Standing
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+FORMAT = "ismgr.drill/1"
+
+
+class Verdict(StrEnum):
+    """How one part of a drill, or all of it, ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    INVALID = "invalid"
+    """It proves nothing: the probe was not steady, the fault did not bite, or the lost writes could not be counted."""
+    ABORTED = "aborted"
+    SKIPPED = "skipped"
+    """It was due, and was not begun."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goals:
+    """The objectives as they were before the drill began, in seconds; None where there is none."""
+
+    rto: float | None
+    rpo: float | None
+    mtd: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A part of time on the clock of the drill, in milliseconds after its first hot step began."""
+
+    name: str
+    began_ms: float
+    ended_ms: float
+
+    @property
+    def took_ms(self) -> float:
+        """Its length."""
+        return self.ended_ms - self.began_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskResult:
+    """What became of one step. ``began_ms`` as in ``Span``; ``found`` says that it was done already when we came."""
+
+    leg: str
+    name: str
+    action: str
+    ok: bool
+    began_ms: float
+    ended_ms: float
+    found: bool = False
+    rule: str = ""
+    """The safety rule that refused it."""
+    words: str = ""
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """What the probe's client saw of one move. ``outage_ms`` is the RTO of that move: from its last acknowledged write
+    before to its first one after which service stayed; ``resolution_ms`` how far that may be off."""
+
+    leg: str
+    outage_ms: float
+    resolution_ms: float
+    waterfall: tuple[Span, ...] = ()
+    unaccounted_ms: float = 0.0
+    interruptions: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writes:
+    """Every write of the probe, by what the client knows and what the database holds. None of it is estimated."""
+
+    written: int
+    acked: int
+    lost: int
+    """Acknowledged, and not there."""
+    lost_span_ms: float
+    """From the first lost write to the last, by when they were sent."""
+    failed: int
+    unknown_held: int
+    unknown_gone: int
+    contradictions: int
+    """Refused, and there all the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """The members of the cluster as they were seen at one moment of the drill."""
+
+    at: str
+    """What had just happened: ``before``, or the name of a leg."""
+    standings: tuple[Standing, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrillResult:
+    """One drill. ``verdicts`` has fault, recovery and cleanup apart; ``verdict`` is that of the whole: the worst."""
+
+    run: str
+    plan: str
+    service: str
+    mode: DrillMode
+    estate: str
+    environment: str
+    commit: str
+    digest: str
+    began_at: datetime
+    ended_at: datetime
+    goals: Goals
+    verdict: Verdict
+    verdicts: Mapping[str, Verdict]
+    reasons: tuple[str, ...]
+    """Why a verdict is not ``passed``, one sentence each."""
+    home: str = ""
+    away: str = ""
+    outages: tuple[Outage, ...] = ()
+    writes: Writes | None = None
+    tasks: tuple[TaskResult, ...] = ()
+    readings: tuple[Readings, ...] = ()
+    without_redundancy_s: float | None = None
+    """From the first fence or stop until a standby streamed again, in seconds."""
+    load_average: tuple[float, float, float] | None = None
+    """Of the machine that measured, over 1, 5 and 15 minutes when the drill began."""
+    resumed: int = 0
+    """How often another process went on with it."""
+    left: tuple[str, ...] = ()
+    """What cleanup found left behind, one sentence each."""
+
+    @property
+    def outage_ms(self) -> float | None:
+        """The client's outage in the first move: the RTO that was measured."""
+        return self.outages[0].outage_ms if self.outages else None
+
+
+@cache
+def _adapter() -> TypeAdapter[DrillResult]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(DrillResult)
+
+
+def result_json(result: DrillResult) -> JsonObject:
+    """The result as JSON, of format ``ismgr.drill/1``."""
+    body: JsonObject = _adapter().dump_python(result, mode="json")
+    return {"type": "drill", "format": FORMAT, **body}
+
+
+def read_result(body: JsonObject) -> DrillResult:
+    """The result that JSON was made from. Raises ``ValueError`` for anything else."""
+    if body.get("format") != FORMAT:
+        raise ValueError(f"this is not of format {FORMAT}: {body.get('format')!r}")
+    return _adapter().validate_python({key: value for key, value in body.items() if key not in {"type", "format"}})

@@ -1,0 +1,183 @@
+"""The safety rules of a recovery, each a pure function of what was observed a moment ago. A rule says no by its name
+and with what it saw; what is unknown never counts as safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ismgr_automation.ports.recovery import Standing
+from ismgr_automation.ports.upkeep import Part
+from ismgr_automation.recovery.path import LegKind, Sides
+
+
+class Act(StrEnum):
+    """What is about to be done, as far as safety is concerned."""
+
+    FENCE = "fence"
+    DEMOTE = "demote"
+    PROMOTE = "promote"
+    SWITCH = "switch"
+    UNFENCE = "unfence"
+    REINSTATE = "reinstate"
+    """The old primary takes its role again, because the new side never took it."""
+    REJOIN = "rejoin"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """What is known just before an act. ``standings`` has every member by host; ``raised`` the hosts whose fence was
+    seen to be up; ``confirmed`` those of them whose fence somebody else has confirmed; ``demoted`` hosts that were
+    stopped cleanly and cannot come up as a primary, with everything of theirs on the new side."""
+
+    kind: LegKind
+    sides: Sides
+    standings: Mapping[str, Standing]
+    raised: frozenset[str] = frozenset()
+    confirmed: frozenset[str] = frozenset()
+    demoted: frozenset[str] = frozenset()
+    was_streaming: bool = False
+    """Whether the new side streamed from the old one when the drill began."""
+    lag_allowed: int = 0
+    lag_at_start: int = 0
+    """Bytes that the new side was behind when the drill began."""
+
+    def part(self, host: str) -> Part:
+        """What a member is; UNKNOWN for one that nobody has seen."""
+        found = self.standings.get(host)
+        return found.part if found is not None else Part.UNKNOWN
+
+    def safe(self, host: str) -> bool:
+        """Whether a member surely takes no write now and later: fenced and confirmed, or stopped for good."""
+        return (host in self.raised and host in self.confirmed) or host in self.demoted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """No, by the rule of that name. ``why`` says what was seen."""
+
+    rule: str
+    why: str
+
+
+Check = Callable[[Act, Situation], str]
+"""Why not; empty for what may be done."""
+
+
+def refusal(act: Act, situation: Situation) -> Refusal | None:
+    """The first rule that says no, in the order of ``RULES``."""
+    for name, check in RULES.items():
+        why = check(act, situation)
+        if why:
+            return Refusal(rule=name, why=why)
+    return None
+
+
+def never_two(act: Act, now: Situation) -> str:
+    """No promotion while another member takes writes, or may."""
+    if act is not Act.PROMOTE:
+        return ""
+    for host in sorted(now.standings):
+        if host == now.sides.new or now.safe(host) or now.part(host) is Part.STANDBY:
+            continue
+        one = now.standings[host]
+        if one.writable or one.part is Part.PRIMARY:
+            return f"{host} takes writes"
+        return f"nobody can tell whether {host} takes writes: {one.detail or one.part}"
+    return ""
+
+
+def confirmed_fence(act: Act, now: Situation) -> str:
+    """After a loss, no promotion before the fence of the old side is up and somebody else has confirmed it."""
+    old = now.sides.old
+    if act is not Act.PROMOTE or now.kind is not LegKind.FAILOVER:
+        return ""
+    if old not in now.raised:
+        return f"the fence of {old} is not up"
+    return "" if old in now.confirmed else f"nobody else has confirmed the fence of {old}"
+
+
+def clean_handover(act: Act, now: Situation) -> str:
+    """By plan, no promotion before the old primary is stopped for good and all that it wrote has arrived."""
+    if act is not Act.PROMOTE or now.kind is not LegKind.SWITCHOVER or now.sides.old in now.demoted:
+        return ""
+    return f"{now.sides.old} was not stopped cleanly, with all that it wrote on {now.sides.new}"
+
+
+def never_zero(act: Act, now: Situation) -> str:
+    """The primary is not taken away while there is nobody to follow it."""
+    new = now.sides.new
+    if act not in {Act.FENCE, Act.DEMOTE} or now.standings.get(new, None) is None:
+        return "" if act not in {Act.FENCE, Act.DEMOTE} else f"{new} was not seen"
+    if now.part(new) is Part.STANDBY or (now.part(new) is Part.PRIMARY and act is Act.FENCE):
+        return ""
+    return f"{new} is {now.part(new)}, and could not follow"
+
+
+def caught_up(act: Act, now: Situation) -> str:
+    """Nothing begins towards a side that did not stream, or was too far behind."""
+    if act not in {Act.FENCE, Act.DEMOTE} or now.part(now.sides.new) is Part.PRIMARY:
+        return ""
+    if not now.was_streaming:
+        return f"{now.sides.new} did not stream from {now.sides.old} when this began"
+    if now.lag_at_start > now.lag_allowed:
+        return f"{now.sides.new} was {now.lag_at_start:,} bytes behind, and {now.lag_allowed:,} are allowed"
+    return ""
+
+
+def only_the_primary(act: Act, now: Situation) -> str:
+    """Clients are sent to a member that takes writes, and to no other."""
+    one = now.standings.get(now.sides.new)
+    if act is not Act.SWITCH or (one is not None and one.writable):
+        return ""
+    return f"{now.sides.new} takes no writes"
+
+
+def no_return_as_primary(act: Act, now: Situation) -> str:
+    """A fence is lifted only when there is another primary for the member to follow."""
+    if act is not Act.UNFENCE:
+        return ""
+    one = now.standings.get(now.sides.new)
+    if one is None or not one.writable:
+        return f"{now.sides.new} takes no writes: {now.sides.old} would come back to nobody"
+    return ""
+
+
+def rejoin_the_loser(act: Act, now: Situation) -> str:
+    """Data is overwritten only on a member that takes no writes, and only by the one primary."""
+    if act is not Act.REJOIN:
+        return ""
+    old, new = now.standings.get(now.sides.old), now.standings.get(now.sides.new)
+    if old is not None and (old.writable or old.part is Part.PRIMARY):
+        return f"{now.sides.old} takes writes itself"
+    if new is None or not new.writable:
+        return f"{now.sides.new} is not the primary"
+    return ""
+
+
+def nobody_followed(act: Act, now: Situation) -> str:
+    """The old primary takes its role again only while the new side was surely not promoted."""
+    if act is not Act.REINSTATE or now.part(now.sides.new) is Part.STANDBY:
+        return ""
+    return f"{now.sides.new} is {now.part(now.sides.new)}, and may have been promoted"
+
+
+RULES: Mapping[str, Check] = {
+    "never-two-primaries": never_two,
+    "confirmed-fence": confirmed_fence,
+    "clean-handover": clean_handover,
+    "never-zero": never_zero,
+    "caught-up": caught_up,
+    "clients-to-the-primary": only_the_primary,
+    "no-return-as-primary": no_return_as_primary,
+    "rejoin-the-loser": rejoin_the_loser,
+    "nobody-followed": nobody_followed,
+}
+"""Every rule by its name, in the order in which they are asked. One drill at a time is the lease's business."""
+
+
+def writable(standings: Iterable[Standing]) -> tuple[str, ...]:
+    """Who takes writes, sorted: more than one is what must never be."""
+    return tuple(sorted(one.host for one in standings if one.writable))

@@ -1,0 +1,220 @@
+"""From what was written down while a drill ran - its journal, the probe's log, what the database held - to its result.
+Whoever has these three can do it again, and gets the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from ismgr_automation.core.json import Json, JsonObject
+from ismgr_automation.ports.recovery import Attempt, Reading, Standing
+from ismgr_automation.ports.upkeep import Part
+from ismgr_automation.recovery.measure import downtime, longest_gap, losses, resolution
+from ismgr_automation.recovery.path import Leg
+from ismgr_automation.recovery.result import Outage, Readings, Span, TaskResult, Writes
+from ismgr_automation.recovery.waterfall import Mark, waterfall
+
+REDUNDANCY_ENDS = frozenset({"fence", "demote"})
+"""The actions after which there is one side only, until ``rejoin``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is left of a drill. ``entries`` of its journal, ``attempts`` of its probe; ``held`` is None where the
+    database could not be asked."""
+
+    entries: Sequence[JsonObject]
+    legs: Sequence[Leg]
+    attempts: Sequence[Attempt]
+    every: timedelta
+    held: frozenset[int] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a record says. ``unmeasured`` has a sentence for each move whose outage could not be told."""
+
+    tasks: tuple[TaskResult, ...]
+    outages: tuple[Outage, ...]
+    writes: Writes | None
+    readings: tuple[Readings, ...]
+    without_redundancy_s: float | None
+    resumed: int
+    unmeasured: tuple[str, ...]
+
+
+def tell(record: Record) -> Told:
+    """What the record says, in the order in which it happened."""
+    start = _start(record)
+    outages, unmeasured = _outages(record, start)
+    return Told(
+        tasks=tuple(_tasks(record, start)),
+        outages=outages,
+        writes=_writes(record),
+        readings=tuple(_readings(record)),
+        without_redundancy_s=_without_redundancy(record),
+        resumed=sum(one["what"] == "resumed" for one in record.entries),
+        unmeasured=unmeasured,
+    )
+
+
+def _of(record: Record, what: str, leg: str = "") -> Iterator[JsonObject]:
+    return (one for one in record.entries if one["what"] == what and (not leg or one["leg"] == leg))
+
+
+def _start(record: Record) -> int:
+    """The moment from which spans are counted: when the first act on the hot path began; else the first entry."""
+    hot = {one.name for one in record.legs if one.kind.hot}
+    acts = [_number(one["began_ns"]) for one in _of(record, "task-ended") if one["leg"] in hot and not one["found"]]
+    return min(acts, default=min((_number(one["ns"]) for one in record.entries), default=0))
+
+
+def _tasks(record: Record, start: int) -> Iterator[TaskResult]:
+    for one in _of(record, "task-ended"):
+        readings = one.get("readings")
+        yield TaskResult(
+            leg=str(one["leg"]),
+            name=str(one["task"]),
+            action=str(one["action"]),
+            ok=bool(one["ok"]),
+            began_ms=_ms(_number(one["began_ns"]), start),
+            ended_ms=_ms(_number(one["ended_ns"]), start),
+            found=bool(one["found"]),
+            rule=str(one["rule"]),
+            words=str(one["words"]),
+            readings=_plain(readings) if isinstance(readings, Mapping) else {},
+        )
+
+
+def _plain(readings: Mapping[str, Json]) -> dict[str, Reading]:
+    return {name: value for name, value in readings.items() if isinstance(value, bool | int | float | str)}
+
+
+def _marks(record: Record, leg: str) -> list[Mark]:
+    """The times of a leg's acts, and of the looks that confirmed them."""
+    acts = [
+        Mark(name=str(one["task"]), began_ns=_number(one["began_ns"]), ended_ns=_number(one["ended_ns"]))
+        for one in _of(record, "task-ended", leg)
+        if not one["found"]
+    ]
+    looks = [
+        Mark(name="confirm", began_ns=_number(one["began_ns"]), ended_ns=_number(one["ended_ns"]))
+        for one in _of(record, "confirmed", leg)
+    ]
+    return sorted([*acts, *looks], key=lambda one: one.began_ns)
+
+
+def _outages(record: Record, start: int) -> tuple[tuple[Outage, ...], tuple[str, ...]]:
+    found: list[Outage] = []
+    wrong: list[str] = []
+    moved = [one for one in record.legs if one.kind.hot and _marks(record, one.name)]
+    for number, leg in enumerate(moved):
+        marks = _marks(record, leg.name)
+        following = _marks(record, moved[number + 1].name) if number + 1 < len(moved) else []
+        until = following[0].began_ns if following else None
+        try:
+            found.append(_outage(record, leg.name, marks, until, start))
+        except ValueError as problem:
+            wrong.append(f"the outage of {leg.name} is not known: {problem}")
+    return tuple(found), tuple(wrong)
+
+
+def _outage(record: Record, leg: str, marks: Sequence[Mark], until: int | None, start: int) -> Outage:
+    """Raises ``ValueError`` for one that the client did not see whole."""
+    seen = downtime(record.attempts, marks[0].began_ns, record.every, until_ns=until)
+    fine = resolution(record.attempts, record.every) / 1e6
+    if seen is None:
+        # nothing failed: the longest wait is all that the client noticed
+        end = until if until is not None else record.attempts[-1].ended_ns
+        gap = longest_gap(record.attempts, marks[0].began_ns, end)
+        return Outage(leg=leg, outage_ms=gap / timedelta(milliseconds=1), resolution_ms=fine, interruptions=0)
+    if seen.ended_ns is None or not seen.settled:
+        raise ValueError("service did not come back to stay while the client was looking")
+    cut = waterfall(seen.began_ns, seen.ended_ns, marks)
+    return Outage(
+        leg=leg,
+        outage_ms=(seen.ended_ns - seen.began_ns) / 1e6,
+        resolution_ms=max(fine, seen.blind_ns / 1e6),
+        waterfall=tuple(
+            Span(name=one.name, began_ms=_ms(one.began_ns, start), ended_ms=_ms(one.ended_ns, start))
+            for one in cut.pieces
+        ),
+        unaccounted_ms=cut.unaccounted * cut.lasted_ns / 1e6,
+        interruptions=len(seen.outages),
+    )
+
+
+def _writes(record: Record) -> Writes | None:
+    if record.held is None or not record.attempts:
+        return None
+    found = losses(record.attempts, record.held)
+    return Writes(
+        written=len(record.attempts),
+        acked=found.acknowledged,
+        lost=len(found.lost),
+        lost_span_ms=found.lost_span / timedelta(milliseconds=1),
+        failed=found.failed,
+        unknown_held=len(found.unknown_held),
+        unknown_gone=len(found.unknown_gone),
+        contradictions=len(found.contradictions),
+    )
+
+
+def _readings(record: Record) -> Iterator[Readings]:
+    for one in _of(record, "leg-began"):
+        listed = one["standings"]
+        if isinstance(listed, list):
+            standings = tuple(_standing(body) for body in listed if isinstance(body, Mapping))
+            yield Readings(at=str(one["leg"]), standings=standings)
+
+
+def _standing(body: Mapping[str, Json]) -> Standing:
+    """A member as the journal wrote it."""
+    seconds = body["lag_seconds"]
+    return Standing(
+        host=str(body["host"]),
+        part=Part(str(body["part"])),
+        writable=bool(body["writable"]),
+        streaming=bool(body["streaming"]),
+        position=_number(body["position"]),
+        lag_bytes=_number(body["lag_bytes"]),
+        lag_seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        timeline=_number(body["timeline"]),
+        detail=str(body["detail"]),
+    )
+
+
+def _without_redundancy(record: Record) -> float | None:
+    """All the time from a fence or stop until somebody streamed again; None where that was never seen."""
+    total, since = 0, None
+    for one in _of(record, "task-ended"):
+        if one["found"] or not one["ok"]:
+            continue
+        if one["action"] in REDUNDANCY_ENDS and since is None:
+            since = _number(one["began_ns"])
+        elif one["action"] == "rejoin" and since is not None:
+            total, since = total + _number(one["ended_ns"]) - since, None
+    return total / 1e9 if since is None else None
+
+
+def moved_home(standings: Sequence[Standing], home: str, away: str) -> bool:
+    """Whether the primary role is at home, there alone, and the other side streams."""
+    by_host = {one.host: one for one in standings}
+    first, second = by_host.get(home), by_host.get(away)
+    return bool(
+        first is not None
+        and second is not None
+        and first.part is Part.PRIMARY
+        and not second.writable
+        and second.part is Part.STANDBY
+        and second.streaming
+    )
+
+
+def _number(value: Json) -> int:
+    return int(value) if isinstance(value, int | float | str) else 0
+
+
+def _ms(moment: int, start: int) -> float:
+    return (moment - start) / 1e6

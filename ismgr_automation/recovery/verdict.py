@@ -1,0 +1,109 @@
+"""How a drill ended, judged from what was measured: three verdicts apart, and the worst of them for the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ismgr_automation.recovery.result import Goals, Outage, TaskResult, Verdict, Writes
+
+FAULT, RECOVERY, CLEANUP = "fault", "recovery", "cleanup"
+
+_ORDER = (Verdict.ABORTED, Verdict.INVALID, Verdict.FAILED, Verdict.SKIPPED, Verdict.PASSED)
+"""The worst first: what was broken off proves nothing, and what proves nothing cannot have failed."""
+
+UNACCOUNTED = 0.05
+"""The share of an outage that the steps may leave unexplained."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a drill is judged by. ``unsteady``: why service was not steady before, ``unbitten`` why the fault did not
+    bite, ``uncounted`` why lost writes could not be counted; each empty where all is well. ``redundant``: whether a
+    standby streams in the original direction at the end; ``whole_s`` how long all of it took."""
+
+    goals: Goals
+    outages: Sequence[Outage]
+    writes: Writes | None
+    tasks: Sequence[TaskResult]
+    unsteady: str = ""
+    unbitten: str = ""
+    uncounted: str = ""
+    redundant: bool = False
+    left: Sequence[str] = ()
+    whole_s: float = 0.0
+    aborted: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """The verdicts, and why each is not ``passed``."""
+
+    verdicts: Mapping[str, Verdict]
+    reasons: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """That of the whole drill."""
+        return worst(self.verdicts.values())
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The worst of several; passed for none.
+
+    >>> worst([Verdict.PASSED, Verdict.FAILED, Verdict.INVALID])
+    <Verdict.INVALID: 'invalid'>
+    """
+    found = set(verdicts)
+    return next((one for one in _ORDER if one in found), Verdict.PASSED)
+
+
+def judge(seen: Measured) -> Judgement:
+    """The verdicts of a drill on the live service."""
+    reasons: dict[str, list[tuple[Verdict, str]]] = {FAULT: [], RECOVERY: [], CLEANUP: []}
+    if seen.aborted:
+        reasons[RECOVERY].append((Verdict.ABORTED, seen.aborted))
+    for why in filter(None, (seen.unsteady, seen.unbitten)):
+        reasons[FAULT].append((Verdict.INVALID, why))
+    if seen.uncounted:
+        reasons[RECOVERY].append((Verdict.INVALID, seen.uncounted))
+    reasons[RECOVERY] += [(Verdict.FAILED, why) for why in (*_steps(seen), *_missed(seen))]
+    if not seen.redundant:
+        reasons[CLEANUP].append((Verdict.FAILED, "no standby streams in the original direction at the end"))
+    reasons[CLEANUP] += [(Verdict.FAILED, one) for one in seen.left]
+    return Judgement(
+        verdicts={part: worst([verdict for verdict, _ in found]) for part, found in reasons.items()},
+        reasons=tuple(f"{part}: {why}" for part, found in reasons.items() for _, why in found),
+    )
+
+
+def _steps(seen: Measured) -> list[str]:
+    found = []
+    for one in seen.tasks:
+        if one.rule:
+            found.append(f"step {one.name} of {one.leg} was refused by the rule {one.rule}: {one.words}")
+        elif not one.ok:
+            found.append(f"step {one.name} of {one.leg} did not end well: {one.words}")
+    return found
+
+
+def _missed(seen: Measured) -> list[str]:
+    """Objectives that were not reached. An outage counts with all that it may be longer than it looks."""
+    found = []
+    goals, first = seen.goals, next(iter(seen.outages), None)
+    if first is None:
+        found.append("no outage was measured")
+    elif goals.rto is not None and first.outage_ms + first.resolution_ms > goals.rto * 1000:
+        found.append(
+            f"clients waited {first.outage_ms:.0f} ms ± {first.resolution_ms:.0f} ms, and {goals.rto:g} s is the RTO"
+        )
+    if seen.writes is not None and goals.rpo is not None:
+        lost = seen.writes
+        if lost.lost and (not goals.rpo or lost.lost_span_ms > goals.rpo * 1000):
+            gone = f"{lost.lost} acknowledged writes of {lost.lost_span_ms:.0f} ms are lost"
+            found.append(f"{gone}, and {goals.rpo:g} s is the RPO")
+        if lost.contradictions:
+            found.append(f"{lost.contradictions} writes that were refused are there all the same")
+    if goals.mtd is not None and seen.whole_s > goals.mtd:
+        found.append(f"it took {seen.whole_s:.0f} s until all was as before, and {goals.mtd:g} s are tolerable")
+    return found
