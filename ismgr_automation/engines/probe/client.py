@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 COLUMNS = "run number at"
 PAGE = 10_000
 """Rows of one answer."""
+LEAP = 1_000_000
+"""From a multiple of this on count the numbers of a log that begins anew."""
 SLOW = timedelta(seconds=30)
 """For statements that are not measured."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class PostgresqlProbe:
     """``ports.recovery.ProbeClient`` over libpq.
 
@@ -60,13 +62,10 @@ class PostgresqlProbe:
         if not log.run and not at_work:
             return self.start(request, context)  # the drill died before its probe had written a line
         if log.run and log.boot != boot():
-            raise EngineFailed(
-                f"This machine was restarted since the probe of run {request.run} began, and its clock with it.",
-                engine=ENGINE,
-                subject=request.run,
-                untouched="The log is as it was.",
-                next_step="Finish the recovery without a measure, and drill again.",
-            )
+            # the clock began anew with the machine: a log for each. The end of the old one may not have got to the disk
+            log.path.replace(folder / f"{NAME}.{log.boot}")
+            first = log.last - log.last % LEAP + LEAP + 1
+            return launch(request, self.store.open(request.password), folder, context, first)
         running = adopt(request, folder, context) if at_work else None
         return running or launch(request, self.store.open(request.password), folder, context)
 

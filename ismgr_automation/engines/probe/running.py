@@ -110,8 +110,11 @@ class PostgresqlRunningProbe:
             writer.close()
 
 
-def launch(request: ProbeRequest, password: Secret, folder: Path, context: Context) -> PostgresqlRunningProbe:
-    """Start a process, which goes on with the log that is in the folder. Raises ``EngineFailed``, ``Cancelled``."""
+def launch(
+    request: ProbeRequest, password: Secret, folder: Path, context: Context, first: int = 1
+) -> PostgresqlRunningProbe:
+    """Start a process, which goes on with the log that is in the folder, or begins one with the number ``first``.
+    Raises ``EngineFailed``, ``Cancelled``."""
     given = Given(
         run=request.run,
         folder=str(folder),
@@ -123,6 +126,7 @@ def launch(request: ProbeRequest, password: Secret, folder: Path, context: Conte
         patience_ns=_nanoseconds(request.patience),
         linger_ns=_nanoseconds(request.linger),
         owner=born(os.getpid()),
+        first=first,
     )
     log = LogReader(folder / NAME)
     log.read()

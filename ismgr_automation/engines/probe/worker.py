@@ -69,7 +69,7 @@ def _log(given: Given) -> LogWriter | None:
     before = LogReader(path)
     before.read()
     log.mend(before, time.monotonic_ns())
-    log.begun(given.run, given.owner)
+    log.begun(given.run, given.owner, given.first - 1)
     return log
 
 

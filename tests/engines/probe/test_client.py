@@ -18,7 +18,7 @@ from ismgr_automation.core.errors import Cancelled, EngineFailed, Refused, Unrea
 from ismgr_automation.core.secret import Secret
 from ismgr_automation.engines.probe import PostgresqlProbe
 from ismgr_automation.engines.probe.link import MOST_GIVEN_UP
-from ismgr_automation.engines.probe.log import LogReader, born, in_use
+from ismgr_automation.engines.probe.log import LogReader, boot, born, in_use
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.recovery import Outcome, ProbeClient
 from ismgr_automation.recovery.measure import losses, outages
@@ -344,10 +344,14 @@ def test_a_probe_that_was_to_begin_when_its_owner_died_is_begun(client, asked, c
     assert client.resume(asked, context).stop()[0].outcome is Outcome.ACKED
 
 
-def test_a_log_of_before_the_machine_was_restarted_is_not_gone_on_with(client, asked, context):
-    client.start(asked, context).stop()
+def test_after_the_machine_was_restarted_the_log_begins_anew_and_no_number_is_used_twice(client, asked, context):
+    found = client.start(asked, context).stop()
     log = asked.folder / "probe.log"
-    lines = log.read_text().splitlines(keepends=True)
-    log.write_text("".join(['{"probe":1,"born":"1:1","boot":"another","run":"run-1","owner":"1:1"}\n', *lines[1:]]))
-    with pytest.raises(EngineFailed, match="was restarted"):
-        client.resume(asked, context)
+    log.write_text(log.read_text().replace(boot(), "another"))
+    before = log.read_text()
+    running = client.resume(asked, context)
+    wait_until(running.attempts, "a write")
+    again = running.stop()
+    assert again[0].number == 1_000_001
+    assert (asked.folder / "probe.log.another").read_text() == before
+    assert client.held(asked, context) == {one.number for one in (*found, *again)}

@@ -117,3 +117,10 @@ def test_a_process_is_known_by_its_number_and_birth():
 )
 def test_an_endpoint_is_a_host_and_a_port(endpoint, host, port):
     assert _split(endpoint) == (host, port)
+
+
+def test_a_log_that_begins_anew_goes_on_counting(path, writer):
+    writer.begun("run-1", "7:7", 41)
+    assert read(path).last == 41
+    writer.mend(read(path), 99)
+    assert [(one.number, one.outcome) for one in read(path).attempts] == [(42, Outcome.UNKNOWN)]
