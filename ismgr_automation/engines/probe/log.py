@@ -3,9 +3,9 @@ A line that was torn by a kill or a full disk counts as not written.
 
 Lines: ``{"probe": PID, "born": ..., "boot": ..., "run": ..., "owner": ..., "after": NUMBER}`` by each process that
 begins to write; an attempt with the fields of ``ports.recovery.Attempt``; ``{"owner": ...}`` by one that was adopted;
-``{"ended": WHY}``. Each line goes to the kernel at once and so outlives the process, however that dies. It is not forced
-to the disk: that would cost more than the write that is measured, and a machine that loses its power loses the log's
-clock with it."""
+``{"ended": WHY}``. Each line goes to the kernel at once and so outlives the process, however that dies. It is not
+forced to the disk: that would cost more than the write that is measured, and a machine that loses its power loses the
+log's clock with it."""
 
 from __future__ import annotations
 
