@@ -306,7 +306,8 @@ class ProbeClient(Protocol):
     def resume(self, request: ProbeRequest, context: Context) -> RunningProbe:
         """For a run whose controller died: adopts the probe when it is still at work. One that died too is started
         anew, with the next number; its log goes on, and the number that it may have been writing is UNKNOWN. Waits for
-        no write: this may be the middle of the outage. Raises ``EngineError``."""
+        no write: this may be the middle of the outage. Where the machine was started anew in between, its clock and so
+        the log begin anew, and what was before cannot be measured any more. Raises ``EngineError``."""
         ...
 
     def held(self, request: ProbeRequest, context: Context) -> frozenset[int]:

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 COLUMNS = "run number at"
 PAGE = 10_000
 """Rows of one answer."""
+LEAP = 1_000_000
+"""From a multiple of this on count the numbers of a log that begins anew."""
 SLOW = timedelta(seconds=30)
 """For statements that are not measured."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class PostgresqlProbe:
     """``ports.recovery.ProbeClient`` over libpq.
 
@@ -39,7 +41,7 @@ class PostgresqlProbe:
     def start(self, request: ProbeRequest, context: Context) -> PostgresqlRunningProbe:
         """Prepare the table and begin."""
         folder = _folder(request, context)
-        if (folder / NAME).exists():
+        if _log(folder).run:
             raise Refused(
                 f"The probe of run {request.run} has a log already, in {folder}.",
                 next_step="Resume it, or begin a new run.",
@@ -56,21 +58,15 @@ class PostgresqlProbe:
     def resume(self, request: ProbeRequest, context: Context) -> PostgresqlRunningProbe:
         """Adopt it, or start it anew."""
         folder = _folder(request, context)
-        log = LogReader(folder / NAME)
-        log.read()
-        if not log.run:
-            # killed before it had written a line
-            (folder / NAME).unlink(missing_ok=True)
-            return self.start(request, context)
-        if log.boot != boot():
-            raise EngineFailed(
-                f"This machine was restarted since the probe of run {request.run} began, and its clock with it.",
-                engine=ENGINE,
-                subject=request.run,
-                untouched="The log is as it was.",
-                next_step="Finish the recovery without a measure, and drill again.",
-            )
-        running = adopt(request, folder, context) if in_use(folder / NAME) else None
+        log, at_work = _log(folder), in_use(folder / NAME)
+        if not log.run and not at_work:
+            return self.start(request, context)  # the drill died before its probe had written a line
+        if log.run and log.boot != boot():
+            # the clock began anew with the machine: a log for each. The end of the old one may not have got to the disk
+            log.path.replace(folder / f"{NAME}.{log.boot}")
+            first = log.last - log.last % LEAP + LEAP + 1
+            return launch(request, self.store.open(request.password), folder, context, first)
+        running = adopt(request, folder, context) if at_work else None
         return running or launch(request, self.store.open(request.password), folder, context)
 
     def held(self, request: ProbeRequest, context: Context) -> frozenset[int]:
@@ -120,7 +116,7 @@ class PostgresqlProbe:
             link.ask(over("DELETE FROM {} WHERE run <> $1", table), (request.run,), SLOW)
 
     def _primary(self, request: ProbeRequest) -> Link:
-        """Through the first endpoint that does not lead to a standby."""
+        """Through the first endpoint that leads to where writes are taken, and not to a standby."""
         from ismgr_automation.engines.probe.link import Access, Door, Unusable
 
         access = Access(
@@ -134,13 +130,13 @@ class PostgresqlProbe:
         for place, endpoint in enumerate(request.endpoints):
             try:
                 link = Door(access).open_at(place)
-                if link.ask("SELECT pg_is_in_recovery()", (), SLOW) == [("f",)]:
+                if link.ask("SHOW transaction_read_only", (), SLOW) == [("off",)]:
                     return link
             except Unusable as problem:
                 causes.append(f"{endpoint}: {problem}")
                 continue
             link.close()
-            causes.append(f"{endpoint}: it is a standby")
+            causes.append(f"{endpoint}: it takes no writes")
         raise Unreachable(
             f"No endpoint of the probe leads to a primary: {'; '.join(causes)}.",
             engine=ENGINE,
@@ -163,6 +159,12 @@ def _told(request: ProbeRequest) -> Iterator[None]:
             subject=request.table,
             next_step="Look at the server's own log; the probe's user needs to make, read and write this table.",
         ) from problem
+
+
+def _log(folder: Path) -> LogReader:
+    log = LogReader(folder / NAME)
+    log.read()
+    return log
 
 
 def _folder(request: ProbeRequest, context: Context) -> Path:

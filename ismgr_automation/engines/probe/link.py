@@ -26,6 +26,9 @@ from ismgr_automation.ports.recovery import Outcome
 READ_ONLY = "25006"
 NOT_SURE = ("08", "40003")
 """The beginnings of the states with which somebody in between says that he does not know himself."""
+MOST_GIVEN_UP = 8
+"""How many sessions of one server may be left waiting for an answer that nobody wants any more. Hanging up does not end
+them there: one that waits for a standby goes on to, and a client that made more and more would lock everybody out."""
 _PORT = 5432
 _LONGEST_CAUSE = 200
 
@@ -61,6 +64,8 @@ class Link:
     connection: PGconn
     endpoint: str
     place: int
+    server: tuple[str, int]
+    """Address and port."""
     _warnings: list[str] = field(default_factory=list)
     _fatal: list[str] = field(default_factory=list)
 
@@ -109,6 +114,10 @@ class Link:
         except psycopg.OperationalError:
             return False
         return self.connection.status == pq.ConnStatus.OK and not self._fatal
+
+    def waits(self) -> bool:
+        """Whether the last statement is still without an answer, as far as this end knows. Does not wait itself."""
+        return self.lives() and bool(self.connection.is_busy())
 
     def close(self) -> None:
         """Hang up. Safe to call twice."""
@@ -175,6 +184,14 @@ class Door:
         self._access = access
         self._stop = stop
         self._lookups: dict[str, queue.SimpleQueue[list[str] | str]] = {}
+        self._given_up: list[Link] = []
+
+    def give_up(self, link: Link) -> None:
+        """Use it no more: hang up, but on a server that owes an answer not before it has given it."""
+        if link.waits():
+            self._given_up.append(link)
+        else:
+            link.close()
 
     def open(self, first: int) -> Link:
         """Through the first endpoint from ``first`` on, in a circle, that can be connected to. Each address may take
@@ -195,12 +212,21 @@ class Door:
         cause = "it has no address"
         for address in self._addresses(host):
             try:
+                self._spare(address, port)
                 connection = self._connected(host, address, port)
             except Unusable as problem:
                 cause = str(problem)
                 continue
-            return Link(connection=connection, endpoint=endpoint, place=place)
+            return Link(connection=connection, endpoint=endpoint, place=place, server=(address, port))
         raise Unusable(cause)
+
+    def _spare(self, address: str, port: int) -> None:
+        """Raise ``Unusable`` when too many wait there already."""
+        for link in [one for one in self._given_up if not one.waits()]:
+            link.close()
+            self._given_up.remove(link)
+        if sum(one.server == (address, port) for one in self._given_up) >= MOST_GIVEN_UP:
+            raise Unusable(f"{MOST_GIVEN_UP} sessions that were given up still wait there")
 
     def _addresses(self, host: str) -> list[str]:
         """Asked anew each time: the name may have been sent elsewhere. A name server that does not answer costs as much
@@ -247,10 +273,17 @@ class Door:
             user=self._access.user,
             password=self._access.password.reveal(),
             application_name="ismgr probe",
+            client_encoding="UTF8",
+            # said, so that no variable of our own environment says otherwise
+            options="",
+            target_session_attrs="any",
             # one more round trip that a real client of a data center would not make
             gssencmode="disable",
             # a path that swallows packets is given up by the kernel as well, or closed sockets would stay for minutes
             tcp_user_timeout=milliseconds,
+            keepalives_idle=1,
+            keepalives_interval=1,
+            keepalives_count=2,
         )
 
 

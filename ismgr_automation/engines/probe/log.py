@@ -1,10 +1,11 @@
 """What a probe is given, and its log: one JSON object a line, appended as things happen, readable while it is written.
 A line that was torn by a kill or a full disk counts as not written.
 
-Lines: ``{"probe": PID, "born": ..., "boot": ..., "run": ...}`` by each process that begins to write; an attempt with
-the fields of ``ports.recovery.Attempt``; ``{"owner": ...}`` by one that was adopted; ``{"ended": WHY}``. Each line goes
-to the kernel at once and so outlives the process, however that dies. It is not forced to the disk: that would cost more
-than the write that is measured, and a machine that loses its power loses the clock of the log with it."""
+Lines: ``{"probe": PID, "born": ..., "boot": ..., "run": ..., "owner": ..., "after": NUMBER}`` by each process that
+begins to write; an attempt with the fields of ``ports.recovery.Attempt``; ``{"owner": ...}`` by one that was adopted;
+``{"ended": WHY}``. Each line goes to the kernel at once and so outlives the process, however that dies. It is not
+forced to the disk: that would cost more than the write that is measured, and a machine that loses its power loses the
+log's clock with it."""
 
 from __future__ import annotations
 
@@ -37,6 +38,8 @@ class Given:
     patience_ns: int
     linger_ns: int
     owner: str
+    first: int = 1
+    """The first number of a log that has none yet."""
 
     def written(self, password: Secret) -> bytes:
         """For the pipe."""
@@ -50,6 +53,11 @@ def born(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         return ""
     return "" if fields[0] in "ZX" else f"{pid}:{fields[19]}"
+
+
+def lives(process: str) -> bool:
+    """Whether one that ``born`` told of still does."""
+    return bool(process) and born(int(process.partition(":")[0])) == process
 
 
 def boot() -> str:
@@ -77,15 +85,12 @@ class LogReader:
     boot: str = ""
     run: str = ""
     owner: str = ""
-    """The last one that adopted it."""
+    """Who began it, or adopted it last; as ``born`` says it."""
     ended: str = ""
     """Why its last process ended; empty when it is at work or was killed."""
+    last: int = 0
+    """The highest number that was used, here or in a log before."""
     _offset: int = 0
-
-    @property
-    def last(self) -> int:
-        """The highest number; 0 when there is none."""
-        return self.attempts[-1].number if self.attempts else 0
 
     @property
     def whole_bytes(self) -> int:
@@ -108,6 +113,7 @@ class LogReader:
     def _line(self, said: Mapping[str, object]) -> None:
         match said:
             case {"number": int(number), "sent_ns": int(sent), "ended_ns": int(ended), "outcome": str(outcome)}:
+                self.last = number
                 self.attempts.append(
                     Attempt(
                         number=number,
@@ -118,8 +124,10 @@ class LogReader:
                         cause=str(said.get("cause", "")),
                     )
                 )
-            case {"probe": int(pid), "born": str(born_), "boot": str(boot_), "run": str(run)}:
-                self.pid, self.born, self.boot, self.run, self.owner, self.ended = pid, born_, boot_, run, "", ""
+            case {"probe": int(pid), "born": str(born_), "boot": str(boot_), "run": str(run), "owner": str(owner)}:
+                self.pid, self.born, self.boot, self.run, self.owner, self.ended = pid, born_, boot_, run, owner, ""
+                after = said.get("after")
+                self.last = max(self.last, after if isinstance(after, int) else 0)
             case {"owner": str(owner)}:
                 self.owner = owner
             case {"ended": str(why)}:
@@ -149,24 +157,22 @@ class LogWriter:
         is at most one, is UNKNOWN."""
         os.ftruncate(self._file, before.whole_bytes)
         if before.run and not before.ended:
-            since = before.attempts[-1].ended_ns if before.attempts else now_ns
-            cause = "the probe was killed; nobody knows whether it had sent this one"
-            self.attempt(
-                Attempt(
-                    number=before.last + 1,
-                    sent_ns=since,
-                    ended_ns=now_ns,
-                    outcome=Outcome.UNKNOWN,
-                    endpoint="",
-                    cause=cause,
-                )
+            lost = Attempt(
+                number=before.last + 1,
+                # nobody knows when; so the time since the last one stays what it is, one that nobody watched
+                sent_ns=now_ns,
+                ended_ns=now_ns,
+                outcome=Outcome.UNKNOWN,
+                endpoint="",
+                cause="the probe was killed; nobody knows whether it had sent this one",
             )
+            self.attempt(lost)
             self.ended("it was killed")
 
-    def begun(self, run: str) -> None:
-        """Say who writes from here on."""
+    def begun(self, run: str, owner: str, after: int = 0) -> None:
+        """Say who writes from here on, for whom, and after which number."""
         pid = os.getpid()
-        self._say({"probe": pid, "born": born(pid), "boot": boot(), "run": run})
+        self._say({"probe": pid, "born": born(pid), "boot": boot(), "run": run, "owner": owner, "after": after})
 
     def attempt(self, one: Attempt) -> None:
         """Say what became of a write."""

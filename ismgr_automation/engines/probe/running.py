@@ -19,7 +19,7 @@ from tempfile import TemporaryFile
 import ismgr_automation
 from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut
 from ismgr_automation.core.secret import Secret
-from ismgr_automation.engines.probe.log import NAME, OWNER, Given, LogReader, LogWriter, born, in_use
+from ismgr_automation.engines.probe.log import NAME, OWNER, Given, LogReader, LogWriter, born, in_use, lives
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.recovery import Attempt, Outcome, ProbeRequest
 
@@ -110,8 +110,11 @@ class PostgresqlRunningProbe:
             writer.close()
 
 
-def launch(request: ProbeRequest, password: Secret, folder: Path, context: Context) -> PostgresqlRunningProbe:
-    """Start a process, which goes on with the log that is in the folder. Raises ``EngineFailed``, ``Cancelled``."""
+def launch(
+    request: ProbeRequest, password: Secret, folder: Path, context: Context, first: int = 1
+) -> PostgresqlRunningProbe:
+    """Start a process, which goes on with the log that is in the folder, or begins one with the number ``first``.
+    Raises ``EngineFailed``, ``Cancelled``."""
     given = Given(
         run=request.run,
         folder=str(folder),
@@ -123,6 +126,7 @@ def launch(request: ProbeRequest, password: Secret, folder: Path, context: Conte
         patience_ns=_nanoseconds(request.patience),
         linger_ns=_nanoseconds(request.linger),
         owner=born(os.getpid()),
+        first=first,
     )
     log = LogReader(folder / NAME)
     log.read()
@@ -153,26 +157,27 @@ def adopt(request: ProbeRequest, folder: Path, context: Context) -> PostgresqlRu
     """Become the owner of the process that is at work; None when it has ended. Raises ``EngineFailed`` while another
     owner lives, ``Cancelled``."""
     us = born(os.getpid())
+    log = LogReader(folder / NAME)
+    log.read()
     beside = folder / f"{OWNER}.new"
     beside.write_text(us, encoding="ascii")
     beside.replace(folder / OWNER)
-    log = LogReader(folder / NAME)
     end = time.monotonic() + ADOPT_SECONDS
-    while time.monotonic() < end:
+    while log.owner != us:
         there = in_use(folder / NAME)
         log.read()
-        if log.owner == us:
-            return PostgresqlRunningProbe(request=request, log=log)
         if not there:
             return None
+        if log.owner != us and (lives(log.owner) or time.monotonic() > end):
+            raise EngineFailed(
+                f"The probe of run {request.run} (process {log.pid}) belongs to another process, {log.owner}.",
+                engine=ENGINE,
+                subject=request.run,
+                next_step="The process that began the drill, or resumed it, still lives: let it end, or end it.",
+            )
         if context.cancelled.wait(_LOOK_SECONDS):
             raise Cancelled(f"Adopting the probe of run {request.run} was stopped.")
-    raise EngineFailed(
-        f"The probe of run {request.run} (process {log.pid}) does not let itself be adopted.",
-        engine=ENGINE,
-        subject=request.run,
-        next_step="Look whether the process that began the drill still lives: it is the probe's owner.",
-    )
+    return PostgresqlRunningProbe(request=request, log=log)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ismgr_automation.core.secret import Redactor, Secret
 from ismgr_automation.engines.probe.link import Access, Answer, Door, Link, Unusable, over
-from ismgr_automation.engines.probe.log import NAME, OWNER, Given, LogReader, LogWriter, born
+from ismgr_automation.engines.probe.log import NAME, OWNER, Given, LogReader, LogWriter, born, lives
 from ismgr_automation.ports.recovery import Attempt, Outcome
 
 LOOK_NS = 200_000_000
@@ -38,6 +38,8 @@ def main() -> None:
     given = Given(**said | {"endpoints": tuple(said["endpoints"])})
     stop = _stop_on_signal()
     log = _log(given)
+    if log is None:
+        return
     try:
         why = _Probe(given, password, log, stop).run()
     except Exception as problem:
@@ -59,13 +61,15 @@ def _stop_on_signal() -> int:
     return reader
 
 
-def _log(given: Given) -> LogWriter:
+def _log(given: Given) -> LogWriter | None:
     path = Path(given.folder, NAME)
     log = LogWriter(path)
+    if not lives(given.owner):
+        return None  # whoever resumes the drill has seen a log that nobody writes to, and begins another probe
     before = LogReader(path)
     before.read()
     log.mend(before, time.monotonic_ns())
-    log.begun(given.run)
+    log.begun(given.run, given.owner, given.first - 1)
     return log
 
 
@@ -206,7 +210,7 @@ class _Probe:
 
     def _leave(self) -> None:
         if self._link is not None:
-            self._link.close()
+            self._door.give_up(self._link)
         self._link = None
 
 
