@@ -28,12 +28,15 @@ T = TypeVar("T")
 AT_ONCE = 100
 """Connections that are being made at the same time."""
 
+MISSED = 3
+"""Signs of life that a connection may owe before it counts as lost."""
+
 _LOOK_SECONDS = 0.1
 
 
 @dataclass(slots=True, kw_only=True)
 class Links:
-    """The ways to a set of hosts; good for one ``each``."""
+    """The ways to a set of hosts; good for one ``each``, or for as many ``connect`` as one likes."""
 
     by_name: Mapping[str, Host]
     keys: Mapping[str, Keys]
@@ -41,6 +44,8 @@ class Links:
     timeout: float
     refused: Mapping[str, Reachability]
     """Hosts that must not be connected to, because no key is pinned for them or for a bastion on the way."""
+    keepalive: float = 0.0
+    """Seconds after which a silent connection is asked for a sign of life; 0: never."""
     bastions: dict[str, asyncio.Task[asyncssh.SSHClientConnection]] = field(default_factory=dict)
     began: dict[str, float] = field(default_factory=dict)
 
@@ -89,7 +94,20 @@ class Links:
         try:
             return tuple(await asyncio.gather(*(one(name) for name in names)))
         finally:
-            await self._close_bastions()
+            await self.close_bastions()
+
+    async def connect(self, name: str) -> asyncssh.SSHClientConnection:
+        """A connection to a host that is not refused, made anew; the caller closes it, and the bastions' in the end.
+        Raises what ``classify`` understands."""
+        return await self._connect(self.by_name[name])
+
+    async def close_bastions(self) -> None:
+        """Close the connections that others went through."""
+        for task in self.bastions.values():
+            task.cancel()
+        for outcome in await asyncio.gather(*self.bastions.values(), return_exceptions=True):
+            if not isinstance(outcome, BaseException):
+                outcome.abort()
 
     def seconds(self, name: str) -> float:
         """How long a host has taken until now; 0 for one that nobody connects to."""
@@ -111,6 +129,8 @@ class Links:
                 login_timeout=self.timeout,
                 preferred_auth="publickey",
                 kex_algs=("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256", *_OLDER_EXCHANGES),
+                keepalive_interval=self.keepalive,
+                keepalive_count_max=MISSED,
                 **self.login,
             ),
             # the whole way in, whatever the other side does in between
@@ -119,19 +139,17 @@ class Links:
 
     async def _bastion(self, name: str) -> asyncssh.SSHClientConnection:
         """One connection per bastion, shared by all hosts behind it."""
-        if name not in self.bastions:
+        if name not in self.bastions or over(self.bastions[name]):
             self.bastions[name] = asyncio.create_task(self._connect(self.by_name[name]))
         try:
             return await asyncio.shield(self.bastions[name])
         except Exception as error:
             raise _BastionFailed(name) from error
 
-    async def _close_bastions(self) -> None:
-        for task in self.bastions.values():
-            task.cancel()
-        for outcome in await asyncio.gather(*self.bastions.values(), return_exceptions=True):
-            if not isinstance(outcome, BaseException):
-                outcome.abort()
+
+def over(way: asyncio.Task[asyncssh.SSHClientConnection]) -> bool:
+    """Whether this connection was lost, or never came about."""
+    return way.done() and (way.cancelled() or way.exception() is not None or way.result().is_closed())
 
 
 def _login(ssh: Ssh, store: SecretStore) -> Mapping[str, object]:

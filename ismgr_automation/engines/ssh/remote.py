@@ -85,7 +85,7 @@ def run_on(targets: Targets, job: Job, store: SecretStore, cancelled: threading.
     if not targets.names:
         return ()
     links = Links.to(targets.hosts, targets.ssh, store)
-    command = _command(job, store)
+    command = command_of(job, store)
     begun: set[str] = set()
 
     async def work(connection: asyncssh.SSHClientConnection, host: Host) -> Answer:
@@ -119,7 +119,9 @@ def run_on(targets: Targets, job: Job, store: SecretStore, cancelled: threading.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Command:
+class Command:
+    """What is started on a host; it may hold a password."""
+
     line: str
     words: str = field(repr=False)
     input: Mapping[str, str] = field(repr=False)
@@ -130,7 +132,8 @@ class _Command:
         return self.words + own or None
 
 
-def _command(job: Job, store: SecretStore) -> _Command:
+def command_of(job: Job, store: SecretStore) -> Command:
+    """The shell line that runs a job with its rights, and what it is sent first. Raises ``SecretError``."""
     script = _SKIP + job.script if job.input else job.script
     plain = shlex.join(["sh", "-c", script, "sh", *job.arguments])
     words = ""
@@ -146,4 +149,4 @@ def _command(job: Job, store: SecretStore) -> _Command:
         case Rights.ROOT_IF_POSSIBLE:
             test = "sudo -n true 2>/dev/null" if not words else "command -v sudo >/dev/null"
             line = f'if [ "$(id -u)" != 0 ] && {test}; then exec {sudo}; fi; exec {plain}'
-    return _Command(line=line, words=words, input=job.input)
+    return Command(line=line, words=words, input=job.input)
