@@ -33,8 +33,9 @@ NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 _MARKED = "%% marked by ismgr"
 STATES, STATISTICS = "# be_id ", "# pxname,"
 """How the tables of ``show servers state`` and ``show stat`` begin."""
-_MAINTAINED, _DRAINED = 0x01 | 0x02 | 0x04 | 0x20 | 0x40, 0x08 | 0x10
-"""Bits of ``srv_admin_state``: by whatever way it came to maintenance, and to draining."""
+_MAINTAINED, _DRAINED = 0x01 | 0x02 | 0x20 | 0x40, 0x08 | 0x10
+"""Bits of ``srv_admin_state``: by whatever way it came to maintenance, and to draining. 0x04 remembers that it was
+disabled in the configuration, and stays when it was made ready."""
 
 
 class _Act(StrEnum):

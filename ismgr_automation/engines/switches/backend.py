@@ -38,9 +38,10 @@ class _Balancer:
 class BackendSwitch:
     """Implements ``ports.recovery.Verb``.
 
-    It is done where the server is ready and up, every other one of the backend is in maintenance without a session,
-    and nobody else listens where the balancer does. ``enough`` balancers must be so, and none that can be reached may
-    be otherwise.
+    It is done where the server is ready and up, every other one of the backend is in maintenance, and nobody else
+    listens where the balancer does. ``enough`` balancers must be so, and none that can be reached may be otherwise.
+    Sessions of the others are cut, and not counted afterwards: HAProxy keeps some whose client has gone and whose
+    server is too dead to say goodbye, and nothing passes through those.
     """
 
     def __init__(self, request: BackendRequest, store: SecretStore, context: Context) -> None:
@@ -133,8 +134,6 @@ class BackendSwitch:
         status = numbers[server]["status"]
         if not wrong and not status.startswith("UP") and status != "no check":
             wrong.append(f"{server} is {status}")
-        left = {name: int(numbers[name]["scur"] or 0) for name in admin if name != server}
-        wrong += [f"{name} still has {count} sessions" for name, count in left.items() if count]
         return ", ".join(wrong)
 
     def _seen(self, found: Mapping[str, _Balancer]) -> Seen:
