@@ -252,6 +252,13 @@ def replace(server: Server, wanted: RecordSet) -> RecordSet:
     return _applied(server, update, wanted)
 
 
+def put(server: Server, wanted: RecordSet) -> RecordSet:
+    """Make the records exactly these, whatever is there and whoever changes them meanwhile; returns once they show."""
+    update = _update(wanted)
+    update.replace(wanted.name, _rdataset(wanted))
+    return _applied(server, update, wanted)
+
+
 def delete(server: Server, zone: str, name: str, type: str) -> None:  # noqa: A002
     """Remove the records; fine when there are none."""
     found = read(server, zone, name, type)

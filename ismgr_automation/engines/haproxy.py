@@ -29,12 +29,13 @@ POLL = (0.1, 0.2, 0.4, 0.8, 1.0)
 AFTER_CUT = timedelta(seconds=5)
 """How long cut sessions may take to be gone."""
 
-_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 _MARKED = "%% marked by ismgr"
-_STATES, _STATISTICS = "# be_id ", "# pxname,"
-"""How the two tables begin."""
-_MAINTAINED, _DRAINED = 0x01 | 0x02 | 0x04 | 0x20 | 0x40, 0x08 | 0x10
-"""Bits of ``srv_admin_state``: by whatever way it came to maintenance, and to draining."""
+STATES, STATISTICS = "# be_id ", "# pxname,"
+"""How the tables of ``show servers state`` and ``show stat`` begin."""
+_MAINTAINED, _DRAINED = 0x01 | 0x02 | 0x20 | 0x40, 0x08 | 0x10
+"""Bits of ``srv_admin_state``: by whatever way it came to maintenance, and to draining. 0x04 remembers that it was
+disabled in the configuration, and stays when it was made ready."""
 
 
 class _Act(StrEnum):
@@ -181,7 +182,7 @@ class _Work:
 
     def __init__(self, pool: Pool, store: SecretStore, context: Context) -> None:
         for what, name in (("backend", pool.backend), ("server", pool.server)):
-            if not _NAME.fullmatch(name):
+            if not NAME.fullmatch(name):
                 raise InputError(f"{name!r} cannot be the name of a {what} in HAProxy.")
         self.pool, self.store, self.context = pool, store, context
         self.began = monotonic()
@@ -242,12 +243,12 @@ def _read(answer: Answer, pool: Pool) -> _Server | str:
         return f"cannot be reached ({answer.reach}): {answer.detail}"
     if answer.code:
         return answer.detail or f"the runtime socket could not be asked (exit {answer.code})"
-    if _STATES not in answer.output or _STATISTICS not in answer.output:
+    if STATES not in answer.output or STATISTICS not in answer.output:
         return f"this does not look like HAProxy's runtime socket: {answer.output.strip()[:200]!r}"
     text, mark, _ = answer.output.partition(_MARKED)
-    said, _, tables = text.partition(f"1\n{_STATES}")
-    states, _, statistics = tables.partition(_STATISTICS)
-    rows = _table(_STATES + states)
+    said, _, tables = text.partition(f"1\n{STATES}")
+    states, _, statistics = tables.partition(STATISTICS)
+    rows = table(STATES + states)
     backends = {row["be_name"] for row in rows}
     if pool.backend not in backends:
         return f"HAProxy knows no backend {pool.backend!r}{_hint(pool.backend, backends)}"
@@ -257,7 +258,7 @@ def _read(answer: Answer, pool: Pool) -> _Server | str:
     numbers = {(row["pxname"], row["svname"]): row for row in csv.DictReader(io.StringIO(f"pxname,{statistics}"))}
     mine = numbers.get((pool.backend, pool.server), {})
     return _Server(
-        admin=_admin(int(servers[pool.server]["srv_admin_state"])),
+        admin=admin_of(int(servers[pool.server]["srv_admin_state"])),
         status=mine.get("status", ""),
         check=" ".join(mine.get(column) or "" for column in ("check_status", "last_chk")).strip(),
         sessions=int(mine.get("scur") or 0),
@@ -266,14 +267,15 @@ def _read(answer: Answer, pool: Pool) -> _Server | str:
     )
 
 
-def _table(text: str) -> list[dict[str, str]]:
+def table(text: str) -> list[dict[str, str]]:
     """``show servers state``: columns after ``# ``, separated by spaces."""
     head, _, body = text.partition("\n")
     columns = head.removeprefix("# ").split()
     return [dict(zip(columns, line.split(), strict=False)) for line in body.splitlines() if line.strip()]
 
 
-def _admin(bits: int) -> str:
+def admin_of(bits: int) -> str:
+    """``ready``, ``drain`` or ``maint``, by the bits of ``srv_admin_state``."""
     if bits & _MAINTAINED:
         return MAINT
     return DRAIN if bits & _DRAINED else READY

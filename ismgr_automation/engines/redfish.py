@@ -165,9 +165,20 @@ class System:
             case _:
                 raise ValueError(f"a system cannot be switched to {wanted}")
 
-    def _reset_until(self, wanted: Power, kinds: tuple[str, ...], within: timedelta, *, optional: bool = False) -> bool:
+    def cut(self, within: timedelta) -> None:
+        """Cut the power without asking anybody first, not even for the power state; returns when the BMC says Off."""
+        try:
+            self._reset_until(Power.OFF, ("ForceOff",), within, at_once=True)
+        except EngineError:
+            # some BMCs refuse to cut what is off
+            if self.power() is not Power.OFF:
+                raise
+
+    def _reset_until(
+        self, wanted: Power, kinds: tuple[str, ...], within: timedelta, *, optional: bool = False, at_once: bool = False
+    ) -> bool:
         """Send one of ``kinds`` and wait; says whether the state was reached. Only optional resets may fail quietly:
-        the caller then takes the next, harder one."""
+        the caller then takes the next, harder one. ``at_once`` sends it before the first look."""
         with self._translated():
             allowed = {kind.value: kind for kind in self._system.get_allowed_reset_system_values()}
         kind = next((allowed[name] for name in kinds if name in allowed), None)
@@ -177,6 +188,8 @@ class System:
             raise self._failed(f"offers none of the resets {', '.join(kinds)}", "Switch it by hand.")
         end = monotonic() + within.total_seconds()
         posts, found, refusal = 0, Power.UNKNOWN, None
+        if at_once:
+            refusal, posts = self._post_reset(kind, posts), 1
         while not self._cancelled.is_set():
             found = self.power()
             if found is wanted:

@@ -13,7 +13,7 @@ import pytest
 from ismgr_automation.lab import Lab
 from ismgr_automation.lab.topology import Segment
 from tests.fixtures_lab import answers_ssh, switch_off, switch_on, until
-from tests.playbooks.world import Play, World
+from tests.playbooks.world import SECRETS, Play, World
 
 pytestmark = pytest.mark.lab
 
@@ -91,6 +91,28 @@ def test_the_service_answers_through_the_gateways_and_its_rows_reach_the_standby
     ]
 
 
+def test_a_client_of_the_database_reaches_the_primary_through_either_edge(converged: World) -> None:
+    for site in (Segment.DC1, Segment.DC2):
+        address = converged.lab.machine(f"edge1.{site}").address(site)
+        where = f"host={address} user=records dbname=records connect_timeout=5"
+        password = f"PGPASSWORD={SECRETS['postgresql/app']}"
+        command = ["env", password, "psql", "-XAtqc", "SELECT pg_is_in_recovery()", where]
+        done = converged.lab.run("client", command)
+        assert (done.stdout, done.stderr) == ("f\n", "")
+
+
+@pytest.mark.parametrize("verb", ["reload", "restart"])
+def test_what_was_said_about_databases_holds_until_git_says_something_else(converged: World, verb: str) -> None:
+    moved = "set server databases/db1.dc1 state maint;set server databases/db1.dc2 state ready"
+    sh(converged, "edge1.dc1", f"{HAPROXY} '{moved}'; systemctl {verb} haproxy")
+    until("it is seen", lambda: any("is not the primary" in why for why in converged.verify("edges").values()))
+    assert not converged.play("edges").changed
+    followed = converged.play("edges", limit="edge1.dc1", extra={"haproxy_database_primary": "db1.dc2"})
+    assert not followed.failed
+    assert not converged.play("edges").failed
+    until("it is as Git says", lambda: not converged.verify("edges"))
+
+
 @pytest.mark.parametrize("text", ["", "   ", "x" * 201, "nul\\u0000"])
 def test_the_application_refuses_a_record_that_is_none(converged: World, text: str) -> None:
     url = edge(converged, Segment.DC1) + "/records"
@@ -161,7 +183,11 @@ DRIFT: dict[str, dict[str, tuple[str, set[str]]]] = {
     },
     "edges": {
         "edge1.dc2": (
-            "echo '# by hand' >> /etc/haproxy/haproxy.cfg; ln -sf /dev/null /etc/systemd/system/nftables.service",
+            """
+            echo '# by hand' >> /etc/haproxy/haproxy.cfg
+            rm /etc/haproxy/keep-states
+            ln -sf /dev/null /etc/systemd/system/nftables.service
+            """,
             {UNITS, "Configuration is in place", "Service runs"},
         ),
         "edge1.dc1": (
@@ -211,6 +237,12 @@ cd / && for again in $(seq 150); do
 done
 exit 1
 """
+HAPROXY = """
+python3 -c 'import socket, sys
+one = socket.socket(socket.AF_UNIX)
+one.connect("/run/haproxy/admin.sock")
+one.sendall(sys.argv[1].encode() + b"\\n")
+one.recv(100)' """.strip("\n")
 MUTATIONS: dict[str, tuple[str, str, str, str, str]] = {
     "an open packet filter": (
         "webs",
@@ -249,6 +281,28 @@ MUTATIONS: dict[str, tuple[str, str, str, str, str]] = {
         """,
         f"nft -f /etc/nftables.conf; {STREAMING}",
         "streams",
+    ),
+    "a database that is not the primary and gets clients": (
+        "edges",
+        "edge1.dc1",
+        f"{HAPROXY} 'set server databases/db1.dc1 state maint;set server databases/db1.dc2 state ready'",
+        f"{HAPROXY} 'set server databases/db1.dc2 state maint;set server databases/db1.dc1 state ready'",
+        "sent_to_the_primary",
+    ),
+    "a forgotten process on the database's port": (
+        "edges",
+        "edge1.dc2",
+        """
+        setsid python3 -c 'import socket, time
+        one = socket.socket()
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(("0.0.0.0", 5432))
+        one.listen()
+        time.sleep(600)' >/dev/null 2>&1 </dev/null & echo $! > /run/forgotten.pid
+        for again in $(seq 100); do ss -Hltnp 'sport = :5432' | grep -q python3 && exit 0; sleep 0.1; done; exit 1
+        """.replace("\n        ", "\n"),
+        "kill $(cat /run/forgotten.pid)",
+        "nobody_else_listens",
     ),
     "a zone that anybody may copy": (
         "nameservers",

@@ -1,0 +1,177 @@
+"""Fences a machine by its BMC, which cuts the power, over a connection that was opened before. Asks nobody first, the
+operating system neither."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from time import monotonic, monotonic_ns
+
+from ismgr_automation.core.errors import Cancelled, EngineError, InputError
+from ismgr_automation.engines.fences.standing import LOOK, WORDS, Standing, standing_of
+from ismgr_automation.engines.redfish import Bmc, Power, System, Timeouts, connect
+from ismgr_automation.engines.ssh.warm import Warm
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.hosts import Reach
+from ismgr_automation.ports.recovery import Acted, FenceRequest, Seen, Sight
+from ismgr_automation.ports.secrets import SecretStore
+
+POLL = timedelta(milliseconds=5)
+"""Between two looks at the power state; each look is a request, which takes longer than that."""
+
+PAUSE = timedelta(milliseconds=100)
+"""Between two tries to log in to a machine that boots."""
+
+_STANDING = f"""{LOOK}
+standing "$1"
+"""
+
+
+class PowerFence:
+    """Implements ``ports.recovery.Verb``: the machine is off, as its BMC says."""
+
+    def __init__(self, request: FenceRequest, store: SecretStore, context: Context) -> None:
+        """Raises ``InputError`` for a password that is not there."""
+        self._machine = _Machine(request, store, context)
+        self._request, self._cancelled = request, context.cancelled
+
+    def stage(self) -> Seen:
+        """Log in to the BMC, and keep the connection open."""
+        return self.observe()
+
+    def observe(self) -> Seen:
+        """The power state: one request."""
+        return _seen(self._machine, Power.OFF)
+
+    def act(self) -> Acted:
+        """Cut the power, and return when the BMC says Off. It is not asked first: that would take as long again."""
+        began, end = monotonic_ns(), monotonic() + self._request.deadline.total_seconds()
+        while True:
+            try:
+                self._machine.system().cut(timedelta(seconds=max(0.0, end - monotonic())))
+            except EngineError as error:
+                self._machine.close()
+                if monotonic() > end:
+                    return Acted(ok=False, began_ns=began, ended_ns=monotonic_ns(), words=error.summary)
+                self._cancelled.wait(PAUSE.total_seconds())
+            else:
+                return Acted(ok=True, began_ns=began, ended_ns=monotonic_ns(), words="its BMC says Off")
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._machine.close()
+
+
+class PowerUnfence:
+    """Implements ``ports.recovery.Verb``: the machine is on and answers, and its PostgreSQL is no primary.
+
+    What a machine without power will do cannot be looked at before it has some. So it is looked at as soon as it
+    answers, and one whose PostgreSQL came up as a primary, or would, loses its power again.
+    """
+
+    def __init__(self, request: FenceRequest, store: SecretStore, context: Context) -> None:
+        """Raises ``InputError`` for a password that is not there, or a host that cannot be connected to."""
+        self._machine = _Machine(request, store, context)
+        self._request, self._cancelled = request, context.cancelled
+        self._warm = Warm(request.fleet, store, context.cancelled)
+        self._warm.__enter__()
+
+    def stage(self) -> Seen:
+        """Log in to the BMC; and to the machine, where it is on."""
+        return self.observe()
+
+    def observe(self) -> Seen:
+        """The power state, and where it is on whether it answers and what its PostgreSQL is."""
+        seen = _seen(self._machine, Power.ON)
+        if seen.sight is not Sight.DONE:
+            return seen
+        found = self._standing(timedelta(seconds=10))
+        if not isinstance(found, Standing):
+            return replace(seen, sight=Sight.NOT_DONE, words=f"it is on, and cannot be reached: {found}")
+        sight = Sight.DONE if found.safe else Sight.NOT_DONE
+        return replace(seen, sight=sight, words=WORDS[found], readings={**seen.readings, "postgresql": found.value})
+
+    def act(self) -> Acted:
+        """Power it on, wait until it answers SSH, and look at its PostgreSQL. The power of a machine that was on before
+        is not cut, whatever is found there. Raises ``Cancelled``."""
+        began, end = monotonic_ns(), monotonic() + self._request.deadline.total_seconds()
+
+        def acted(words: str, *, ok: bool = False) -> Acted:
+            return Acted(ok=ok, began_ns=began, ended_ns=monotonic_ns(), words=words)
+
+        try:
+            before = self._machine.system().power()
+            self._machine.system().switch(Power.ON)
+            found = self._answered(end)
+            if not isinstance(found, Standing):
+                return acted(f"it is on, and cannot be reached: {found}")
+            if found.safe:
+                return acted(WORDS[found], ok=True)
+            if before is Power.ON:
+                return acted(f"it was on before: {WORDS[found]}")
+            self._machine.system().cut(self._request.deadline)
+        except EngineError as error:
+            return acted(error.summary)
+        return acted(f"it is off again: {WORDS[found]}")
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._machine.close()
+        self._warm.close()
+
+    def _answered(self, end: float) -> Standing | str:
+        """What its PostgreSQL is, once it answers; why it does not, when the time is over."""
+        while True:
+            left = timedelta(seconds=max(0.5, end - monotonic()))
+            found = self._standing(min(left, timedelta(seconds=5)))
+            if isinstance(found, Standing) or monotonic() > end:
+                return found
+            if self._cancelled.wait(PAUSE.total_seconds()):
+                raise Cancelled(f"Waiting for {self._request.host} was stopped on request.")
+
+    def _standing(self, within: timedelta) -> Standing | str:
+        answer = self._warm.run(self._request.host, _STANDING, (str(self._request.port),), within)
+        if answer.reach is not Reach.OK:
+            return f"{answer.reach}: {answer.detail}"
+        return standing_of(answer.output) if not answer.code else Standing.UNKNOWN
+
+
+class _Machine:
+    """The machine behind its BMC: connected while it can be, and again after a failure."""
+
+    def __init__(self, request: FenceRequest, store: SecretStore, context: Context) -> None:
+        bmc = request.bmc
+        if bmc is None:
+            raise InputError(f"{request.host} has no BMC that could cut its power.")
+        wait = request.deadline
+        self._bmc = Bmc(
+            subject=bmc.machine,
+            url=bmc.address.rstrip("/"),
+            username=bmc.username,
+            password=store.open(bmc.password),
+            ca=bmc.ca,
+            system=bmc.system,
+            timeouts=Timeouts(connect=min(wait, timedelta(seconds=5)), change=wait, patience=wait, poll=POLL),
+        )
+        self._cancelled = context.cancelled
+        self._system: System | None = None
+
+    def system(self) -> System:
+        if self._system is None:
+            self._system = connect(self._bmc, self._cancelled)
+        return self._system
+
+    def close(self) -> None:
+        if self._system is not None:
+            self._system.close()
+            self._system = None
+
+
+def _seen(machine: _Machine, wanted: Power) -> Seen:
+    try:
+        power = machine.system().power()
+    except EngineError as error:
+        machine.close()
+        return Seen(sight=Sight.UNKNOWN, words=error.summary)
+    sight = Sight.DONE if power is wanted else Sight.NOT_DONE
+    return Seen(sight=sight, words=f"its BMC says {power}", readings={"power": power.value})

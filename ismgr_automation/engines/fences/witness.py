@@ -1,0 +1,180 @@
+"""Confirms a fence from elsewhere: hosts, and this controller, try to connect to the fenced member as clients do. It
+changes nothing, and never asks over the way by which the fence was raised."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib import resources
+from ipaddress import ip_address
+from time import monotonic, monotonic_ns
+
+from ismgr_automation.core.errors import Cancelled, InputError
+from ismgr_automation.engines.fences import knock
+from ismgr_automation.engines.ssh.remote import Answer, Rights
+from ismgr_automation.engines.ssh.resident import resident
+from ismgr_automation.engines.ssh.warm import Loaded, Warm
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.hosts import Reach
+from ismgr_automation.ports.recovery import Confirmation, FenceRequest, Reading, Seen, Sight
+from ismgr_automation.ports.secrets import SecretStore
+
+CONTROLLER = "this controller"
+
+LEAST_PATIENCE = timedelta(milliseconds=100)
+"""How long after the last of three tries silence is taken for an answer, where the way is short ..."""
+ROUND_TRIPS = 20
+"""... and so many times what a connection took before, where it is long."""
+
+PAUSE = timedelta(milliseconds=3)
+"""Between two rounds, while somebody still gets through."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Met:
+    """What one witness met. ``word`` is one of ``knock``'s; ``LOST``: it cannot say."""
+
+    word: str
+    seconds: float = 0.0
+    why: str = ""
+
+
+class ConnectingWitness:
+    """Implements ``ports.recovery.Witness``.
+
+    Who could not connect while it was staged is no witness: a way that never was looks like a fence. After that
+
+    - nobody may get through, by whatever way the fence was raised;
+    - a network fence answers: so at least one witness must hear a refusal. Silence alone could be a broken way;
+    - a machine without power cannot answer: silence of all is enough there.
+
+    A witness that is lost on the way is told, and does not count; without any left nothing is confirmed.
+    """
+
+    def __init__(self, request: FenceRequest, store: SecretStore, context: Context) -> None:
+        """Raises ``InputError`` for an address that is none, or a host that cannot be connected to by its
+        description."""
+        try:
+            self._address = str(ip_address(request.address))
+        except ValueError:
+            raise InputError(f"{request.address!r} is not an address at which a fence can be looked at.") from None
+        if request.host in request.witnesses:
+            raise InputError(f"{request.host} cannot be a witness of its own fence.")
+        self._request = request
+        self._cancelled = context.cancelled
+        self._warm = Warm(request.fleet, store, context.cancelled)
+        self._warm.__enter__()
+        self._asked: dict[str, Loaded] = {}
+        self._proven: dict[str, float] = {}
+        """Who has connected before, and in how many seconds."""
+
+    def stage(self) -> Seen:
+        """Let every witness connect once. NOT_DONE: at least one could, and so can tell a fence later; DONE is never
+        said, because a fence that stands already cannot be told from a way that never was. Raises ``Cancelled``."""
+        program = resources.files(knock.__package__ or "").joinpath("knock.py").read_text(encoding="utf-8")
+        load = resident(program, (self._address, str(self._request.port)), Rights.USER)
+        loading = {name: self._warm.begin_load(name, load) for name in self._request.witnesses}
+        self._asked = {name: done() for name, done in loading.items()}
+        met = self._round([*self._request.witnesses, CONTROLLER], timedelta(seconds=1))
+        self._proven = {name: one.seconds for name, one in met.items() if one.word == knock.OPEN}
+        readings: dict[str, Reading] = {f"{name} ms": _ms(seconds) for name, seconds in self._proven.items()}
+        named = [name for name in self._proven if name != CONTROLLER]
+        useless = [f"{name} {_said(met[name])}" for name in self._request.witnesses if name not in self._proven]
+        if not self._proven or (self._request.witnesses and not named):
+            words = f"nobody who was named can connect to {self._place}: {'; '.join(useless) or 'nobody was named'}"
+            return Seen(sight=Sight.UNKNOWN, words=words, readings=readings)
+        words = f"can connect to {self._place}: {', '.join(self._proven)}"
+        if useless:
+            words += f"; no witness is {', nor '.join(useless)}"
+        return Seen(sight=Sight.NOT_DONE, words=words, readings=readings)
+
+    def confirm(self) -> Confirmation:
+        """Look until nobody gets through, or the deadline is over. Raises ``Cancelled``."""
+        end = monotonic() + self._request.deadline.total_seconds()
+        if not self._proven:
+            return self._not_confirmed("nobody had been able to connect before: there is no witness")
+        while True:
+            met = self._round(list(self._proven), self._patience)
+            heard = {name: one for name, one in met.items() if one.word != knock.LOST}
+            if self._holds(heard):
+                by = f"{', '.join(heard)} by connecting to {self._place}"
+                words = "; ".join(f"{name} {_said(one)}" for name, one in met.items())
+                return Confirmation(ok=True, by=by, words=words, ended_ns=monotonic_ns())
+            if monotonic() > end:
+                return self._not_confirmed("; ".join(f"{name} {_said(one)}" for name, one in met.items()))
+            if self._cancelled.wait(PAUSE.total_seconds()):
+                raise Cancelled("Looking at a fence was stopped on request.")
+
+    def close(self) -> None:
+        """Let the witnesses go. Safe to call twice."""
+        self._warm.close()
+
+    @property
+    def _place(self) -> str:
+        return f"{self._address} port {self._request.port}"
+
+    @property
+    def _patience(self) -> timedelta:
+        return max(LEAST_PATIENCE, ROUND_TRIPS * timedelta(seconds=max(self._proven.values())))
+
+    def _holds(self, heard: Mapping[str, _Met]) -> bool:
+        words = {one.word for one in heard.values()}
+        if not words or knock.OPEN in words:
+            return False
+        return self._request.bmc is not None or knock.REFUSED in words
+
+    def _not_confirmed(self, words: str) -> Confirmation:
+        by = f"{', '.join(self._proven) or 'nobody'} by connecting to {self._place}"
+        return Confirmation(ok=False, by=by, words=words, ended_ns=monotonic_ns())
+
+    def _round(self, names: list[str], patience: timedelta) -> dict[str, _Met]:
+        """Let all of them knock at the same time."""
+        line = f"{patience.total_seconds():f}"
+        within = patience + timedelta(seconds=1)
+        asked = {name: self._asked[name].begin(within, line) for name in names if name != CONTROLLER}
+        here = self._here(patience) if CONTROLLER in names else None
+        found = {name: _read(answer()) for name, answer in asked.items()}
+        return found | ({CONTROLLER: here()} if here else {})
+
+    def _here(self, patience: timedelta) -> Callable[[], _Met]:
+        met: list[_Met] = []
+
+        def work() -> None:
+            with suppress(OSError):
+                word, seconds = knock.knock(self._address, self._request.port, patience.total_seconds())
+                met.append(_Met(word=word, seconds=seconds))
+
+        thread = threading.Thread(target=work, name="ismgr-witness", daemon=True)
+        thread.start()
+
+        def wait() -> _Met:
+            thread.join()
+            return met[0] if met else _Met(word=knock.LOST)
+
+        return wait
+
+
+def _read(answer: Answer) -> _Met:
+    if answer.reach is not Reach.OK or answer.code:
+        return _Met(word=knock.LOST, why=answer.detail)
+    told = json.loads(answer.output)
+    return _Met(word=str(told["met"]), seconds=float(told["seconds"]))
+
+
+def _said(met: _Met) -> str:
+    if met.word == knock.LOST:
+        return f"cannot say ({met.why})" if met.why else "cannot say: it has no way there"
+    return {
+        knock.OPEN: "gets through",
+        knock.REFUSED: f"is refused ({_ms(met.seconds):g} ms)",
+        knock.SILENT: f"gets no answer ({_ms(met.seconds):g} ms)",
+        knock.UNREACHABLE: f"is told that it is not there ({_ms(met.seconds):g} ms)",
+    }[met.word]
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

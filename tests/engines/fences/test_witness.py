@@ -1,0 +1,171 @@
+"""Who confirms a fence: real connections between namespaces, and what must never count as one."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from ismgr_automation.core.errors import Cancelled, InputError
+from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.engines.fences import knock
+from ismgr_automation.ports.recovery import FenceRequest, Sight, Witness
+from ismgr_automation.ports.upkeep import BmcAccess
+from tests.engines.fences.conftest import MEMBER, OTHER, PORT, Country, until
+from tests.engines.loopback import free_port
+
+QUICK = timedelta(milliseconds=500)
+DROP = (
+    "add table inet t; add chain inet t i { type filter hook input priority 0; }; add rule inet t i tcp dport 5432 drop"
+)
+
+
+@contextlib.contextmanager
+def witnessing(country: Country, **more: object) -> Iterator[Witness]:
+    request = replace(country.with_witnesses(OTHER), **more)  # type: ignore[arg-type]
+    one = country.fences.witness(request, country.context)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def by_power(request: FenceRequest) -> BmcAccess:
+    return BmcAccess(
+        machine=request.host, address="https://127.0.0.1", username="admin", password=SecretRef.parse("file:x")
+    )
+
+
+def test_a_fence_is_confirmed_by_who_could_connect_before(country: Country) -> None:
+    country.member.serve()
+    fence = country.fences.fence(country.request, country.context)
+    with contextlib.closing(fence), witnessing(country) as witness:
+        staged = witness.stage()
+        assert (staged.sight, staged.words) == (Sight.NOT_DONE, "can connect to 192.0.2.1 port 5432: db1.dc2")
+        assert fence.act().ok
+        told = witness.confirm()
+    assert told.ok
+    assert told.by == "db1.dc2 by connecting to 192.0.2.1 port 5432"
+    assert told.words.startswith("db1.dc2 is refused (")
+    assert told.ended_ns > 0
+
+
+def test_a_fence_that_does_nothing_is_not_confirmed(country: Country) -> None:
+    country.member.serve()
+    with witnessing(country, deadline=QUICK) as witness:
+        witness.stage()
+        told = witness.confirm()
+    assert (told.ok, told.words) == (False, "db1.dc2 gets through")
+
+
+def test_it_waits_for_a_fence_that_is_being_raised(country: Country) -> None:
+    country.member.serve()
+    fence = country.fences.fence(country.request, country.context)
+    with contextlib.closing(fence), witnessing(country) as witness:
+        witness.stage()
+        fence.stage()
+        raising = threading.Timer(0.2, fence.act)
+        raising.start()
+        told = witness.confirm()
+        raising.join()
+    assert told.ok
+
+
+def test_who_could_not_connect_before_is_no_witness(country: Country) -> None:
+    with witnessing(country, deadline=QUICK) as witness:
+        staged = witness.stage()
+        assert staged.sight is Sight.UNKNOWN
+        assert "db1.dc2 is refused" in staged.words
+        told = witness.confirm()
+    assert not told.ok
+    assert "there is no witness" in told.words
+
+
+def test_silence_could_be_a_broken_way_and_does_not_confirm_a_network_fence(country: Country) -> None:
+    country.member.serve()
+    with witnessing(country, deadline=QUICK) as witness:
+        assert witness.stage().sight is Sight.NOT_DONE
+        country.member.run("nft", DROP)
+        told = witness.confirm()
+    assert not told.ok
+    assert "gets no answer" in told.words
+
+
+def test_silence_of_all_confirms_a_machine_without_power(country: Country) -> None:
+    country.member.serve()
+    with witnessing(country, bmc=by_power(country.request)) as witness:
+        witness.stage()
+        country.member.run("nft", DROP)
+        told = witness.confirm()
+    assert told.ok
+    assert "gets no answer" in told.words
+
+
+@pytest.mark.parametrize("break_it", ["link set eth0 down", "route flush dev eth0"])
+def test_a_witness_without_a_way_of_its_own_cannot_say(country: Country, break_it: str) -> None:
+    country.member.serve()
+    with witnessing(country, bmc=by_power(country.request), deadline=QUICK) as witness:
+        witness.stage()
+        country.other.run("ip", *break_it.split())
+        told = witness.confirm()
+    assert (told.ok, told.words) == (False, "db1.dc2 cannot say: it has no way there")
+
+
+def test_a_witness_that_is_lost_confirms_nothing(country: Country) -> None:
+    country.member.serve()
+    dead = replace(country.other.host, port=1)
+    fleet = replace(country.request.fleet, hosts=[country.member.host, dead])
+    with witnessing(country, fleet=fleet, deadline=QUICK) as witness:
+        staged = witness.stage()
+        assert staged.sight is Sight.UNKNOWN
+        assert "db1.dc2 cannot say" in staged.words
+        assert not witness.confirm().ok
+
+
+def test_a_stopped_witness_says_so(country: Country) -> None:
+    country.member.serve()
+    with witnessing(country) as witness:
+        witness.stage()
+        asking = threading.Timer(0.2, country.context.cancelled.set)
+        asking.start()
+        with pytest.raises(Cancelled):
+            witness.confirm()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [({"address": "db1.example"}, "is not an address"), ({"witnesses": (MEMBER,)}, "witness of its own fence")],
+)
+def test_what_could_not_be_believed_is_refused(country: Country, more: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words), witnessing(country, **more):
+        pass
+
+
+def test_the_program_ends_with_the_connection(country: Country) -> None:
+    country.member.serve()
+    with witnessing(country) as witness:
+        witness.stage()
+        assert "ISuc" in country.other.run(
+            "sh", "-c", f"ip netns pids {country.other.namespace} | xargs ps -o args= -p"
+        )
+    until(
+        "the program is gone",
+        lambda: (
+            "ISuc"
+            not in country.other.run("sh", "-c", f"ip netns pids {country.other.namespace} | xargs ps -o args= -p")
+        ),
+    )
+
+
+def test_a_knock_says_what_it_met() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert knock.knock("127.0.0.1", server.getsockname()[1], 1.0)[0] == knock.OPEN
+    assert knock.knock("127.0.0.1", free_port(), 1.0)[0] == knock.REFUSED
+    assert knock.knock("::1", free_port(), 1.0)[0] in {knock.REFUSED, knock.LOST}
+    assert PORT

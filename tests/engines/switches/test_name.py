@@ -1,0 +1,119 @@
+"""Pointing a name elsewhere at a real Knot server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ismgr_automation.core.errors import InputError
+from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.engines.secrets import Backends, PrivateFiles
+from ismgr_automation.engines.switches import ClientSwitches
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.recovery import NameRequest, Sight, Verb
+from tests.engines.loopback import free_port
+from tests.provider import knot
+
+pytestmark = pytest.mark.skipif(not Path(knot.KNOTD).exists(), reason="the package knot is not installed")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[knot.Knot]:
+    with knot.running(tmp_path_factory.mktemp("knot")) as running:
+        yield running
+
+
+@pytest.fixture
+def request_(server: knot.Knot) -> NameRequest:
+    return NameRequest(
+        server="127.0.0.1",
+        port=server.port,
+        zone=knot.ZONE,
+        record="records",
+        type="A",
+        ttl=5,
+        values=("192.0.2.20",),
+        key_name=knot.KEY,
+        key=SecretRef.parse("file:tsig"),
+        deadline=timedelta(seconds=5),
+    )
+
+
+@pytest.fixture
+def switch(tmp_path: Path) -> Callable[[NameRequest], Verb]:
+    (tmp_path / "tsig").touch(mode=0o600)
+    (tmp_path / "tsig").write_text(knot.SECRET)
+    (tmp_path / "wrong").touch(mode=0o600)
+    (tmp_path / "wrong").write_text("d3Jvbmcgc2VjcmV0IG9mIHRoZSB0ZXN0cw==")
+    switches = ClientSwitches(Backends({"file": PrivateFiles(root=tmp_path)}))
+    return lambda request: switches.name(request, Context(work=tmp_path))
+
+
+def test_a_name_is_pointed_there_and_back_and_the_server_shows_it(
+    switch: Callable[[NameRequest], Verb], request_: NameRequest
+) -> None:
+    there, back = switch(request_), switch(replace(request_, values=("192.0.2.30", "192.0.2.31")))
+    assert there.act().ok
+    staged = back.stage()
+    assert (staged.sight, staged.words) == (Sight.NOT_DONE, "records.two-sites.test. A is 192.0.2.20 (ttl 5)")
+    acted = back.act()
+    assert (acted.ok, acted.words) == (True, "records.two-sites.test. A is 192.0.2.30, 192.0.2.31 (ttl 5)")
+    assert back.observe().sight is Sight.DONE
+    assert there.observe().sight is Sight.NOT_DONE
+    assert back.act().ok
+    back.close()
+    back.close()
+
+
+def test_whoever_changed_it_meanwhile_is_overruled(
+    switch: Callable[[NameRequest], Verb], request_: NameRequest
+) -> None:
+    mine, theirs = (
+        switch(replace(request_, record="race")),
+        switch(replace(request_, record="race", values=("192.0.2.77",), ttl=60)),
+    )
+    mine.stage()
+    assert theirs.act().ok
+    assert mine.act().ok
+    assert theirs.observe().sight is Sight.NOT_DONE
+    assert mine.observe().sight is Sight.DONE
+
+
+def test_an_alias_is_not_silently_left_as_it_is(switch: Callable[[NameRequest], Verb], request_: NameRequest) -> None:
+    verb = switch(replace(request_, record="alias", deadline=timedelta(milliseconds=300)))
+    acted = verb.act()
+    assert not acted.ok
+    assert "still shows" in acted.words
+    assert verb.observe().sight is Sight.NOT_DONE
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"key": SecretRef.parse("file:wrong")}, "does not accept our TSIG key"),
+        ({"port": free_port()}, "refused the connection"),
+        ({"zone": "elsewhere.test"}, "records.elsewhere.test"),
+    ],
+)
+def test_a_server_that_does_not_let_us_is_unknown_while_staging(
+    switch: Callable[[NameRequest], Verb], request_: NameRequest, change: dict[str, object], words: str
+) -> None:
+    verb = switch(replace(request_, deadline=timedelta(milliseconds=500), **change))  # type: ignore[arg-type]
+    staged = verb.stage()
+    assert staged.sight is Sight.UNKNOWN
+    assert words in staged.words
+    acted = verb.act()
+    assert not acted.ok
+    assert acted.words
+
+
+@pytest.mark.parametrize("change", [{"values": ("here",)}, {"values": ()}, {"record": "www.elsewhere.test."}])
+def test_what_is_no_record_is_refused(
+    switch: Callable[[NameRequest], Verb], request_: NameRequest, change: dict[str, object]
+) -> None:
+    with pytest.raises(InputError):
+        switch(replace(request_, **change))  # type: ignore[arg-type]
