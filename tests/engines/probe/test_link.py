@@ -133,9 +133,9 @@ def test_no_answer_in_time_is_unknown_and_the_connection_is_not_used_again():
         assert link.waits()
 
 
-@pytest.mark.parametrize("last", [b"", error("57P01", "FATAL")])
-def test_a_server_that_goes_away_between_two_writes_is_noticed_before_the_next_one_is_sent(last):
-    with answering(DONE + READY + last) as port, closing(door(port).open(0)) as link:
+@pytest.mark.parametrize(("last", "hang_up"), [(b"", True), (error("57P01", "FATAL"), False)])
+def test_a_server_that_goes_away_between_two_writes_is_noticed_before_the_next_one_is_sent(last, hang_up):
+    with answering(DONE + READY + last, hang_up=hang_up) as port, closing(door(port).open(0)) as link:
         assert link.write(b"INSERT", (), WITHIN).outcome is ACKED
         wait_until(lambda: not link.lives(), "the connection is known to be gone")
         assert not link.waits()
