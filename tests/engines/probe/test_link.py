@@ -72,7 +72,7 @@ def _serve(listening: socket.socket, answers: Sequence[bytes], hang_up: bool, ov
             client.recv(4, socket.MSG_WAITALL)
             client.sendall(answer)
         if not hang_up:
-            over.wait(60)
+            over.wait()
 
 
 def door(port: int, patience: timedelta = WITHIN) -> Door:
