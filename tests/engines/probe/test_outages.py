@@ -23,6 +23,8 @@ from tests.fixtures_canaries import search_now
 from tests.fixtures_postgres import _free_port, restart_postgres, start_postgres
 
 MANY = 60
+SLACK = 1000
+"""However busy the machine that runs the tests is: only what failed is an outage here."""
 MICROSECOND = 1000
 
 
@@ -81,14 +83,14 @@ def test_the_outage_of_a_server_that_was_killed_is_what_its_rows_say(server, cli
     running = client.start(asked, context)
     wait_until(lambda: acknowledged(running, MANY), "steady writes")
     found = running.attempts()
-    assert steady(found, found[5].sent_ns, found[-1].ended_ns, asked.every, slack=1000) is None
+    assert steady(found, found[5].sent_ns, found[-1].ended_ns, asked.every, SLACK) is None
     kill(server)
     wait_until(lambda: running.attempts()[-1].outcome is Outcome.FAILED, "the outage")
     before = sum(one.outcome is Outcome.ACKED for one in running.attempts())
     server = restart_postgres(server)
     wait_until(lambda: acknowledged(running, before + MANY), "steady writes again")
     found = running.stop()
-    measured = downtime(found, found[MANY].sent_ns, asked.every, settled=timedelta(milliseconds=100))
+    measured = downtime(found, found[MANY].sent_ns, asked.every, settled=timedelta(milliseconds=100), slack=SLACK)
     assert measured is not None
     assert measured.rto is not None
     assert measured.blind_ns < measured.ended_ns - measured.began_ns
@@ -113,7 +115,7 @@ def test_the_outage_is_measured_whole_though_the_drill_dies_in_the_middle_of_it(
             lambda: acknowledged(running, back + 1) or running.attempts()[-1].outcome is Outcome.ACKED, "service"
         )
         found = running.stop()
-    measured = downtime(found, found[0].ended_ns, asked.every)
+    measured = downtime(found, found[0].ended_ns, asked.every, slack=SLACK)
     assert measured is not None
     assert measured.rto is not None
     check_by_rows(server, found, measured)
