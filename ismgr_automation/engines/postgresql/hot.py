@@ -98,21 +98,21 @@ printf '%s\n' "$said" | grep -Eq '^Database cluster state: +shut down( in recove
 more."""
 
 REPLAYED = f"""
+at=${{line% *}} seconds=${{line#* }}
 answer "DO \\$\\$ BEGIN
-  WHILE pg_is_in_recovery() AND pg_last_wal_replay_lsn() <= '$line' AND clock_timestamp() < now() + interval '$1 s' LOOP
-    PERFORM pg_sleep(0.001);
-  END LOOP; END \\$\\$" > /dev/null
-now=$(answer "SELECT pg_last_wal_replay_lsn(), NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() > '$line'")
+  WHILE pg_is_in_recovery() AND pg_last_wal_replay_lsn() <= '$at' AND clock_timestamp() < now() + interval '$seconds s'
+  LOOP PERFORM pg_sleep(0.001); END LOOP; END \\$\\$" > /dev/null
+now=$(answer "SELECT pg_last_wal_replay_lsn(), NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() > '$at'")
 case $now in *"|t") ;; *) echo "it has replayed up to ${{now%%|*}}" >&2; exit {NOT_REPLAYED} ;; esac
 """
-"""Seconds, and a position in the line: waits until everything up to the record there is replayed."""
+"""A line with a position and seconds: waits until everything up to the record there is replayed."""
 
 PROMOTE = f"""
 if [ "$(answer "SELECT pg_is_in_recovery()")" = t ]; then
   [ "$(answer "SELECT pg_promote(false)")" = t ] || exit {NOT_ASKED}
 fi
 answer "DO \\$\\$ BEGIN
-  WHILE pg_is_in_recovery() AND clock_timestamp() < now() + interval '$1 s' LOOP PERFORM pg_sleep(0.001); END LOOP;
+  WHILE pg_is_in_recovery() AND clock_timestamp() < now() + interval '$line s' LOOP PERFORM pg_sleep(0.001); END LOOP;
   END \\$\\$" > /dev/null
 # a number for a transaction is given to nobody who may not write; nothing is kept of it
 said=$(answer "BEGIN; SELECT current_setting('transaction_read_only'); SELECT pg_current_xact_id(); ROLLBACK")
@@ -120,7 +120,7 @@ case $said in off*[0-9]) ;; *) echo "it says: $said" >&2; exit {NOT_WRITABLE} ;;
 answer "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int"
 rm -f "$settings/{FILE}"
 """
-"""Seconds: promotes, and waits until it takes writes; prints its timeline. Run again, it does no more."""
+"""A line with seconds: promotes, and waits until it takes writes; prints its timeline. Run again, it does no more."""
 
 _LOCKED = f"""{FIRST}
 # what a lost connection left behind may still be at work
