@@ -34,9 +34,6 @@ RELOAD_SECONDS = 5
 FOLLOW_SECONDS = 15
 """How long one that was started as it was may take, when there are other ways left."""
 
-ROOM = 1.1
-"""What a copy needs, as a multiple of what is copied: the log goes on while it is made."""
-
 _AGAIN_SECONDS = 0.5
 
 
@@ -82,6 +79,9 @@ class Ground:
 
 class Rejoining:
     """``ports.recovery.Verb``: an old primary streams from the new one."""
+
+    room = 1.1
+    """What a copy needs, as a multiple of what is copied: the log goes on while it is made."""
 
     def __init__(self, watch: Watch, host: str, to: str, way: Way, context: Context) -> None:
         """Connects to nobody yet."""
@@ -286,7 +286,7 @@ class Rejoining:
         )
         if int(spaces or 0):
             raise Stopped(f"{self._to} has tablespaces in other places, and only a rewind keeps those")
-        needed = int(int(size) * ROOM)
+        needed = int(int(size) * self.room)
         if needed > ground.free:
             raise Stopped(
                 f"a copy needs {needed >> 20} MiB beside the data of {self._host}, and {ground.free >> 20} MiB are free"

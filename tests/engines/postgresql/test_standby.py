@@ -13,12 +13,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import psutil
 import pytest
 
 from ismgr_automation.core.errors import Cancelled, InputError
 from ismgr_automation.engines.postgresql import PostgresqlStandby
+from ismgr_automation.engines.postgresql.rejoining import Rejoining, Way
+from ismgr_automation.engines.postgresql.watching import WarmMembers, Watch
+from ismgr_automation.engines.ssh.remote import Answer
+from ismgr_automation.engines.ssh.warm import Warm
 from ismgr_automation.ports.recovery import Acted, Seen, Sight, Standing, Verb
 from ismgr_automation.ports.upkeep import Part
 from tests.engines.postgresql.conftest import FIRST, SECOND, Pair, Writer
@@ -314,12 +319,17 @@ def test_a_rejoin_is_refused_before_any_data_is_touched(pair, standby, spoil: Ca
     assert kept(pair, FIRST) == {1}
 
 
-def test_a_copy_for_which_there_is_no_room_is_not_begun(pair, standby, monkeypatch):
+class NeedsMuch(Rejoining):
+    room = 10.0**9
+
+
+def test_a_copy_for_which_there_is_no_room_is_not_begun(pair, standby):
     fail_over(pair, standby)
-    monkeypatch.setattr("ismgr_automation.engines.postgresql.rejoining.ROOM", 10.0**9)
-    rejoin = standby.rejoin(pair.cluster, FIRST, SECOND, "rebuild", pair.context)
-    assert "are free" in rejoin.stage().words
-    assert not rejoin.act().ok
+    with Warm(pair.cluster.fleet, pair.loopback.store, threading.Event()) as warm:
+        members = WarmMembers(pair.cluster, pair.layout(), pair.loopback.store, warm)
+        rejoin = NeedsMuch(Watch(members), FIRST, SECOND, Way.REBUILD, pair.context)
+        assert "are free" in rejoin.stage().words
+        assert not rejoin.act().ok
     assert [path.name for path in (pair.base / FIRST).glob("data*")] == ["data"]
 
 
@@ -352,35 +362,31 @@ class Dies(BaseException):
     """The controller is gone."""
 
 
-def deaths(monkeypatch: pytest.MonkeyPatch, at: int, *, after: bool) -> None:
-    """The controller dies before, or right after, its script number ``at`` of a rejoin."""
-    from ismgr_automation.engines.postgresql.watching import WarmMembers
+class Mortal(WarmMembers):
+    """The controller dies right after script ``number`` of a rejoin, which is before the next."""
 
-    whole, count = WarmMembers.on, iter(range(1, 1000))
+    def __init__(self, pair: Pair, warm: Warm, number: int) -> None:
+        super().__init__(pair.cluster, pair.layout(), pair.loopback.store, warm)
+        object.__setattr__(self, "left", number)
 
-    def on(self: WarmMembers, *words: object, **more: object) -> object:
-        number = next(count)
-        if number == at and not after:
-            raise Dies
-        answer = whole(self, *words, **more)
-        if number == at:
+    def on(self, *words: str, **more: Any) -> Answer:
+        answer = super().on(*words, **more)
+        object.__setattr__(self, "left", self.left - 1)
+        if self.left == 0:
             raise Dies
         return answer
 
-    monkeypatch.setattr(WarmMembers, "on", on)
 
-
-@pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("way", ["rewind", "rebuild"])
-def test_a_rejoin_whose_controller_died_between_any_two_steps_is_finished_by_the_next(pair, monkeypatch, way, after):
+def test_a_rejoin_whose_controller_died_between_any_two_steps_is_finished_by_the_next(pair, way):
     with PostgresqlStandby(pair.loopback.store, pair.layout()) as standby:
         fail_over(pair, standby)
     died = 0
-    for at in range(1, 30):
-        with monkeypatch.context() as patch, PostgresqlStandby(pair.loopback.store, pair.layout()) as standby:
-            deaths(patch, at, after=after)
+    for number in range(1, 30):
+        with Warm(pair.cluster.fleet, pair.loopback.store, threading.Event()) as warm:
+            rejoin = Rejoining(Watch(Mortal(pair, warm, number)), FIRST, SECOND, Way(way), pair.context)
             try:
-                acted = standby.rejoin(pair.cluster, FIRST, SECOND, way, pair.context).act()
+                acted = rejoin.act()
             except Dies:
                 died += 1
                 assert [one.part for one in pair.members().values()].count(Part.PRIMARY) == 1
