@@ -496,7 +496,7 @@ def test_a_session_that_was_lost_is_no_obstacle(pair, standby):
     pair.act(SECOND, "stop")
     start(pair, SECOND)
     kill(pair, FIRST)
-    done(promote)
+    assert done(promote).readings["timeline"] == 2
 
 
 def test_what_cannot_be_asked_for_is_refused(pair, standby):
