@@ -128,7 +128,11 @@ exec 7< "$settings" && flock -w 2 7 || {{ echo "another rejoin is at work there"
 main=$(dirname "$settings")/postgresql.conf
 [ -f "$main" ] || main=$data/postgresql.conf
 copy=$data.ismgr-copy old=$data.ismgr-old
-setting() {{ as "$programs/postgres" -D "$data" -C "$1" -c "config_file=$main" 2>/dev/null; }}
+setting() {{
+  # without a folder it asks for files that it does not read for this
+  if [ -d "$data" ]; then set -- "$1" -D "$data"; else set -- "$1" -c hba_file=none -c ident_file=none; fi
+  as "$programs/postgres" -C "$@" -c "config_file=$main" 2>/dev/null
+}}
 """
 
 GROUND = f"""{_LOCKED}
@@ -137,10 +141,11 @@ if [ ! -e "$data" ] && [ -d "$old" ]; then
   if [ -e "$copy/standby.signal" ]; then mv "$copy" "$data"; else mv "$old" "$data"; fi
 fi
 [ ! -d "$old" ] || echo old
+[ -e "$data" ] || echo empty
 printf 'primary_conninfo %s\\n' "$(setting primary_conninfo)"
 printf 'free %s\\n' "$(df -Pk "$(dirname "$data")" | awk 'NR == 2 {{ print $4 }}')"
 printf 'rewinds %s\\n' "$([ -x "$programs/pg_rewind" ] && echo on)"
-control | sed 's/^/control /'
+[ ! -e "$data" ] || control | sed 's/^/control /'
 """
 """Puts right what a rebuild left half-way; prints what must be known before a member is brought back."""
 
@@ -219,7 +224,8 @@ touch "$copy/standby.signal" "$copy/ismgr.copied" && owned "$copy/standby.signal
   sync -f "$copy" || exit {NOT_COPIED}
 if alive; then echo "somebody started it" >&2; exit {RUNS}; fi
 # an earlier copy that never streamed is not what must be kept
-if [ -d "$old" ] && [ -e "$data/ismgr.copied" ]; then rm -rf "$data"; else rm -rf "$old" && mv "$data" "$old"; fi
+if [ -d "$old" ] && [ -e "$data/ismgr.copied" ]; then rm -rf "$data"
+elif [ -e "$data" ]; then rm -rf "$old" && mv "$data" "$old"; fi
 [ ! -e "$data" ] || exit {NOT_COPIED}
 mv "$copy" "$data" || exit {NOT_COPIED}
 """

@@ -279,6 +279,23 @@ def test_one_that_cannot_be_rewound_is_copied_anew(pair, standby):
     assert done(standby.rejoin(pair.cluster, FIRST, SECOND, "auto", pair.context)).readings["way"] == "rebuild"
 
 
+def test_one_with_a_new_disk_is_copied_anew(pair, standby):
+    fail_over(pair, standby)
+    pair.until("it is gone", lambda: gone(pair, FIRST))
+    shutil.rmtree(pair.base / FIRST / "data")
+    refused = standby.rejoin(pair.cluster, FIRST, SECOND, "rewind", pair.context)
+    assert (refused.stage().words, refused.act().ok) == ("there is no data on db1.dc1", False)
+    assert done(standby.rejoin(pair.cluster, FIRST, SECOND, "auto", pair.context)).readings["way"] == "rebuild"
+    pair.until("it has all", lambda: kept(pair, FIRST) == {1, 2})
+    assert [path.name for path in (pair.base / FIRST).glob("data*")] == ["data"]
+
+
+def gone(pair: Pair, name: str) -> bool:
+    """Whether no process works in the folder of a server that was killed."""
+    data = str(pair.base / name / "data")
+    return all(one.info["cwd"] != data for one in psutil.process_iter(["cwd"]))
+
+
 def start_it(pair: Pair) -> None:
     start(pair, FIRST)
 
