@@ -128,6 +128,12 @@ exec 7< "$settings" && flock -w 2 7 || {{ echo "another rejoin is at work there"
 main=$(dirname "$settings")/postgresql.conf
 [ -f "$main" ] || main=$data/postgresql.conf
 copy=$data.ismgr-copy old=$data.ismgr-old
+# a server that was killed and not waited for yet keeps its lock, as PostgreSQL sees it
+gone=$(head -n 1 "$data/postmaster.pid" 2>/dev/null) turns=0
+while [ -n "$gone" ] && [ "$turns" -lt 100 ] && grep -q ') Z' "/proc/$gone/stat" 2>/dev/null; do
+  turns=$((turns + 1))
+  sleep 0.1
+done
 setting() {{
   # without a folder it asks for files that it does not read for this
   if [ -d "$data" ]; then set -- "$1" -D "$data"; else set -- "$1" -c hba_file=none -c ident_file=none; fi
