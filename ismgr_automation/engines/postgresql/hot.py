@@ -98,21 +98,21 @@ printf '%s\n' "$said" | grep -Eq '^Database cluster state: +shut down( in recove
 more."""
 
 REPLAYED = f"""
+at=${{line% *}} seconds=${{line#* }}
 answer "DO \\$\\$ BEGIN
-  WHILE pg_is_in_recovery() AND pg_last_wal_replay_lsn() <= '$line' AND clock_timestamp() < now() + interval '$1 s' LOOP
-    PERFORM pg_sleep(0.001);
-  END LOOP; END \\$\\$" > /dev/null
-now=$(answer "SELECT pg_last_wal_replay_lsn(), NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() > '$line'")
+  WHILE pg_is_in_recovery() AND pg_last_wal_replay_lsn() <= '$at' AND clock_timestamp() < now() + interval '$seconds s'
+  LOOP PERFORM pg_sleep(0.001); END LOOP; END \\$\\$" > /dev/null
+now=$(answer "SELECT pg_last_wal_replay_lsn(), NOT pg_is_in_recovery() OR pg_last_wal_replay_lsn() > '$at'")
 case $now in *"|t") ;; *) echo "it has replayed up to ${{now%%|*}}" >&2; exit {NOT_REPLAYED} ;; esac
 """
-"""Seconds, and a position in the line: waits until everything up to the record there is replayed."""
+"""A line with a position and seconds: waits until everything up to the record there is replayed."""
 
 PROMOTE = f"""
 if [ "$(answer "SELECT pg_is_in_recovery()")" = t ]; then
   [ "$(answer "SELECT pg_promote(false)")" = t ] || exit {NOT_ASKED}
 fi
 answer "DO \\$\\$ BEGIN
-  WHILE pg_is_in_recovery() AND clock_timestamp() < now() + interval '$1 s' LOOP PERFORM pg_sleep(0.001); END LOOP;
+  WHILE pg_is_in_recovery() AND clock_timestamp() < now() + interval '$line s' LOOP PERFORM pg_sleep(0.001); END LOOP;
   END \\$\\$" > /dev/null
 # a number for a transaction is given to nobody who may not write; nothing is kept of it
 said=$(answer "BEGIN; SELECT current_setting('transaction_read_only'); SELECT pg_current_xact_id(); ROLLBACK")
@@ -120,7 +120,7 @@ case $said in off*[0-9]) ;; *) echo "it says: $said" >&2; exit {NOT_WRITABLE} ;;
 answer "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int"
 rm -f "$settings/{FILE}"
 """
-"""Seconds: promotes, and waits until it takes writes; prints its timeline. Run again, it does no more."""
+"""A line with seconds: promotes, and waits until it takes writes; prints its timeline. Run again, it does no more."""
 
 _LOCKED = f"""{FIRST}
 # what a lost connection left behind may still be at work
@@ -128,7 +128,17 @@ exec 7< "$settings" && flock -w 2 7 || {{ echo "another rejoin is at work there"
 main=$(dirname "$settings")/postgresql.conf
 [ -f "$main" ] || main=$data/postgresql.conf
 copy=$data.ismgr-copy old=$data.ismgr-old
-setting() {{ as "$programs/postgres" -D "$data" -C "$1" -c "config_file=$main" 2>/dev/null; }}
+# a server that was killed and not waited for yet keeps its lock, as PostgreSQL sees it
+gone=$(head -n 1 "$data/postmaster.pid" 2>/dev/null) turns=0
+while [ -n "$gone" ] && [ "$turns" -lt 100 ] && grep -q ') Z' "/proc/$gone/stat" 2>/dev/null; do
+  turns=$((turns + 1))
+  sleep 0.1
+done
+setting() {{
+  # without a folder it asks for files that it does not read for this
+  if [ -d "$data" ]; then set -- "$1" -D "$data"; else set -- "$1" -c hba_file=none -c ident_file=none; fi
+  as "$programs/postgres" -C "$@" -c "config_file=$main" 2>/dev/null
+}}
 """
 
 GROUND = f"""{_LOCKED}
@@ -137,10 +147,11 @@ if [ ! -e "$data" ] && [ -d "$old" ]; then
   if [ -e "$copy/standby.signal" ]; then mv "$copy" "$data"; else mv "$old" "$data"; fi
 fi
 [ ! -d "$old" ] || echo old
+[ -e "$data" ] || echo empty
 printf 'primary_conninfo %s\\n' "$(setting primary_conninfo)"
 printf 'free %s\\n' "$(df -Pk "$(dirname "$data")" | awk 'NR == 2 {{ print $4 }}')"
 printf 'rewinds %s\\n' "$([ -x "$programs/pg_rewind" ] && echo on)"
-control | sed 's/^/control /'
+[ ! -e "$data" ] || control | sed 's/^/control /'
 """
 """Puts right what a rebuild left half-way; prints what must be known before a member is brought back."""
 
@@ -219,7 +230,8 @@ touch "$copy/standby.signal" "$copy/ismgr.copied" && owned "$copy/standby.signal
   sync -f "$copy" || exit {NOT_COPIED}
 if alive; then echo "somebody started it" >&2; exit {RUNS}; fi
 # an earlier copy that never streamed is not what must be kept
-if [ -d "$old" ] && [ -e "$data/ismgr.copied" ]; then rm -rf "$data"; else rm -rf "$old" && mv "$data" "$old"; fi
+if [ -d "$old" ] && [ -e "$data/ismgr.copied" ]; then rm -rf "$data"
+elif [ -e "$data" ]; then rm -rf "$old" && mv "$data" "$old"; fi
 [ ! -e "$data" ] || exit {NOT_COPIED}
 mv "$copy" "$data" || exit {NOT_COPIED}
 """

@@ -51,19 +51,20 @@ class Waiting:
             self.loaded = self.loaded.anew()
         return self.loaded.lost
 
-    def insist(self, end: float, line: str = "") -> Answer:
+    def insist(self, end: float, position: str = "") -> Answer:
         """Run it, again where the connection was lost, until the member says how it ended or the time (``monotonic``)
-        is over. The script may be run again."""
+        is over. The script may be run again. Its line is the position, where there is one, and seconds."""
         while True:
             lost = None if self.loaded is not None and self.loaded.lost is None else self.ready()
-            answer = lost or self._go(end, line)
+            answer = lost or self._go(end - monotonic(), position)
             if answer.reach is Reach.OK or monotonic() + AGAIN_SECONDS > end:
                 return answer
             self.deaf.wait(AGAIN_SECONDS)
 
-    def _go(self, end: float, line: str) -> Answer:
+    def _go(self, left: float, position: str) -> Answer:
         assert self.loaded is not None  # noqa: S101  for the type checker: ready() made it
-        return self.loaded.go(timedelta(seconds=max(0.0, end - monotonic())), line)
+        # the script gives up first, and says how far it came
+        return self.loaded.go(timedelta(seconds=max(0.0, left)), f"{position} {max(0.0, 0.9 * left):.3f}".strip())
 
     def close(self) -> None:
         """Let its shell end."""
@@ -97,8 +98,7 @@ class Promotion:
         self._watch = watch
         self._to = to
         self._context = context
-        seconds = watch.members.cluster.deadline.total_seconds()
-        self._script = Waiting(watch, to, watch.members.wait_script(to, hot.PROMOTE, f"{seconds:g}"))
+        self._script = Waiting(watch, to, watch.members.wait_script(to, hot.PROMOTE))
 
     def stage(self) -> Seen:
         """Open the session over which it will be promoted."""
@@ -153,7 +153,7 @@ class Demotion:
         self._got_ready = False
         seconds = f"{max(1, int(watch.members.cluster.deadline.total_seconds()))}"
         self._stop = Waiting(watch, host, watch.members.wait_script(host, hot.DEMOTE, seconds))
-        self._arrive = Waiting(watch, to, watch.members.wait_script(to, hot.REPLAYED, seconds))
+        self._arrive = Waiting(watch, to, watch.members.wait_script(to, hot.REPLAYED))
 
     def stage(self) -> Seen:
         """Refuse what a planned switchover refuses; say whom the old primary will follow, keep the log for it, write a

@@ -34,9 +34,6 @@ RELOAD_SECONDS = 5
 FOLLOW_SECONDS = 15
 """How long one that was started as it was may take, when there are other ways left."""
 
-ROOM = 1.1
-"""What a copy needs, as a multiple of what is copied: the log goes on while it is made."""
-
 _AGAIN_SECONDS = 0.5
 
 
@@ -70,18 +67,23 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """What is known of a member whose server does not run. ``old``: what a rebuild keeps is still there."""
+    """What is known of a member whose server does not run. ``old``: what a rebuild keeps is still there; ``empty``:
+    there is no data at all, as on a new disk."""
 
     conninfo: str
     rewinds: str
     """Why ``pg_rewind`` cannot work there; empty: it can."""
     free: int
     old: bool
+    empty: bool
     restores: bool = False
 
 
 class Rejoining:
     """``ports.recovery.Verb``: an old primary streams from the new one."""
+
+    room = 1.1
+    """What a copy needs, as a multiple of what is copied: the log goes on while it is made."""
 
     def __init__(self, watch: Watch, host: str, to: str, way: Way, context: Context) -> None:
         """Connects to nobody yet."""
@@ -104,7 +106,7 @@ class Rejoining:
             return done
         try:
             ground = self._ground()
-            old, to = self._seen()
+            old, to = self._seen(ground)
             self._switchover.way(self._known(old, ground), to)
             if self._way is Way.REBUILD:
                 self._room(ground)
@@ -150,14 +152,14 @@ class Rejoining:
 
     def _work(self) -> None:
         ground = self._ground()
-        old, to = self._seen()
+        old, to = self._seen(ground)
         known = self._known(old, ground)
         way = self._switchover.way(known, to)
         if old.part is Part.STANDBY:
             if self._turns(known, way):
                 return
             self._must(self._host, hot.HALT, why="it cannot be stopped")
-            old, to = self._seen()
+            old, to = self._seen(ground)
         problems = []
         ground = self._say_whom_to_follow(way, ground)
         fits = old.follows or self._fits(old, to)
@@ -184,6 +186,7 @@ class Rejoining:
         control = control_of("\n".join(line.removeprefix("control ") for line in lines if line.startswith("control ")))
         hints = control.get("wal_log_hints setting") == "on" or control.get("Data page checksum version", "0") != "0"
         obstacles = (
+            ("empty" in lines, f"there is no data on {self._host}"),
             (words["rewinds"] != "on", f"there is no pg_rewind on {self._host}"),
             (not hints, f"{self._host} had neither wal_log_hints nor data checksums, and pg_rewind needs one"),
         )
@@ -192,13 +195,16 @@ class Rejoining:
             rewinds=next((why for holds, why in obstacles if holds), ""),
             free=int(words["free"] or 0) * 1024,
             old="old" in lines,
+            empty="empty" in lines,
         )
 
-    def _seen(self) -> tuple[Seen, Seen]:
+    def _seen(self, ground: Ground) -> tuple[Seen, Seen]:
         """The old and the new primary, or why nothing may be done. One that starts as a standby is waited for."""
         while True:
             seen = {one.name: one for one in self._members.look(self._context.cancelled)}
             old, to = seen[self._host], seen[self._to]
+            if ground.empty and old.part is Part.UNKNOWN:
+                seen[self._host] = old = Seen(host=old.host, part=Part.DOWN, system=to.system, state="no data")
             unknown = [one for one in seen.values() if one.part is Part.UNKNOWN]
             if unknown != [old] or not old.follows or monotonic() > self._end:
                 break
@@ -286,7 +292,7 @@ class Rejoining:
         )
         if int(spaces or 0):
             raise Stopped(f"{self._to} has tablespaces in other places, and only a rewind keeps those")
-        needed = int(int(size) * ROOM)
+        needed = int(int(size) * self.room)
         if needed > ground.free:
             raise Stopped(
                 f"a copy needs {needed >> 20} MiB beside the data of {self._host}, and {ground.free >> 20} MiB are free"

@@ -4,7 +4,7 @@ stands still until somebody ticks; there are no threads, clocks or chances, so t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ismgr_automation.core.errors import Cancelled
 from ismgr_automation.ports.context import Context
@@ -27,29 +27,30 @@ class Entry:
     timeline: int
 
 
-@dataclass(slots=True, kw_only=True)
 class MemoryMember:
     """One member. Its server, when it runs, is a standby where ``standby`` is set, else a primary."""
 
-    host: str
-    standby: bool = False
-    upstream: str = ""
-    """Whom a standby follows."""
-    powered: bool = True
-    runs: bool = True
-    clean: bool = False
-    """Whether the server that does not run was shut down, and did not crash."""
-    frozen: bool = False
-    """It is there, and does nothing (SIGSTOP)."""
-    readonly: bool = False
-    rewinds: bool = True
-    """Whether ``pg_rewind`` can work on it."""
-    starts_alone: bool = False
-    """The server comes up with the machine, as no shipped role lets it."""
-    timeline: int = 1
-    log: list[Entry] = field(default_factory=list)
-    waiting: list[int] = field(default_factory=list)
-    """Writes that came while it was frozen: it takes them when it goes on, if it may."""
+    def __init__(self, host: str, *, follows: str = "") -> None:
+        """A primary that runs, or a standby of the member that it ``follows``."""
+        self.host = host
+        self.standby = bool(follows)
+        self.upstream = follows
+        """Whom a standby follows."""
+        self.powered = True
+        self.runs = True
+        self.clean = False
+        """Whether the server that does not run was shut down, and did not crash."""
+        self.frozen = False
+        """It is there, and does nothing (SIGSTOP)."""
+        self.readonly = False
+        self.rewinds = True
+        """Whether ``pg_rewind`` can work on it."""
+        self.starts_alone = False
+        """The server comes up with the machine, as no shipped role lets it."""
+        self.timeline = 1
+        self.log: list[Entry] = []
+        self.waiting: list[int] = []
+        """Writes that came while it was frozen: it takes them when it goes on, if it may."""
 
     @property
     def up(self) -> bool:
@@ -62,7 +63,6 @@ class MemoryMember:
         return self.up and not self.standby and not self.readonly
 
 
-@dataclass(slots=True, kw_only=True)
 class MemoryRecoveryWorld:
     """All that there is. Change it between ticks, or in ``watch`` and ``each_tick``.
 
@@ -73,60 +73,62 @@ class MemoryRecoveryWorld:
     <Outcome.FAILED: 'failed'>
     """
 
-    members: dict[str, MemoryMember] = field(default_factory=dict)
-    lag: int = 1
-    """Ticks until a record arrives at a standby."""
-    synchronous: bool = False
-    """A write is confirmed when a standby has it; one that none has is unknown to the client."""
-    balancers: dict[str, dict[str, str]] = field(default_factory=dict)
-    """For each balancer the server that is ready, by backend. None at all: clients connect to ``direct``."""
-    backend: str = "db"
-    """The backend through which clients write."""
-    servers: dict[str, str] = field(default_factory=dict)
-    """The member behind a server, where it does not have its name."""
-    direct: list[str] = field(default_factory=list)
-    """Members that clients try in this order when there is no balancer."""
-    names: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
-    """Record sets by zone and record."""
-    cut: set[frozenset[str]] = field(default_factory=set)
-    """Links that carry nothing, as pairs of ends: members, balancers, ``CLIENT``."""
-    unmanaged: set[str] = field(default_factory=set)
-    """Hosts that cannot be reached over the management network."""
-    fenced: set[str] = field(default_factory=set)
-    """Members whose packet filter resets clients."""
-    dead_bmcs: set[str] = field(default_factory=set)
-    """Machines whose BMC does not answer."""
-    liars: set[str] = field(default_factory=set)
-    """Members whose fence says that it is up, and is not."""
-    slow: dict[str, int] = field(default_factory=dict)
-    """Ticks that a verb takes, by its name (``promote``, ``fence`` ...); 1 where it is not named."""
-    tick: int = 0
-    entries: list[Entry] = field(default_factory=list)
-    """Every write that any member ever took, also those that are lost."""
-    attempts: list[Attempt] = field(default_factory=list)
-    """Every write that a client tried, in order."""
-    several: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
-    """When more than one member would have taken a client's write, and who."""
-    late: list[Entry] = field(default_factory=list)
-    """Writes that a member took although another one had been promoted."""
-    promoted: list[tuple[int, str]] = field(default_factory=list)
-    """Who was promoted when."""
-    faults: dict[str, BaseException] = field(default_factory=dict)
-    """Raised when the call of this name is made: ``promote db2``, ``fence db1``."""
-    calls: list[str] = field(default_factory=list)
-    """Everything that was asked, in order."""
-    watch: list[Callable[[str], None]] = field(default_factory=list)
-    """Called with ``promote db2`` before a verb acts, and with ``promote db2 done`` after it has: the place to raise
-    ``Killed``, or to move the world."""
-    each_tick: list[Callable[[], object]] = field(default_factory=list)
-    """Called at the end of each tick: the place for clients that write all the time."""
+    def __init__(self, *members: MemoryMember) -> None:
+        """These members, and clients that connect to them directly."""
+        self.members = {one.host: one for one in members}
+        self.lag = 1
+        """Ticks until a record arrives at a standby."""
+        self.synchronous = False
+        """A write is confirmed when a standby has it; one that none has is unknown to the client."""
+        self.balancers: dict[str, dict[str, str]] = {}
+        """For each balancer the server that is ready, by backend. None at all: clients connect to ``direct``."""
+        self.backend = "db"
+        """The backend through which clients write."""
+        self.servers: dict[str, str] = {}
+        """The member behind a server, where it does not have its name."""
+        self.direct = list(self.members)
+        """Members that clients try in this order when there is no balancer."""
+        self.names: dict[tuple[str, str], tuple[str, ...]] = {}
+        """Record sets by zone and record."""
+        self.cut: set[frozenset[str]] = set()
+        """Links that carry nothing, as pairs of ends: members, balancers, ``CLIENT``."""
+        self.unmanaged: set[str] = set()
+        """Hosts that cannot be reached over the management network."""
+        self.fenced: set[str] = set()
+        """Members whose packet filter resets clients."""
+        self.dead_bmcs: set[str] = set()
+        """Machines whose BMC does not answer."""
+        self.liars: set[str] = set()
+        """Members whose fence says that it is up, and is not."""
+        self.slow: dict[str, int] = {}
+        """Ticks that a verb takes, by its name (``promote``, ``fence`` ...); 1 where it is not named."""
+        self.tick = 0
+        self.entries: list[Entry] = []
+        """Every write that any member ever took, also those that are lost."""
+        self.attempts: list[Attempt] = []
+        """Every write that a client tried, in order."""
+        self.several: list[tuple[int, tuple[str, ...]]] = []
+        """When more than one member would have taken a client's write, and who."""
+        self.late: list[Entry] = []
+        """Writes that a member took although another one had been promoted."""
+        self.promoted: list[tuple[int, str]] = []
+        """Who was promoted when."""
+        self.faults: dict[str, BaseException] = {}
+        """Raised when the call of this name is made: ``promote db2``, ``fence db1``."""
+        self.calls: list[str] = []
+        """Everything that was asked, in order."""
+        self.watch: list[Callable[[str], None]] = []
+        """Called with ``promote db2`` before a verb acts, and with ``promote db2 done`` after it has: the place to
+        raise ``Killed``, or to move the world."""
+        self.each_tick: list[Callable[[], object]] = []
+        """Called at the end of each tick: the place for clients that write all the time."""
 
     @classmethod
     def pair(cls, first: str = "db1", second: str = "db2", *more: str) -> MemoryRecoveryWorld:
         """A primary and its standbys, behind one balancer ``lb1``."""
-        standbys = [MemoryMember(host=name, standby=True, upstream=first) for name in (second, *more)]
-        members = {one.host: one for one in (MemoryMember(host=first), *standbys)}
-        return cls(members=members, balancers={"lb1": {"db": first}}, direct=list(members))
+        world = cls(MemoryMember(first), *(MemoryMember(name, follows=first) for name in (second, *more)))
+        world.balancers["lb1"] = {world.backend: first}
+        return world
 
     # what a client does
 

@@ -1,0 +1,549 @@
+"""A recovery on a real pair: quick looks, a promotion while clients write, the old primary back by every way, and a
+controller that dies anywhere. No acknowledged write that had arrived is lost, and there are never two primaries."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import pytest
+
+from ismgr_automation.core.errors import Cancelled, InputError
+from ismgr_automation.engines.postgresql import PostgresqlStandby
+from ismgr_automation.engines.postgresql.rejoining import Rejoining, Way
+from ismgr_automation.engines.postgresql.watching import WarmMembers, Watch
+from ismgr_automation.engines.ssh.remote import Answer
+from ismgr_automation.engines.ssh.warm import Warm
+from ismgr_automation.ports.recovery import Acted, Seen, Sight, Standing, Verb
+from ismgr_automation.ports.upkeep import Part
+from tests.engines.postgresql.conftest import FIRST, SECOND, Pair, Writer
+
+BOTH = [Part.PRIMARY, Part.STANDBY]
+SWAPPED = [Part.STANDBY, Part.PRIMARY]
+
+
+@pytest.fixture
+def standby(pair: Pair) -> Iterator[PostgresqlStandby]:
+    with PostgresqlStandby(pair.loopback.store, pair.layout()) as one:
+        yield one
+
+
+def look(pair: Pair, standby: PostgresqlStandby) -> dict[str, Standing]:
+    return {one.host: one for one in standby.look(pair.cluster, pair.context)}
+
+
+def until_parts(pair: Pair, standby: PostgresqlStandby, wanted: list[Part]) -> dict[str, Standing]:
+    seen: dict[str, Standing] = {}
+
+    def holds() -> bool:
+        seen.update(look(pair, standby))
+        return [seen[name].part for name in (FIRST, SECOND)] == wanted
+
+    pair.until(f"{wanted}", holds)
+    return seen
+
+
+def postmaster(pair: Pair, name: str) -> int:
+    return int((pair.base / name / "data" / "postmaster.pid").read_text().splitlines()[0])
+
+
+def kill(pair: Pair, name: str) -> None:
+    os.kill(postmaster(pair, name), signal.SIGKILL)
+
+
+def start(pair: Pair, name: str) -> None:
+    """Once the processes of a server that was killed are gone."""
+
+    def starts() -> bool:
+        try:
+            pair.act(name, "start")
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    pair.until(f"{name} starts", starts)
+
+
+def done(verb: Verb) -> Acted:
+    acted = verb.act()
+    assert acted.ok, acted.words
+    assert verb.observe().sight is Sight.DONE
+    verb.close()
+    return acted
+
+
+def ready(verb: Verb) -> Seen:
+    seen = verb.stage()
+    assert seen.sight is Sight.NOT_DONE, seen.words
+    return seen
+
+
+def ms(acted: Acted) -> float:
+    return round((acted.ended_ns - acted.began_ns) / 1e6, 1)
+
+
+@contextmanager
+def writing(pair: Pair, *names: str) -> Iterator[dict[str, Writer]]:
+    writers = {name: Writer(pair=pair, name=name, offset=n * 10**9) for n, name in enumerate(names)}
+    threads = [threading.Thread(target=one.run) for one in writers.values()]
+    for one in threads:
+        one.start()
+    try:
+        pair.until("the first takes writes", lambda: len(writers[names[0]].acknowledged) > 50)
+        yield writers
+    finally:
+        for one in writers.values():
+            one.stop.set()
+        for one in threads:
+            one.join(20)
+
+
+def kept(pair: Pair, name: str) -> set[int]:
+    return {int(line) for line in pair.sql(name, "SELECT id FROM written").splitlines()}
+
+
+def fail_over(pair: Pair, standby: PostgresqlStandby) -> None:
+    """The primary crashes, and the standby takes its place and one write."""
+    pair.sql(FIRST, "INSERT INTO written VALUES (1)")
+    pair.until("it has arrived", lambda: kept(pair, SECOND) == {1})
+    kill(pair, FIRST)
+    done(standby.promote(pair.cluster, SECOND, pair.context))
+    pair.sql(SECOND, "INSERT INTO written VALUES (2)")
+
+
+def test_a_look_tells_who_takes_writes_and_how_far_the_standby_is(pair, standby, record_property):
+    seen = look(pair, standby)
+    assert [one.part for one in seen.values()] == BOTH
+    assert [one.writable for one in seen.values()] == [True, False]
+    assert all(one.streaming and one.timeline == 1 for one in seen.values())
+    assert seen[SECOND].detail == "receives from 127.0.0.1"
+    pair.sql(SECOND, "SELECT pg_wal_replay_pause()")
+    pair.sql(FIRST, "INSERT INTO written SELECT generate_series(1, 1000)")
+    assert look(pair, standby)[SECOND].lag_bytes > 10_000
+    pair.sql(SECOND, "SELECT pg_wal_replay_resume()")
+    pair.until("it has replayed", lambda: look(pair, standby)[SECOND].lag_bytes == 0)
+    assert 0 <= (look(pair, standby)[SECOND].lag_seconds or -1) < 60
+    pair.sql(FIRST, "ALTER SYSTEM SET default_transaction_read_only = on")
+    pair.sql(FIRST, "SELECT pg_reload_conf()")
+    pair.until("it is read-only", lambda: not look(pair, standby)[FIRST].writable)
+    took = []
+    for _ in range(20):
+        began = time.monotonic()
+        look(pair, standby)
+        took.append((time.monotonic() - began) * 1000)
+    record_property("ms for a look at two members, median", round(sorted(took)[10], 1))
+    record_property("load average", os.getloadavg()[0])
+
+
+def test_a_look_waits_for_nobody_who_does_not_answer(pair, standby):
+    look(pair, standby)
+    server = psutil.Process(postmaster(pair, FIRST))
+    frozen = [server, *server.children(recursive=True)]
+    for one in frozen:
+        one.suspend()
+    try:
+        began = time.monotonic()
+        seen = look(pair, standby)
+        assert time.monotonic() - began < 5
+        assert [one.part for one in seen.values()] == [Part.UNKNOWN, Part.STANDBY]
+    finally:
+        for one in frozen:
+            one.resume()
+    until_parts(pair, standby, BOTH)
+    server.suspend()  # who is connected is served, and nobody else
+    try:
+        seen = until_parts(pair, standby, [Part.UNKNOWN, Part.STANDBY])
+        assert "stopped by a signal" in seen[FIRST].detail
+    finally:
+        server.resume()
+    kill(pair, FIRST)
+    seen = until_parts(pair, standby, [Part.DOWN, Part.STANDBY])
+    assert "it would start as a primary" in seen[FIRST].detail
+    start(pair, FIRST)
+    until_parts(pair, standby, BOTH)
+
+
+def test_an_unreachable_member_is_unknown(pair, standby):
+    hosts = [pair.loopback.host(FIRST, port=1), pair.loopback.host(SECOND)]
+    cluster = replace(pair.cluster, fleet=replace(pair.cluster.fleet, hosts=hosts))
+    seen = standby.look(cluster, pair.context)
+    assert [one.part for one in seen] == [Part.UNKNOWN, Part.STANDBY]
+    assert "refused" in seen[0].detail
+
+
+def test_a_crash_under_load_loses_nothing_that_had_arrived_and_the_old_primary_is_rewound(
+    pair, standby, record_property
+):
+    promote = standby.promote(pair.cluster, SECOND, pair.context)
+    ready(promote)
+    with writing(pair, FIRST, SECOND) as writers:
+        kill(pair, FIRST)
+        promoted = promote.act()
+        assert promoted.ok, promoted.words
+        again = promote.act()
+        assert again.ok, again.words
+        assert (
+            pair.sql(SECOND, "SELECT timeline_id FROM pg_control_checkpoint()") == "2"
+            or again.readings["timeline"] == 2
+        )
+        pair.until("the second takes writes", lambda: len(writers[SECOND].acknowledged) > 50)
+        rejoined = done(standby.rejoin(pair.cluster, FIRST, SECOND, "rewind", pair.context))
+        assert rejoined.readings["way"] == "rewind"
+    old, new = writers[FIRST].acknowledged, writers[SECOND].acknowledged
+    assert max(old.values()) < min(new.values())
+    assert set(new) <= kept(pair, SECOND)
+    # asynchronous: what was acknowledged in the last moment may not have arrived, and all before it has
+    lost = set(old) - kept(pair, SECOND)
+    assert not lost or min(lost) > max(set(old) - lost)
+    pair.until("both are the same", lambda: kept(pair, FIRST) == kept(pair, SECOND))
+    until_parts(pair, standby, SWAPPED)
+    promote.close()
+    record_property("ms, promote", ms(promoted))
+    record_property("ms, promote again", ms(again))
+    record_property("s, rewind until streaming, under load", round(ms(rejoined) / 1000, 2))
+    record_property("load average", os.getloadavg()[0])
+
+
+def test_there_and_back_by_plan_loses_nothing(pair, standby, record_property):
+    with writing(pair, FIRST, SECOND) as writers:
+        for host, to in ((FIRST, SECOND), (SECOND, FIRST)):
+            demote = standby.demote(pair.cluster, host, to, pair.context)
+            promote = standby.promote(pair.cluster, to, pair.context)
+            ready(demote)
+            ready(promote)
+            before = len(writers[to].acknowledged)
+            demoted, promoted = demote.act(), promote.act()
+            assert demoted.ok, demoted.words
+            assert promoted.ok, promoted.words
+            assert demote.observe().sight is promote.observe().sight is Sight.DONE
+            assert demote.act().ok
+            assert promote.act().ok
+            pair.until(f"{to} takes writes", lambda to=to, before=before: len(writers[to].acknowledged) > before + 20)
+            last = max(list(writers[host].acknowledged.values()))
+            gap = min(at for at in list(writers[to].acknowledged.values()) if at > last) - last
+            record_property(f"ms, demote {host}", ms(demoted))
+            record_property(f"ms, of these until it was stopped, {host}", round(float(demoted.readings["stop_ms"]), 1))
+            record_property(f"ms, promote {to}", ms(promoted))
+            record_property(f"ms, clients without a primary, {host}", round(gap * 1000, 1))
+            rejoined = done(standby.rejoin(pair.cluster, host, to, "auto", pair.context))
+            assert rejoined.readings["way"] == "follow"
+            record_property(f"s, follow until streaming, {host}", round(ms(rejoined) / 1000, 2))
+            demote.close()
+            promote.close()
+    record_property("load average", os.getloadavg()[0])
+    acknowledged = set(writers[FIRST].acknowledged) | set(writers[SECOND].acknowledged)
+    assert acknowledged <= kept(pair, FIRST)
+    until_parts(pair, standby, BOTH)
+    assert not list((pair.base / FIRST).glob("etc/conf.d/00-*"))
+
+
+@pytest.mark.parametrize("way", ["rewind", "rebuild", "auto"])
+def test_an_old_primary_that_was_killed_streams_again(pair, standby, way, record_property):
+    pair.sql(SECOND, "SELECT pg_wal_replay_pause()")
+    pair.sql(SECOND, "SELECT pg_wal_replay_resume()")
+    fail_over(pair, standby)
+    # it also wrote something that never arrived
+    start(pair, FIRST)
+    pair.sql(FIRST, "INSERT INTO written SELECT generate_series(100, 5000)")
+    kill(pair, FIRST)
+    rejoin = standby.rejoin(pair.cluster, FIRST, SECOND, way, pair.context)
+    ready(rejoin)
+    rejoined = done(rejoin)
+    assert rejoined.readings["way"] == {"auto": "rewind"}.get(way, way)
+    assert done(rejoin).readings["way"] == "nothing"
+    pair.until("it has the other's writes and not its own", lambda: kept(pair, FIRST) == {1, 2})
+    assert [path.name for path in (pair.base / FIRST).glob("data*")] == ["data"]
+    until_parts(pair, standby, SWAPPED)
+    record_property(f"s, {way} until streaming", round(ms(rejoined) / 1000, 2))
+    record_property("load average", os.getloadavg()[0])
+
+
+def test_one_that_cannot_be_rewound_is_copied_anew(pair, standby):
+    own = pair.base / FIRST / "etc" / "conf.d" / "ismgr.conf"
+    own.write_text(own.read_text().replace("wal_log_hints = on", "wal_log_hints = off"))
+    fail_over(pair, standby)
+    start(pair, FIRST)
+    kill(pair, FIRST)
+    refused = standby.rejoin(pair.cluster, FIRST, SECOND, "rewind", pair.context).stage()
+    assert (refused.sight, "neither wal_log_hints nor data checksums" in refused.words) == (Sight.UNKNOWN, True)
+    assert done(standby.rejoin(pair.cluster, FIRST, SECOND, "auto", pair.context)).readings["way"] == "rebuild"
+
+
+def test_one_with_a_new_disk_is_copied_anew(pair, standby):
+    fail_over(pair, standby)
+    pair.until("it is gone", lambda: gone(pair, FIRST))
+    shutil.rmtree(pair.base / FIRST / "data")
+    refused = standby.rejoin(pair.cluster, FIRST, SECOND, "rewind", pair.context)
+    assert (refused.stage().words, refused.act().ok) == ("there is no data on db1.dc1", False)
+    assert done(standby.rejoin(pair.cluster, FIRST, SECOND, "auto", pair.context)).readings["way"] == "rebuild"
+    pair.until("it has all", lambda: kept(pair, FIRST) == {1, 2})
+    assert [path.name for path in (pair.base / FIRST).glob("data*")] == ["data"]
+
+
+def gone(pair: Pair, name: str) -> bool:
+    """Whether no process works in the folder of a server that was killed."""
+    data = str(pair.base / name / "data")
+    return all(one.info["cwd"] != data for one in psutil.process_iter(["cwd"]))
+
+
+def start_it(pair: Pair) -> None:
+    start(pair, FIRST)
+
+
+def make_the_other_read_only(pair: Pair) -> None:
+    pair.sql(SECOND, "ALTER SYSTEM SET default_transaction_read_only = on")
+    pair.sql(SECOND, "SELECT pg_reload_conf()")
+
+
+def bar_the_way(pair: Pair) -> None:
+    (pair.base / SECOND / "etc" / "pg_hba.conf").write_text("local all postgres peer\n")
+    pair.sql(SECOND, "SELECT pg_reload_conf()")
+
+
+def name_another_primary(pair: Pair) -> None:
+    (pair.base / FIRST / "etc" / "conf.d" / "zz.conf").write_text("primary_conninfo = 'host=192.0.2.7'\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (start_it, "db1.dc1 is a primary itself: fence or stop it first; nothing was changed"),
+        (make_the_other_read_only, "db1.dc2 is not the one primary that takes writes"),
+        (bar_the_way, "db1.dc1 cannot connect to db1.dc2 to follow it"),
+        (name_another_primary, "its own settings name another primary"),
+    ],
+)
+def test_a_rejoin_is_refused_before_any_data_is_touched(pair, standby, spoil: Callable[[Pair], None], words: str):
+    fail_over(pair, standby)
+    spoil(pair)
+    refused = standby.rejoin(pair.cluster, FIRST, SECOND, "rebuild", pair.context).act()
+    assert not refused.ok
+    assert words in refused.words
+    assert [path.name for path in (pair.base / FIRST).glob("data*")] == ["data"]
+    assert not (pair.base / FIRST / "data" / "standby.signal").exists()
+    if spoil is not start_it:
+        start(pair, FIRST)
+    assert kept(pair, FIRST) == {1}
+
+
+class NeedsMuch(Rejoining):
+    room = 10.0**9
+
+
+def test_a_copy_for_which_there_is_no_room_is_not_begun(pair, standby):
+    fail_over(pair, standby)
+    with Warm(pair.cluster.fleet, pair.loopback.store, threading.Event()) as warm:
+        members = WarmMembers(pair.cluster, pair.layout(), pair.loopback.store, warm)
+        rejoin = NeedsMuch(Watch(members), FIRST, SECOND, Way.REBUILD, pair.context)
+        assert "are free" in rejoin.stage().words
+        assert not rejoin.act().ok
+    assert [path.name for path in (pair.base / FIRST).glob("data*")] == ["data"]
+
+
+def test_a_rebuild_that_broke_off_anywhere_is_finished_and_what_was_there_is_kept_till_then(pair, standby):
+    fail_over(pair, standby)
+    data = pair.base / FIRST / "data"
+    copy, old = data.with_name("data.ismgr-copy"), data.with_name("data.ismgr-old")
+    rejoin = standby.rejoin(pair.cluster, FIRST, SECOND, "rebuild", pair.context)
+    # while it was copied
+    copy.mkdir()
+    (copy / "half").touch()
+    shutil.chown(copy, "postgres", "postgres")
+    # between the two renames, with a copy that is not whole: what was there is put back
+    data.rename(old)
+    assert rejoin.stage().sight is Sight.NOT_DONE
+    assert data.exists()
+    done(rejoin)
+    assert not old.exists()
+    assert not copy.exists()
+    # after the renames, before it was started
+    pair.act(FIRST, "stop")
+    shutil.copytree(data, old, symlinks=True)
+    (data / "ismgr.copied").touch()
+    assert done(rejoin).readings["way"] == "follow"
+    assert not old.exists()
+    until_parts(pair, standby, SWAPPED)
+
+
+class Dies(BaseException):
+    """The controller is gone."""
+
+
+class Mortal(WarmMembers):
+    """The controller dies right after script ``number`` of a rejoin, which is before the next."""
+
+    def __init__(self, pair: Pair, warm: Warm, number: int) -> None:
+        super().__init__(pair.cluster, pair.layout(), pair.loopback.store, warm)
+        object.__setattr__(self, "left", number)
+
+    def on(self, *words: str, **more: Any) -> Answer:
+        answer = super().on(*words, **more)
+        object.__setattr__(self, "left", self.left - 1)
+        if self.left == 0:
+            raise Dies
+        return answer
+
+
+@pytest.mark.parametrize("way", ["rewind", "rebuild"])
+def test_a_rejoin_whose_controller_died_between_any_two_steps_is_finished_by_the_next(pair, way):
+    with PostgresqlStandby(pair.loopback.store, pair.layout()) as standby:
+        fail_over(pair, standby)
+    died = 0
+    for number in range(1, 30):
+        with Warm(pair.cluster.fleet, pair.loopback.store, threading.Event()) as warm:
+            rejoin = Rejoining(Watch(Mortal(pair, warm, number)), FIRST, SECOND, Way(way), pair.context)
+            try:
+                acted = rejoin.act()
+            except Dies:
+                died += 1
+                assert [one.part for one in pair.members().values()].count(Part.PRIMARY) == 1
+                continue
+            assert acted.ok, acted.words
+            break
+    assert died >= 5
+    with PostgresqlStandby(pair.loopback.store, pair.layout()) as standby:
+        until_parts(pair, standby, SWAPPED)
+    assert kept(pair, SECOND) == {1, 2}
+    assert [path.name for path in (pair.base / FIRST).glob("data*")] == ["data"]
+
+
+def test_a_switchover_whose_controller_died_between_any_two_steps_is_finished_by_the_next(pair):
+    pair.sql(FIRST, "INSERT INTO written VALUES (1)")
+    steps = 0
+    for stop_after in range(6):
+        with PostgresqlStandby(pair.loopback.store, pair.layout()) as standby:
+            demote = standby.demote(pair.cluster, FIRST, SECOND, pair.context)
+            promote = standby.promote(pair.cluster, SECOND, pair.context)
+            rejoin = standby.rejoin(pair.cluster, FIRST, SECOND, "auto", pair.context)
+            todo = [demote.stage, demote.act, promote.stage, promote.act, rejoin.act]
+            for step in todo[:stop_after]:
+                result = step()
+                assert not isinstance(result, Acted) or result.ok, result.words
+                steps += 1
+        assert [one.part for one in pair.members().values()].count(Part.PRIMARY) <= 1
+    assert steps == 15
+    with PostgresqlStandby(pair.loopback.store, pair.layout()) as standby:
+        until_parts(pair, standby, SWAPPED)
+    assert kept(pair, FIRST) == {1}
+
+
+def stop_the_standby(pair: Pair) -> None:
+    pair.act(SECOND, "stop")
+
+
+def pause_the_replay(pair: Pair) -> None:
+    pair.sql(SECOND, "SELECT pg_wal_replay_pause()")
+
+
+@pytest.mark.parametrize("spoil", [stop_the_standby, pause_the_replay])
+def test_a_demotion_that_would_lose_something_is_refused_and_leaves_nothing_behind(pair, standby, spoil):
+    started = pair.sql(FIRST, "SELECT pg_postmaster_start_time()")
+    spoil(pair)
+    demote = standby.demote(pair.cluster, FIRST, SECOND, pair.context)
+    assert demote.stage().sight is Sight.UNKNOWN
+    demote.close()
+    assert pair.sql(FIRST, "SELECT pg_postmaster_start_time()") == started
+    assert not list((pair.base / FIRST).glob("etc/conf.d/00-*"))
+    assert not (pair.base / FIRST / "data" / "standby.signal").exists()
+
+
+def test_what_was_got_ready_and_not_used_is_put_away(pair, standby):
+    demote = standby.demote(pair.cluster, FIRST, SECOND, pair.context)
+    ready(demote)
+    assert pair.sql(SECOND, "SELECT count(*) FROM pg_replication_slots") == "1"
+    pair.act(SECOND, "stop")
+    refused = demote.act()
+    assert (refused.ok, "db1.dc1 was not stopped" in refused.words) == (False, True)
+    start(pair, SECOND)
+    demote.close()
+    demote.close()
+    assert pair.sql(SECOND, "SELECT count(*) FROM pg_replication_slots") == "0"
+    assert not list((pair.base / FIRST).glob("etc/conf.d/00-*"))
+    until_parts(pair, standby, BOTH)
+
+
+def test_a_demotion_that_does_not_arrive_is_taken_back(pair):
+    cluster = replace(pair.cluster, deadline=timedelta(seconds=8))
+    with PostgresqlStandby(pair.loopback.store, pair.layout()) as standby:
+        demote = standby.demote(cluster, FIRST, SECOND, pair.context)
+        ready(demote)
+        pair.sql(SECOND, "SELECT pg_wal_replay_pause()")
+        pair.sql(FIRST, "INSERT INTO written VALUES (7)")
+        failed = demote.act()
+        assert not failed.ok
+        assert "db1.dc1 was started again" in failed.words
+        assert until_parts(pair, standby, BOTH)[FIRST].writable
+    assert kept(pair, FIRST) == {7}
+
+
+def test_a_demoted_primary_can_take_its_role_again(pair, standby):
+    demote = standby.demote(pair.cluster, FIRST, SECOND, pair.context)
+    ready(demote)
+    done(demote)
+    done(standby.reinstate(pair.cluster, FIRST, pair.context))
+    assert until_parts(pair, standby, BOTH)[FIRST].writable
+    assert not standby.reinstate(pair.cluster, SECOND, pair.context).act().ok
+
+
+def test_a_member_that_is_down_is_not_promoted_and_nothing_waits_past_its_deadline(pair):
+    cluster = replace(pair.cluster, deadline=timedelta(seconds=2))
+    with PostgresqlStandby(pair.loopback.store, pair.layout()) as standby:
+        pair.act(SECOND, "stop")
+        promote = standby.promote(cluster, SECOND, pair.context)
+        assert promote.stage().sight is Sight.UNKNOWN
+        began = time.monotonic()
+        assert not promote.act().ok
+        assert time.monotonic() - began < 20
+
+
+def test_a_session_that_was_lost_is_no_obstacle(pair, standby):
+    """Somebody restarts the standby between stage and act."""
+    promote = standby.promote(pair.cluster, SECOND, pair.context)
+    ready(promote)
+    pair.act(SECOND, "stop")
+    start(pair, SECOND)
+    kill(pair, FIRST)
+    assert done(promote).readings["timeline"] == 2
+
+
+def test_what_cannot_be_asked_for_is_refused(pair, standby):
+    with pytest.raises(InputError, match=r"did you mean 'db1\.dc[12]'"):
+        standby.promote(pair.cluster, "db1.dc3", pair.context)
+    with pytest.raises(InputError, match="is no way to rejoin: auto, rewind, rebuild"):
+        standby.rejoin(pair.cluster, FIRST, SECOND, "magic", pair.context)
+    with pytest.raises(InputError, match="with itself"):
+        standby.demote(pair.cluster, FIRST, FIRST, pair.context)
+    pair.context.cancelled.set()
+    for verb in (
+        standby.promote(pair.cluster, SECOND, pair.context),
+        standby.demote(pair.cluster, FIRST, SECOND, pair.context),
+        standby.rejoin(pair.cluster, FIRST, SECOND, "auto", pair.context),
+    ):
+        with pytest.raises(Cancelled):
+            verb.act()
+    pair.context.cancelled.clear()
+
+
+def test_no_session_is_left_at_the_servers(pair):
+    with PostgresqlStandby(pair.loopback.store, pair.layout()) as standby:
+        look(pair, standby)
+        ready(standby.promote(pair.cluster, SECOND, pair.context))
+        assert sessions(pair) >= 2
+    pair.until("they are gone", lambda: sessions(pair) == 0)
+
+
+def sessions(pair: Pair) -> int:
+    found = subprocess.run(
+        ["pgrep", "-fc", f"psql .*-h {pair.base}/.* -p {pair.port} -d postgres$"], check=False, capture_output=True
+    )
+    return int(found.stdout)
