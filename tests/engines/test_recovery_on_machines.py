@@ -211,7 +211,7 @@ def test_both_edges_send_clients_to_the_other_database_and_back(world: World, st
         assert not world.verify("edges")
 
 
-def test_the_name_points_elsewhere_at_every_name_server(world: World, store: Backends) -> None:
+def test_a_name_of_the_zone_points_elsewhere_at_once(world: World, store: Backends) -> None:
     switches = ClientSwitches(store)
     machine = world.lab.machine("ns")
 
