@@ -113,6 +113,9 @@ class FenceRequest:
     """Hosts that try to connect to it, on the address that clients use."""
     address: str = ""
     """That address."""
+    proven: tuple[str, ...] = ()
+    """Who is known to have connected before the fence: the names in the readings of the witness's ``stage``, kept by
+    the run that is resumed. Once the fence stands nobody can prove it any more."""
 
 
 class Fences(Protocol):

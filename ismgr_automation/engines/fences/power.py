@@ -19,11 +19,17 @@ from ismgr_automation.ports.secrets import SecretStore
 POLL = timedelta(milliseconds=5)
 """Between two looks at the power state; each look is a request, which takes longer than that."""
 
+LOOKING = timedelta(seconds=5)
+"""For logging in to a machine and looking at its PostgreSQL."""
+
 PAUSE = timedelta(milliseconds=100)
 """Between two tries to log in to a machine that boots."""
 
 _STANDING = f"""{LOOK}
 standing "$1"
+"""
+_STARTS = f"""{LOOK}
+starts "$1"
 """
 
 
@@ -33,11 +39,18 @@ class PowerFence:
     def __init__(self, request: FenceRequest, store: SecretStore, context: Context) -> None:
         """Raises ``InputError`` for a password that is not there."""
         self._machine = _Machine(request, store, context)
-        self._request, self._cancelled = request, context.cancelled
+        self._request, self._store, self._context = request, store, context
 
     def stage(self) -> Seen:
-        """Log in to the BMC, and keep the connection open."""
-        return self.observe()
+        """Log in to the BMC, and keep the connection open. Where the machine answers, look as well what its PostgreSQL
+        would be after a boot (the reading ``boots``): once it has no power nobody can look before it has some again."""
+        seen = self.observe()
+        with Warm(self._request.fleet, self._store, self._context.cancelled) as warm:
+            found = _asked(warm, self._request, _STARTS, LOOKING)
+        if not isinstance(found, Standing):
+            return replace(seen, words=f"{seen.words}; what it does after a boot was not looked at ({found})")
+        words = seen.words if found.safe else f"{seen.words}; after a boot {WORDS[found]}"
+        return replace(seen, words=words, readings={**seen.readings, "boots": found.value})
 
     def observe(self) -> Seen:
         """The power state: one request."""
@@ -53,7 +66,7 @@ class PowerFence:
                 self._machine.close()
                 if monotonic() > end:
                     return Acted(ok=False, began_ns=began, ended_ns=monotonic_ns(), words=error.summary)
-                self._cancelled.wait(PAUSE.total_seconds())
+                self._context.cancelled.wait(PAUSE.total_seconds())
             else:
                 return Acted(ok=True, began_ns=began, ended_ns=monotonic_ns(), words="its BMC says Off")
 
@@ -85,7 +98,7 @@ class PowerUnfence:
         seen = _seen(self._machine, Power.ON)
         if seen.sight is not Sight.DONE:
             return seen
-        found = self._standing(timedelta(seconds=10))
+        found = _asked(self._warm, self._request, _STANDING, LOOKING)
         if not isinstance(found, Standing):
             return replace(seen, sight=Sight.NOT_DONE, words=f"it is on, and cannot be reached: {found}")
         sight = Sight.DONE if found.safe else Sight.NOT_DONE
@@ -123,17 +136,11 @@ class PowerUnfence:
         """What its PostgreSQL is, once it answers; why it does not, when the time is over."""
         while True:
             left = timedelta(seconds=max(0.5, end - monotonic()))
-            found = self._standing(min(left, timedelta(seconds=5)))
+            found = _asked(self._warm, self._request, _STANDING, min(left, LOOKING))
             if isinstance(found, Standing) or monotonic() > end:
                 return found
             if self._cancelled.wait(PAUSE.total_seconds()):
                 raise Cancelled(f"Waiting for {self._request.host} was stopped on request.")
-
-    def _standing(self, within: timedelta) -> Standing | str:
-        answer = self._warm.run(self._request.host, _STANDING, (str(self._request.port),), within)
-        if answer.reach is not Reach.OK:
-            return f"{answer.reach}: {answer.detail}"
-        return standing_of(answer.output) if not answer.code else Standing.UNKNOWN
 
 
 class _Machine:
@@ -165,6 +172,14 @@ class _Machine:
         if self._system is not None:
             self._system.close()
             self._system = None
+
+
+def _asked(warm: Warm, request: FenceRequest, script: str, within: timedelta) -> Standing | str:
+    """What its PostgreSQL is, or would be; why nobody can say, where the machine does not answer."""
+    answer = warm.run(request.host, script, (str(request.port),), within)
+    if answer.reach is not Reach.OK:
+        return f"{answer.reach}: {answer.detail}"
+    return standing_of(answer.output) if not answer.code else Standing.UNKNOWN
 
 
 def _seen(machine: _Machine, wanted: Power) -> Seen:

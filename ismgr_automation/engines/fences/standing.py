@@ -6,27 +6,27 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 LOOK = r"""
-standing() {
-  command -v ss >/dev/null 2>&1 || { echo unknown; return; }
-  pid=$(ss -Hltnp "sport = :$1" | sed -n 's/.*users:(("[^"]*",pid=\([0-9]*\).*/\1/p' | head -n 1)
-  if [ -n "$pid" ]; then
-    # a postmaster works inside its data folder, wherever that is
-    if [ ! -e "/proc/$pid/cwd/PG_VERSION" ]; then echo other; return; fi
-    if [ -e "/proc/$pid/cwd/standby.signal" ]; then echo standby; else echo primary; fi
-    return
-  fi
+starts() {
   command -v pg_lsclusters >/dev/null 2>&1 || { echo unknown; return; }
-  row=$(pg_lsclusters -h | awk -v port="$1" '$3 == port { print $1, $2, $4; exit }')
-  if [ -z "$row" ]; then echo none; return; fi
-  set -- $row
+  set -- $(pg_lsclusters -h | awk -v port="$1" '$3 == port { print $1, $2, $4; exit }')
+  if [ $# = 0 ]; then echo none; return; fi
   case $3 in *recovery*) echo waits; return ;; esac
   case $(sed 's/#.*//' "${PG_CLUSTER_CONF_ROOT:-/etc/postgresql}/$1/$2/start.conf" 2>/dev/null | tr -d '[:space:]') in
     manual|disabled) echo manual ;;
     *) echo automatic ;;
   esac
 }
+standing() {
+  command -v ss >/dev/null 2>&1 || { echo unknown; return; }
+  pid=$(ss -Hltnp "sport = :$1" | sed -n 's/.*users:(("[^"]*",pid=\([0-9]*\).*/\1/p' | head -n 1)
+  if [ -z "$pid" ]; then starts "$1"; return; fi
+  # a postmaster works inside its data folder, wherever that is
+  if [ ! -e "/proc/$pid/cwd/PG_VERSION" ]; then echo other; return; fi
+  if [ -e "/proc/$pid/cwd/standby.signal" ]; then echo standby; else echo primary; fi
+}
 """
-"""Defines the shell function ``standing PORT``, which prints one of the words of ``Standing``. Needs root."""
+"""Defines two shell functions that print one of the words of ``Standing``: ``standing PORT`` says how it is, ``starts
+PORT`` how it would be after a boot. They need root."""
 
 
 class Standing(StrEnum):
@@ -60,7 +60,7 @@ WORDS: Mapping[Standing, str] = {
     Standing.MANUAL: "its PostgreSQL is down and starts only when somebody starts it",
     Standing.NONE: "it has no PostgreSQL on this port",
     Standing.PRIMARY: "its PostgreSQL runs as a primary",
-    Standing.AUTOMATIC: "its PostgreSQL is down and would come up by itself as a primary",
+    Standing.AUTOMATIC: "its PostgreSQL would come up by itself as a primary",
     Standing.OTHER: "something that is no PostgreSQL listens on this port",
     Standing.UNKNOWN: "nobody can say whether its PostgreSQL would come up as a primary",
 }

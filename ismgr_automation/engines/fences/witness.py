@@ -30,6 +30,9 @@ LEAST_PATIENCE = timedelta(milliseconds=100)
 ROUND_TRIPS = 20
 """... and so many times what a connection took before, where it is long."""
 
+ANSWER = timedelta(milliseconds=500)
+"""How much longer than its patience a witness may take to tell; then it is lost."""
+
 PAUSE = timedelta(milliseconds=3)
 """Between two rounds, while somebody still gets through."""
 
@@ -73,15 +76,17 @@ class ConnectingWitness:
         """Who has connected before, and in how many seconds."""
 
     def stage(self) -> Seen:
-        """Let every witness connect once. NOT_DONE: at least one could, and so can tell a fence later; DONE is never
-        said, because a fence that stands already cannot be told from a way that never was. Raises ``Cancelled``."""
+        """Let every witness connect once. NOT_DONE: at least one could, or is known to have been able to before, and so
+        can tell a fence; their names are those of the readings (milliseconds). DONE is never said, because a fence that
+        stands cannot be told from a way that never was. Raises ``Cancelled``."""
         program = resources.files(knock.__package__ or "").joinpath("knock.py").read_text(encoding="utf-8")
         load = resident(program, (self._address, str(self._request.port)), Rights.USER)
         loading = {name: self._warm.begin_load(name, load) for name in self._request.witnesses}
         self._asked = {name: done() for name, done in loading.items()}
         met = self._round([*self._request.witnesses, CONTROLLER], timedelta(seconds=1))
-        self._proven = {name: one.seconds for name, one in met.items() if one.word == knock.OPEN}
-        readings: dict[str, Reading] = {f"{name} ms": _ms(seconds) for name, seconds in self._proven.items()}
+        known = {name for name, one in met.items() if name in self._request.proven and one.word != knock.LOST}
+        self._proven = {name: one.seconds for name, one in met.items() if one.word == knock.OPEN or name in known}
+        readings: dict[str, Reading] = {name: _ms(seconds) for name, seconds in self._proven.items()}
         named = [name for name in self._proven if name != CONTROLLER]
         useless = [f"{name} {_said(met[name])}" for name in self._request.witnesses if name not in self._proven]
         if not self._proven or (self._request.witnesses and not named):
@@ -134,7 +139,7 @@ class ConnectingWitness:
     def _round(self, names: list[str], patience: timedelta) -> dict[str, _Met]:
         """Let all of them knock at the same time."""
         line = f"{patience.total_seconds():f}"
-        within = patience + timedelta(seconds=1)
+        within = patience + ANSWER
         asked = {name: self._asked[name].begin(within, line) for name in names if name != CONTROLLER}
         here = self._here(patience) if CONTROLLER in names else None
         found = {name: _read(answer()) for name, answer in asked.items()}

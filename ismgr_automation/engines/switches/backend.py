@@ -3,10 +3,13 @@ connections. No configuration is touched: a reload keeps what was said, a boot d
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping
+from concurrent import futures
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import resources
@@ -25,6 +28,12 @@ from ismgr_automation.ports.secrets import SecretStore
 
 PAUSE = timedelta(milliseconds=3)
 """Between two looks at a balancer that is not there yet."""
+
+GRACE = timedelta(milliseconds=200)
+"""How long balancers that have not answered are waited for, once enough have done it."""
+
+LOOK = timedelta(milliseconds=50)
+"""Between two looks whether somebody cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,52 +65,67 @@ class BackendSwitch:
         self._warm = Warm(request.fleet, store, context.cancelled)
         self._warm.__enter__()
         self._loaded: dict[str, Loaded] = {}
+        self._threads: list[threading.Thread] = []
 
     def stage(self) -> Seen:
         """Connect to every balancer, and let a program wait there that has asked HAProxy once."""
         return self.observe()
 
     def observe(self) -> Seen:
-        """Ask every balancer."""
-        return self._seen(self._ask("look", self._request.fleet.names))
+        """Ask every balancer. Raises ``Cancelled``."""
+        found: dict[str, _Balancer] = {}
+        asking = self._each(lambda name: found.__setitem__(name, self._ask(name, "look")))
+        for one in asking:
+            one.join()
+        if self._cancelled.is_set():
+            raise Cancelled("Asking balancers was stopped on request.")
+        return self._seen(found)
 
     def act(self) -> Acted:
-        """Say it to all at once, and look until it is so or the deadline is over. Raises ``Cancelled``."""
-        began, end = monotonic_ns(), monotonic() + self._request.deadline.total_seconds()
-        readings: dict[str, Reading] = {}
-        found: dict[str, _Balancer] = {}
-        waiting, command = list(self._request.fleet.names), "switch"
-        while True:
-            looked = self._ask(command, waiting)
-            now = round((monotonic_ns() - began) / 1e6, 3)
-            readings |= {f"{name} ms": now for name, one in looked.items() if one.sight is Sight.DONE}
-            found |= looked
-            waiting = [name for name in waiting if found[name].sight is not Sight.DONE]
-            lost = all(found[name].sight is Sight.UNKNOWN for name in waiting)
-            seen = self._seen(found)
-            if not waiting or (lost and seen.sight is Sight.DONE) or monotonic() > end:
-                break
-            if self._cancelled.wait(PAUSE.total_seconds()):
-                raise Cancelled("Switching a backend was stopped on request.")
-            command = "switch" if lost else "look"
-        ok = seen.sight is Sight.DONE
-        return Acted(ok=ok, began_ns=began, ended_ns=monotonic_ns(), words=seen.words, readings=readings)
+        """Say it to all at once. Returns when all have done it or the deadline is over; and once enough have done it,
+        the others get ``GRACE`` more: one that is lost must not hold up clients of the others. Raises ``Cancelled``."""
+        round_ = _Round(self._request, self._cancelled)
+        self._each(lambda name: round_.one(name, self._ask))
+        round_.wait()
+        seen = self._seen(round_.found)
+        return Acted(
+            ok=seen.sight is Sight.DONE,
+            began_ns=round_.began,
+            ended_ns=monotonic_ns(),
+            words=seen.words,
+            readings=round_.readings,
+        )
 
     def close(self) -> None:
         """Let the balancers go. Safe to call twice."""
         self._warm.close()
+        for one in self._threads:
+            one.join(timeout=1)
 
-    def _ask(self, command: str, names: Sequence[str]) -> dict[str, _Balancer]:
-        """Ask these at once, over new connections where old ones are lost."""
-        missing = [name for name in names if name not in self._loaded or self._loaded[name].lost is not None]
-        if missing:
+    def _each(self, work: Callable[[str], None]) -> list[threading.Thread]:
+        """Begin the work for each balancer, in a thread of its own: none waits for another."""
+
+        def quietly(name: str) -> None:
+            # stopped on request, or closed while somebody was not there yet
+            with contextlib.suppress(Cancelled, futures.CancelledError):
+                work(name)
+
+        names = self._request.fleet.names
+        threads = [threading.Thread(target=quietly, args=(name,), name="ismgr-balancer", daemon=True) for name in names]
+        self._threads += threads
+        for one in threads:
+            one.start()
+        return threads
+
+    def _ask(self, name: str, command: str) -> _Balancer:
+        """Ask one, over a new connection where the old one is lost."""
+        loaded = self._loaded.get(name)
+        if loaded is None or loaded.lost is not None:
             request = self._request
             program = resources.files(teller.__package__ or "").joinpath("teller.py").read_text(encoding="utf-8")
             load = resident(program, (request.socket, request.backend, request.server))
-            loading = {name: self._warm.begin_load(name, load) for name in missing}
-            self._loaded |= {name: done() for name, done in loading.items()}
-        asked = {name: self._loaded[name].begin(self._request.deadline, command) for name in names}
-        return {name: self._read(answer()) for name, answer in asked.items()}
+            loaded = self._loaded[name] = self._warm.load(name, load)
+        return self._read(loaded.go(self._request.deadline, command))
 
     def _read(self, answer: Answer) -> _Balancer:
         if answer.reach is not Reach.OK:
@@ -137,13 +161,60 @@ class BackendSwitch:
         return ", ".join(wrong)
 
     def _seen(self, found: Mapping[str, _Balancer]) -> Seen:
-        done = [name for name, one in found.items() if one.sight is Sight.DONE]
-        words = "; ".join(
-            f"{name}: {one.why or f'sends clients to {self._request.server}'}" for name, one in found.items()
-        )
+        silent = _Balancer(sight=Sight.UNKNOWN, why="has not answered yet")
+        all_ = {name: found.get(name, silent) for name in self._request.fleet.names}
+        done = [name for name, one in all_.items() if one.sight is Sight.DONE]
+        said = f"sends clients to {self._request.server}"
+        words = "; ".join(f"{name}: {one.why or said}" for name, one in all_.items())
         readings: dict[str, Reading] = {"balancers done": len(done)}
-        known = [one for one in found.values() if one.sight is not Sight.UNKNOWN]
+        known = [one for one in all_.values() if one.sight is not Sight.UNKNOWN]
         if len(known) < self._request.enough:
             return Seen(sight=Sight.UNKNOWN, words=words, readings=readings)
         sight = Sight.DONE if len(done) == len(known) else Sight.NOT_DONE
         return Seen(sight=sight, words=words, readings=readings)
+
+
+class _Round:
+    """One ``act``: what each balancer has come to, and when nobody needs to wait any more."""
+
+    def __init__(self, request: BackendRequest, cancelled: threading.Event) -> None:
+        self._request, self._cancelled = request, cancelled
+        self._news = threading.Condition()
+        self._over = False
+        self.began = monotonic_ns()
+        self._end = monotonic() + request.deadline.total_seconds()
+        self.found: dict[str, _Balancer] = {}
+        self.readings: dict[str, Reading] = {}
+
+    def one(self, name: str, ask: Callable[[str, str], _Balancer]) -> None:
+        """Tell one balancer, and look until it is so or nobody waits."""
+        command = "switch"
+        while not self._over:
+            met = ask(name, command)
+            with self._news:
+                if self._over:
+                    return
+                self.found = {**self.found, name: met}
+                if met.sight is Sight.DONE:
+                    self.readings[f"{name} ms"] = round((monotonic_ns() - self.began) / 1e6, 3)
+                self._news.notify()
+            if met.sight is Sight.DONE or self._cancelled.wait(PAUSE.total_seconds()):
+                return
+            command = "switch" if met.sight is Sight.UNKNOWN else "look"
+
+    def wait(self) -> None:
+        """Until all have done it, or enough have and the grace is over, or the deadline is."""
+        until = self._end
+        with self._news:
+            while True:
+                done = sum(one.sight is Sight.DONE for one in self.found.values())
+                if done >= self._request.enough:
+                    until = min(until, monotonic() + GRACE.total_seconds()) if until == self._end else until
+                left = until - monotonic()
+                if done == len(self._request.fleet.names) or left <= 0:
+                    self._over = True
+                    return
+                if self._cancelled.is_set():
+                    self._over = True
+                    raise Cancelled("Switching a backend was stopped on request.")
+                self._news.wait(min(left, LOOK.total_seconds()))

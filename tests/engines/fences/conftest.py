@@ -238,6 +238,14 @@ def folder(path: Path, *files: str) -> Path:
     return path
 
 
+def cluster(country: Country, data: Path, start: str) -> None:
+    """A cluster of Debian's on the fenced port."""
+    place = country.conf_root / "15" / "main"
+    place.mkdir(parents=True)
+    (place / "postgresql.conf").write_text(f"port = {PORT}\ndata_directory = '{data}'\n")
+    (place / "start.conf").write_text(f"# how it starts\n{start}\n")
+
+
 def until(what: str, holds: object) -> None:
     """Look until it holds."""
     end = time.monotonic() + 20

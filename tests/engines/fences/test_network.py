@@ -12,7 +12,7 @@ import pytest
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.engines.fences.network import ruleset
 from ismgr_automation.ports.recovery import Sight, Verb
-from tests.engines.fences.conftest import ADDRESS, CLIENT, PORT, SPARED, Country, folder
+from tests.engines.fences.conftest import ADDRESS, CLIENT, PORT, SPARED, Country, cluster, folder
 
 ABSENT = "its packet filter lets clients in"
 
@@ -133,14 +133,6 @@ def test_both_families_are_spared_by_their_own_rules() -> None:
     rules = ruleset(PORT, ("10.40.0.7/24", "2001:db8::/64", "10.41.0.0/24"))
     assert "ip daddr { 10.40.0.0/24, 10.41.0.0/24 } accept" in rules
     assert "ip6 saddr { 2001:db8::/64 } accept" in rules
-
-
-def cluster(country: Country, data: Path, start: str) -> None:
-    """A cluster of Debian's on the fenced port."""
-    place = country.conf_root / "15" / "main"
-    place.mkdir(parents=True)
-    (place / "postgresql.conf").write_text(f"port = {PORT}\ndata_directory = '{data}'\n")
-    (place / "start.conf").write_text(f"# how it starts\n{start}\n")
 
 
 def test_a_standby_is_let_out(country: Country, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.packages import Fleet
 from ismgr_automation.ports.recovery import FenceRequest, Sight, Verb
 from ismgr_automation.ports.upkeep import BmcAccess
-from tests.engines.fences.conftest import Country, folder
+from tests.engines.fences.conftest import Country, cluster, folder
 from tests.engines.loopback import Loopback, free_port, loopback_server
 from tests.provider.fake_bmc import PASSWORD, USER, Authority, FakeBmc, Faults
 
@@ -95,6 +95,25 @@ def test_power_is_cut_by_one_order_and_one_look(power: Power) -> None:
         assert [method for method, _ in power.bmc.requests] == ["POST", "GET"]
         assert power.bmc.machine.power == "Off"
         assert fence.observe().sight is Sight.DONE
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ("manual", "its BMC says On"),
+        ("auto", "its BMC says On; after a boot its PostgreSQL would come up by itself as a primary"),
+    ],
+)
+def test_what_a_boot_would_bring_is_looked_at_while_the_machine_answers(
+    power: Power, country: Country, start: str, words: str
+) -> None:
+    cluster(country, folder(country.conf_root.parent / "data"), start)
+    keep(country.conf_root.parent / "secrets")
+    request = replace(country.request, bmc=power.request.bmc)
+    with closing(country.fences.fence(request, country.context)) as fence:
+        staged = fence.stage()
+    assert (staged.sight, staged.words) == (Sight.NOT_DONE, words)
+    assert staged.readings["boots"] == {"auto": "automatic"}.get(start, start)
 
 
 def test_a_machine_that_is_off_stays_so(power: Power) -> None:

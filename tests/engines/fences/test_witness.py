@@ -85,6 +85,23 @@ def test_who_could_not_connect_before_is_no_witness(country: Country) -> None:
     assert "there is no witness" in told.words
 
 
+def test_who_connected_before_the_controller_died_is_still_a_witness(country: Country) -> None:
+    country.member.serve()
+    fence = country.fences.fence(country.request, country.context)
+    with contextlib.closing(fence), witnessing(country) as witness:
+        kept = tuple(witness.stage().readings)
+        assert fence.act().ok
+    assert kept == (OTHER,)
+    with witnessing(country, deadline=QUICK) as forgetful:
+        assert forgetful.stage().sight is Sight.UNKNOWN
+        assert not forgetful.confirm().ok
+    with witnessing(country, proven=kept) as resumed:
+        assert resumed.stage().sight is Sight.NOT_DONE
+        assert resumed.confirm().ok
+    with witnessing(country, proven=("somebody else",), deadline=QUICK) as other:
+        assert not other.stage().readings
+
+
 def test_silence_could_be_a_broken_way_and_does_not_confirm_a_network_fence(country: Country) -> None:
     country.member.serve()
     with witnessing(country, deadline=QUICK) as witness:

@@ -319,6 +319,25 @@ def test_all_balancers_are_told_at_once_and_one_that_is_down_is_named(service: S
         assert not switch.act().ok
 
 
+@pytest.mark.parametrize("when", ["before it is staged", "after it was staged"])
+def test_a_balancer_that_says_nothing_holds_up_nobody(service: Service, when: str) -> None:
+    first, second = service.edges
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        request = service.request(first, deadline=timedelta(seconds=60))
+        dead = service.loopback.host(second.name, port=silent.getsockname()[1])
+        ssh = replace(request.fleet.ssh, connect_timeout=timedelta(seconds=30))
+        fleet = replace(request.fleet, hosts=[*request.fleet.hosts, dead], names=[second.name, first.name], ssh=ssh)
+        with service.switch(replace(request, fleet=fleet)) as switch:
+            if when == "after it was staged":
+                staging = threading.Thread(target=switch.stage, daemon=True)
+                staging.start()
+            acted = switch.act()
+    assert acted.ok
+    # nobody had given up on it by then
+    assert "edge1.dc2: has not answered yet" in acted.words
+    assert first.leads_to() == NEW
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
