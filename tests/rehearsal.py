@@ -231,6 +231,8 @@ class Rehearsal:
     patches: MemoryPatchStore = field(default_factory=MemoryPatchStore)
     calendar: Callable[[Calendar], Calendar] = lambda known: known
     """What has become of the windows and freezes of the documents, as if time had passed."""
+    committed: dict[str, datetime] = field(default_factory=dict)
+    """When a commit changed a file last, where one did."""
     _journal: MemoryStepJournal | None = None
 
     @property
@@ -317,6 +319,7 @@ class Rehearsal:
             first_seen=self.first_seen,
             records=self.patches,
             timetable=lambda _now: self.calendar(Calendar(windows=documents.windows, freezes=documents.freezes)),
+            committed=self.committed.get,
         )
 
     def plan(self, *, targets: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Plan:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from ismgr_automation.core.errors import Unreachable
 from ismgr_automation.patching.status import COLUMNS
 from ismgr_automation.patching.updates import version_key
-from ismgr_automation.ports.advisories import Advisories, Fix, SourceRead, Vulnerability
+from ismgr_automation.ports.advisories import Advisories, Basis, Fix, SourceRead, Vulnerability
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Boundary, Death, Killed, MemoryAdvisories, MemoryPackageWorld
 from ismgr_automation.ports.packages import Installed, Offered
@@ -538,3 +539,22 @@ def test_the_page_about_patching_works_as_it_stands(
         assert said.code == (2 if line.startswith("ismgr patch plan") else 0), (line, said.err)
     for file in ("patches.json", "status.csv", "openvex.json"):
         assert (tmp_path / file).exists()
+
+
+@pytest.mark.parametrize(
+    ("basis", "said"),
+    [
+        (Basis.DATA, "5h old"),
+        (Basis.ANSWER, "5h old"),
+        (Basis.COMMIT, "in Git since 5h"),
+        (Basis.NONE, "undated"),
+    ],
+)
+def test_the_age_of_advisories_is_what_somebody_knows_of_it(site: Rehearsal, say: Say, basis: Basis, said: str) -> None:
+    known = advisories()
+    site.advisories = MemoryAdvisories(
+        known=replace(known, sources=tuple(replace(one, basis=basis) for one in known.sources))
+    )
+    assert f"advisories {SOURCE} (debian), {said}, 2 entries\n" in say("patch", "status").out
+    (source,) = say("--json", "patch", "status").result["sources"]
+    assert source["basis"] == str(basis)

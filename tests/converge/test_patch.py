@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from ismgr_automation.patching.updates import version_key
 from ismgr_automation.planning.change import Action, Level
 from ismgr_automation.planning.plan import Purpose
 from ismgr_automation.planning.planfile import read, write
+from ismgr_automation.ports.advisories import Advisories, Basis, SourceRead
 from ismgr_automation.ports.hosts import Reach
+from ismgr_automation.ports.memory import MemoryAdvisories
 from tests.converge.patched import (
     NEW,
     OLD,
@@ -252,6 +255,44 @@ def test_advisories_that_cannot_be_read_are_an_error_not_good_news(clinic: Rehea
     found = plan(clinic)
     assert found.errored
     assert "advisories of baseline/all cannot be read: There is no tracker." in [one.summary for one in found.findings]
+
+
+@pytest.mark.parametrize(
+    ("read", "told", "said"),
+    [
+        (Basis.DATA, Basis.DATA, ""),
+        (Basis.FILE, Basis.COMMIT, ""),
+        (Basis.FILE, Basis.COMMIT, "advisories/debian.json is in Git since 4d, and 3d are allowed"),
+        (Basis.FILE, Basis.NONE, "advisories/debian.json is undated: nobody can say whether it is older than the 3d"),
+    ],
+)
+def test_advisories_of_the_estate_have_the_name_and_the_age_that_git_gives_them(
+    clinic: Rehearsal, read: Basis, told: Basis, said: str
+) -> None:
+    name, now = "advisories/debian.json", datetime.now(UTC)
+    clinic.files[name] = "{}"
+    clinic.edit("baseline.yaml", "rings:", f"advisories: [{{format: debian, source: {name}}}]\nrings:")
+    if told is Basis.COMMIT:
+        clinic.committed[name] = now - days(4 if said else 2)
+    scope = clinic.scope()
+    source = SourceRead(
+        source=str(scope.tree.root / name),
+        format="debian",
+        digest="sha256:0",
+        dated=now if read is Basis.FILE else now - days(1),
+        fetched_at=now,
+        entries=1,
+        basis=read,
+    )
+    reader = MemoryAdvisories(known=Advisories(sources=(source,)))
+    upkeep = replace(scope.engines.upkeep, advisories=reader)
+    found = standing(replace(scope, engines=replace(scope.engines, upkeep=upkeep)), now)
+    (shown,) = found.sources
+    assert (shown.source, shown.basis) == (name, told)
+    assert shown.since == {Basis.DATA: now - days(1), Basis.COMMIT: clinic.committed.get(name)}.get(told)
+    warned = [one.summary for one in found.findings if name in one.summary]
+    assert len(warned) == bool(said)
+    assert all(one.startswith(said) for one in warned)
 
 
 def test_a_pair_whose_other_half_is_away_is_left_alone_and_all_others_are_patched(clinic: Rehearsal) -> None:
