@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from ismgr_automation.converge.promises import base_documents
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address, Kind, baseline
@@ -105,7 +106,9 @@ def judge(
     scope: Scope, fleet: Fleet, mine: Mapping[str, tuple[Host, ...]], reading: Reading, day: date
 ) -> tuple[tuple[Judged, ...], tuple[Finding, ...]]:
     """What is due on the hosts that were read, by the baselines as they are on a day."""
-    waivers = Waivers(scope.estate.exemptions, scope.estate.teams, day)
+    base = base_documents(scope)
+    agreed = Waivers(base.exemptions, base.teams, day) if base is not None else None
+    waivers = Waivers(scope.estate.exemptions, scope.estate.teams, day, agreed)
     first_seen = scope.engines.upkeep.first_seen.known(
         sorted({version_key(one) for fact in reading.facts.values() for one in fact.offered})
     )

@@ -1,4 +1,4 @@
-"""`ismgr patch ledger` over real repositories: what a person types, and what is said when a remote does not take part."""
+"""`ismgr patch ledger` over real repositories: what a person types, and what is said when a remote is not there."""
 
 from __future__ import annotations
 
