@@ -14,7 +14,7 @@ from ismgr_automation.converge.ground import ground_of
 from ismgr_automation.converge.patch import again as patch_again
 from ismgr_automation.converge.patch import packages_moved
 from ismgr_automation.converge.plan import plan as compose_now
-from ismgr_automation.converge.report import Report
+from ismgr_automation.converge.report import Queued, Report
 from ismgr_automation.converge.requests import baseline_content, group_content, stack_content, suites_content
 from ismgr_automation.converge.run import Granted, Tenure, perform, take_up, told_already
 from ismgr_automation.converge.scope import Scope
@@ -70,8 +70,8 @@ def apply_exactly(
     # what urgent work passes by goes on record with all else that was noticed
     planned = told_of_time(planned, looking, fleet, begins)
     _refuse_if_cancelled(working, tenure)
-    _enqueue(planned, working, now)
-    return perform(planned, working, tenure, allowed)
+    queued = _enqueue(planned, working, now)
+    return replace(perform(planned, working, tenure, allowed), queued=queued)
 
 
 def _again(planned: Plan, looking: Scope, now: datetime) -> Plan:
@@ -88,14 +88,16 @@ def _fleet(planned: Plan, looking: Scope) -> Fleet:
     return ground_of(planned.changes, looking).fleet
 
 
-def _enqueue(planned: Plan, working: Scope, now: datetime) -> None:
-    """Who was away when a plan was made waits for its turn from the moment when the others have theirs."""
+def _enqueue(planned: Plan, working: Scope, now: datetime) -> tuple[Queued, ...]:
+    """Who was away when a plan was made waits for its turn from the moment when the others have theirs. Returns until
+    when; who was in the queue before keeps its time."""
     if not planned.absent:
-        return
+        return ()
     fleet = ground_of(planned.changes, working).fleet if planned.changes else meet(working, {}, read_states(working))
     owners = {one.name: name for name, hosts in members(working, fleet).items() for one in hosts}
     baselines = working.estate.baselines
-    working.engines.upkeep.records.enqueue(
+    records = working.engines.upkeep.records
+    records.enqueue(
         [
             Waiting(
                 host=name,
@@ -107,6 +109,7 @@ def _enqueue(planned: Plan, working: Scope, now: datetime) -> None:
             if name in owners
         ]
     )
+    return tuple(Queued(host=one.host, until=one.expires_at) for one in records.waiting() if one.host in planned.absent)
 
 
 def resume_exactly(

@@ -78,6 +78,8 @@ class _Course:
     away: set[str] = field(default_factory=set)
     """Those that could not be reached: they go into the queue."""
     checks: tuple[CheckResult, ...] = ()
+    quotes: list[str] = field(default_factory=list)
+    """What apt said on hosts where it went wrong, line by line."""
     stops: bool = False
 
     def well(self, names: Iterable[str]) -> list[str]:
@@ -150,6 +152,7 @@ def _judge(found: Sequence[PackageResult], course: _Course) -> None:
         if one.fate in GOOD:
             continue
         course.blame({one.host: _words(one)})
+        _quote(one, course)
         course.stops |= one.fate is PackageFate.REFUSED and one.trouble in MOVED
         if one.fate is PackageFate.UNREACHABLE:
             course.away.add(one.host)
@@ -246,6 +249,7 @@ def _undo(course: _Course, names: Sequence[str]) -> None:
             course.blame({one.host: f"{one.host} is back at the former versions"})
         else:
             course.blame({one.host: f"{one.host} could not be rolled back: {_words(one)}"})
+            _quote(one, course)
     after = _facts(course, sorted(course.undone))
     boots = {one.host: one.boot for one in after}
     again = restarted(course.baseline.reboot, boots, after, course.work.ground, scope)
@@ -348,9 +352,16 @@ def _told(course: _Course) -> Done:
         troubled=tuple(sorted(course.trouble)),
         undone=tuple(sorted(course.restored)),
         checks=course.checks,
+        detail="\n".join(course.quotes),
     )
+
+
+def _quote(one: PackageResult, course: _Course) -> None:
+    """Keep what apt said, where a line of it does not say it all."""
+    if one.headline and one.detail != one.headline:
+        course.quotes += [f"{one.host}: {line}" for line in one.detail.splitlines()]
 
 
 def _words(one: PackageResult) -> str:
     why = f" ({one.trouble})" if one.trouble is not Trouble.NONE else ""
-    return f"{one.host} {one.fate}{why}: {one.detail}".rstrip(": ")
+    return f"{one.host} {one.fate}{why}: {one.headline or one.detail}".rstrip(": ")

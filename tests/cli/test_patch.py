@@ -452,6 +452,10 @@ def test_a_host_that_is_away_waits_also_when_nobody_else_has_anything_to_do(site
     site.world.reach["db1.dc1"] = Reach.TIMEOUT
     applied = say("patch", "apply", "--yes")
     assert (applied.code, "Nothing to do on the hosts that could be reached." in applied.out) == (0, True)
+    assert (
+        "\nNothing was to be done on hosts that answer.\n1 host was away and waits in the queue until " in applied.out
+    )
+    assert "0 of 0" not in applied.out
     assert lines_with(say("patch", "queue").out, "db1.dc1")
 
 

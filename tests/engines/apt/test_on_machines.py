@@ -247,6 +247,7 @@ def test_a_broken_maintainer_script_is_told_and_healed_by_the_exact_former_versi
     assert (result.fate, result.trouble) == (PackageFate.FAILED, Trouble.BROKEN)
     assert result.broken == ("ismgr-broken: half configured",)
     assert "I am broken" in result.detail
+    assert result.headline.startswith("installed ismgr-broken package post-installation script subprocess")
     assert BROKEN not in result.made
     healed = rollback(box, context, back(HELLO), back(BROKEN))
     assert (healed.fate, healed.broken) == (PackageFate.DONE, ())
