@@ -15,7 +15,14 @@ from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.restarts import restarted
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.service import Relay, hand_back, hand_over, handed_over, out_of_service
+from ismgr_automation.converge.service import (
+    Relay,
+    hand_back,
+    hand_over,
+    handed_over,
+    out_of_service,
+    with_present_primary,
+)
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.estate.maintenance import PatchBaseline, RollbackPolicy
@@ -218,7 +225,7 @@ def _checks(course: _Course, names: Sequence[str]) -> tuple[CheckResult, ...]:
         one
         for group, some in mine.items()
         if some
-        for one in verify_group(scope, group, ground.fleet, ground.states, some)
+        for one in verify_group(with_present_primary(group, ground, scope), group, ground.fleet, ground.states, some)
     )
 
 
