@@ -64,7 +64,8 @@ def headline(said: Sequence[str]) -> str:
     ...           "E: Sub-process /usr/bin/dpkg returned an error code (1)"])
     'installed web package post-installation script subprocess returned error exit status 1'
     """
-    scripts = (line for line in said if _SCRIPT.search(line))
-    known = (line for line in said if any(pattern.search(line) for pattern, _trouble in _COMPILED))
-    last = said[-1] if said else ""
-    return (next(scripts, "") or next(known, last)).strip()
+    known = [line for line in said if any(pattern.search(line) for pattern, _trouble in _COMPILED)]
+    # what apt concludes in an error of its own names the package; the line of the transport before it does not
+    errors = [line for line in known if line.startswith("E: ")]
+    scripts = [line for line in said if _SCRIPT.search(line)]
+    return next(iter([*scripts, *errors, *known, *said[-1:]]), "").strip()

@@ -99,6 +99,15 @@ CODE = "E: Sub-process /usr/bin/dpkg returned an error code (1)"
             "new web package pre-removal script subprocess was killed by signal (Killed)",
         ),
         (["Reading package lists...", "E: Could not get lock /x", "W: something"], "E: Could not get lock /x"),
+        (
+            [
+                "Err:1 copy:/srv stable/main all web all 2.0",
+                "  Failed to stat - stat (2: No such file or directory)",
+                "E: Failed to fetch copy:/srv/web_2.0.deb  Failed to stat - stat (2: No such file or directory)",
+                "E: Unable to fetch some archives, maybe run apt-get update or try with --fix-missing?",
+            ],
+            "E: Failed to fetch copy:/srv/web_2.0.deb  Failed to stat - stat (2: No such file or directory)",
+        ),
         (["one thing", "another that nobody knows"], "another that nobody knows"),
         ([], ""),
     ],
