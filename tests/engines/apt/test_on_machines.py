@@ -479,9 +479,9 @@ def test_where_former_versions_are_required_one_that_nobody_has_keeps_all_packag
 
 
 def test_a_former_version_that_only_apt_has_kept_is_enough_where_it_is_required(box, context):
-    box.sh("cd /root && apt-get -q download ismgr-hello=1.0")
+    box.sh("cd /run && apt-get -q download ismgr-hello=1.0")
     forget(box, context, "ismgr-hello", "1.0")
-    box.sh("mv /root/ismgr-hello_1.0_all.deb /var/cache/apt/archives/")
+    box.sh("mv /run/ismgr-hello_1.0_all.deb /var/cache/apt/archives/")
     result = apply(box, context, HELLO, former_required=True)
     assert (result.fate, result.former) == (PackageFate.DONE, ("ismgr-hello",))
     box.sh("rm -f /var/cache/apt/archives/*.deb")
