@@ -280,7 +280,7 @@ def reversed_moves(moves: Sequence[Move]) -> tuple[Move, ...]:
 def _staying(course: _Course, name: str) -> str:
     """The new packages that the way back left where they are, in words."""
     new = [f"{one.name} {one.after}" for one in course.made.get(name, ()) if not one.before]
-    return f"; {', '.join(new)} stays, which was not there before" if new else ""
+    return f"; what was not there before stays: {', '.join(new)}" if new else ""
 
 
 def _facts(course: _Course, names: Sequence[str]) -> tuple[HostFacts, ...]:

@@ -106,7 +106,7 @@ def _to_undo(scope: Scope, run: str) -> list[Patched]:
 
 def _staying(undone: Iterable[Patched], run: str) -> Iterator[Finding]:
     """New packages that the way back leaves where they are."""
-    for one in undone:
+    for one in sorted(undone, key=lambda one: one.host):
         for move in one.moves:
             if not move.before:
                 words = f"{move.name} {move.after} stays on {one.host}: it was not there before {run}"
