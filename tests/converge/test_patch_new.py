@@ -142,10 +142,10 @@ def test_where_the_baseline_does_not_let_it_in_the_update_waits_and_others_go(
     assert set(versions(clinic).values()) == {OLD}
 
 
-def test_its_age_counts_from_the_first_plan_that_met_it(clinic: Rehearsal) -> None:
+def test_its_age_counts_from_the_first_reading_of_a_host_that_would_get_it(clinic: Rehearsal) -> None:
     clinic.edit("baseline.yaml", 'when: "true"}', 'when: "true", after: 3d}')
     clinic.first_seen.entries[version_key(offer(NEW))] = NOON - days(9)
-    assert plan(clinic).empty
+    standing(clinic.scope(), NOON)
     assert plan(clinic, NOON + days(2)).empty
     assert sorted(new_steps(plan(clinic, NOON + days(3)))) == EVERYBODY
 

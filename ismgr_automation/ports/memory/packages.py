@@ -44,6 +44,11 @@ class MemoryFacts:
             return Reachability(host=name, reach=reach)
         machine = self.world.machines[name]
         there = machine.installed
+        coming = {needed for names in self.world.needs.values() for needed in names}
+
+        def has(offer: Offered) -> str:
+            return there[offer.name].version if offer.name in there else ""
+
         unknown = name in self.world.unknown_reboot
         return HostFacts(
             host=name,
@@ -55,7 +60,9 @@ class MemoryFacts:
             kernel_installed="6.1.0-18-amd64",
             boot=machine.boot,
             installed=tuple(there[one] for one in sorted(there)),
-            offered=tuple(one for one in machine.lists if one.name in there and one.version != there[one.name].version),
+            offered=tuple(
+                one for one in machine.lists if (one.name in there or one.name in coming) and one.version != has(one)
+            ),
             broken=_broken(machine),
             lists_read_at=machine.reads[-1] if machine.reads else None,
             reboot=Need.YES if machine.reboot_why else Need.UNKNOWN if unknown else Need.NO,

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from ismgr_automation.cli.patch_views import upgradable
 from ismgr_automation.engines.apt import AptFacts, AptManager
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.packages import HostFacts, Move, PackageFate, PackageResult, Trouble
-from tests.engines.apt.world import DEBS, LIB, NEW_DEBS, Box, back, move
+from tests.engines.apt.world import LIB, NEW_DEBS, Box, back, move
 
 pytestmark = pytest.mark.lab
 
@@ -120,7 +121,23 @@ def test_one_that_cannot_be_configured_is_told_and_goes_on_the_way_back(box, con
     assert there.get("ismgr-ill", "rc")[:2] in {"rc", "un"}
 
 
-def test_facts_do_not_take_what_is_not_installed_for_a_missing_update(box, context):
+def test_facts_know_what_updates_would_bring_before_anybody_asks_whatever_is_pinned_by_us(box, context):
+    ask("apply", box, context, move("ismgr-hello", "1.0", "2.0"))
     (found,) = AptFacts(box.server.store).read(box.fleet, context)
     assert isinstance(found, HostFacts), found
-    assert {one.name for one in found.offered} <= {one.name for one in DEBS}
+    there = {one.name for one in found.installed}
+    coming = {one.name: one for one in found.offered if one.name not in there}
+    assert {"ismgr-new2", "ismgr-deep", "ismgr-real"} <= coming.keys()
+    assert coming["ismgr-new2"].digest == box.repository.digest(NEW)
+    # no update is missing because of them
+    assert {one.name for one in upgradable(found)} <= there
+
+
+def test_a_host_takes_pins_of_its_owner_into_account(box, context):
+    box.sh("printf 'Package: ismgr-hello\\nPin: version 1.0\\nPin-Priority: 1001\\n' >/etc/apt/preferences.d/owner")
+    try:
+        (found,) = AptFacts(box.server.store).read(box.fleet, context)
+    finally:
+        box.sh("rm /etc/apt/preferences.d/owner")
+    assert isinstance(found, HostFacts), found
+    assert "ismgr-real" not in {one.name for one in found.offered}

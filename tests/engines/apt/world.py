@@ -21,6 +21,7 @@ from tests.engines.loopback import Loopback, serve
 
 DEADLINE = timedelta(seconds=60)
 ARCHITECTURE = "amd64"
+_ROW = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +216,9 @@ class Box:
     def versions(self) -> dict[str, str]:
         """Status and version of the world's packages."""
         rows = self.sh("dpkg-query -W -f '${Package} ${db:Status-Abbrev} ${Version}\\n' 'ismgr-*'").splitlines()
-        return {name: f"{status} {version}" for name, status, version in (row.split() for row in rows)}
+        # names that are only provided or were purged have no version
+        known = (words for row in rows if len(words := row.split()) == _ROW)
+        return {name: f"{status} {version}" for name, status, version in known}
 
     def first(self) -> None:
         """Everything back in its first version, nothing pinned, no trace of a run."""
