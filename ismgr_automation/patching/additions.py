@@ -4,7 +4,7 @@ package is judged as a part of what needs it, so nothing comes in that the updat
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 
 from ismgr_automation.core.json import Json
@@ -68,7 +68,7 @@ class Gate:
             needers = [what for what in needs[_what(new)] if what not in waits]
             if needers:
                 going.append(_step(asked.host, new, needers, {"ring": ring, "rule": rules[_what(new)]}))
-        kept = [one for one in going if one.action is not Action.CREATE or _still_needed(one, waits)]
+        kept = [left for one in going if (left := _left(one, waits)) is not None]
         return Admission(
             steps=tuple(sorted(kept, key=lambda one: (one.target, one.what))),
             waits=tuple(waits[what] for what in sorted(waits)),
@@ -164,12 +164,11 @@ def _waits(decision: Decision, new: Brought, ruling: Ruling) -> str:
 
 def _step(host: Host, new: Brought, needers: Sequence[str], more: Mapping[str, Json]) -> Step:
     """The step of a new package: nothing was there before."""
-    names = sorted({what.rpartition(":")[0] for what in needers})
     return Step(
         target=host.name,
         what=_what(new),
         action=Action.CREATE,
-        why=f"needed by {', '.join(names)}",
+        why=_why(needers),
         before={"version": ""},
         after={
             "version": new.version,
@@ -188,5 +187,13 @@ def _for(one: Step) -> tuple[str, ...]:
     return tuple(map(str, listed)) if isinstance(listed, Sequence) and not isinstance(listed, str) else ()
 
 
-def _still_needed(one: Step, waits: Collection[str]) -> bool:
-    return not set(_for(one)) <= set(waits)
+def _why(needers: Iterable[str]) -> str:
+    return f"needed by {', '.join(sorted({what.rpartition(':')[0] for what in needers}))}"
+
+
+def _left(one: Step, waits: Collection[str]) -> Step | None:
+    """A step without what waits by now among those that need it; None: nothing needs it any more."""
+    if one.action is not Action.CREATE or not isinstance(one.after, Mapping):
+        return one
+    needers = [what for what in _for(one) if what not in waits]
+    return replace(one, why=_why(needers), after={**one.after, "for": needers}) if needers else None

@@ -168,6 +168,15 @@ def test_what_was_let_in_before_speaks_for_what_it_needs_and_goes_with_its_updat
     assert whats(refused) == ["update bash:amd64"]
 
 
+def test_what_was_let_in_before_names_only_what_still_goes():
+    both = (update(), update("bash"))
+    earlier = tuple(one for one in admit(new("shared", "kernel", "bash"), updates=both).steps if one.what[:2] == "sh")
+    found = admit(new("firmware", "kernel"), updates=both, earlier=earlier, deny=["firmware=*"])
+    assert [(one.what, one.why) for one in found.steps if one.action is Action.CREATE] == [
+        ("shared:amd64", "needed by bash")
+    ]
+
+
 def test_of_two_repositories_the_one_for_security_counts():
     plain, security = offered("2.0", digest="sha256:a"), offered("2.0", suite="stable-security", digest="sha256:b")
     assert best((plain, security)) == best((security, plain)) == security

@@ -9,7 +9,7 @@ names() {
         substr($1, 2, 1) !~ /[nc]/ { print ($3 == native || $3 == "all") ? $2 : $2 ":" $3 }'
 }
 # packages that are not installed and that the newest versions would bring: they get an age before anybody asks for them.
-# Our own pins do not count here, they name what is there
+# Our own pins do not count here, they name what is there: apt reads a folder of links to all others
 coming() {
     parts=$(mktemp -d) || return 0
     find /etc/apt/preferences.d -mindepth 1 -maxdepth 1 ! -name ismgr-patch -exec ln -s {} "$parts" \; 2>/dev/null

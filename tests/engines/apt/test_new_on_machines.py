@@ -113,7 +113,7 @@ def test_one_that_cannot_be_configured_is_told_and_goes_on_the_way_back(box, con
     hello = move("ismgr-hello", "1.0", "2.0")
     found = ask("apply", box, context, hello, TOOL, ILL)
     assert (found.fate, found.trouble) == (PackageFate.FAILED, Trouble.BROKEN)
-    assert "I am ill" in found.detail
+    assert found.broken == ("ismgr-tool: unpacked, not configured", "ismgr-ill: half configured")
     healed = ask("rollback", box, context, back(hello), back(TOOL))
     assert (healed.fate, healed.broken) == (PackageFate.DONE, ()), healed
     there = box.versions()
