@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,14 @@ from ismgr_automation.engines.ssh.remote import Answer
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.packages import Move, PackageFate, PackageResult, Trouble
 
-RECORDED = (Path(__file__).parents[2] / "cases/apt/brings.txt").read_text(encoding="utf-8")
+CASES = Path(__file__).parents[2] / "cases" / "apt"
+RECORDED = (CASES / "brings.txt").read_text()
 MOVES = tuple(Move(name=name, architecture="all", before="1.0", after="2.0") for name in ("tool", "other"))
 
 
-def read(text: str, verb: Verb = Verb.CHECK) -> PackageResult:
+def read(text: str, verb: Verb = Verb.CHECK, moves: Sequence[Move] = MOVES) -> PackageResult:
     answer = Answer(host="web1", reach=Reach.OK, output=text, begun=True, seconds=1.0)
-    return result_of(answer, verb, MOVES)
+    return result_of(answer, verb, moves)
 
 
 def test_new_packages_are_named_with_what_the_signed_index_says_and_who_needs_them():
@@ -35,6 +37,17 @@ def test_new_packages_are_named_with_what_the_signed_index_says_and_who_needs_th
     assert (offer.version, offer.source, offer.source_version) == ("2.0", "toolsrc", "2.0-1")
     assert (offer.origin, offer.suite, offer.component, offer.candidate) == ("T", "stable-security", "main", True)
     assert f"SHA256: {offer.digest.removeprefix('sha256:')}" in RECORDED
+
+
+def test_a_kernel_update_of_debian_brings_the_kernel():
+    kernel = Move(name="linux-image-amd64", architecture="amd64", before="6.1.76-1", after="6.1.192-2")
+    (found,) = read((CASES / "brings-kernel.txt").read_text(), moves=[kernel]).brings
+    assert (found.name, found.architecture, found.version) == ("linux-image-6.1.0-56-amd64", "amd64", "6.1.192-2")
+    assert found.needed_by == ("linux-image-amd64",)
+    (offer,) = found.offers
+    assert (offer.source, offer.source_version, offer.section) == ("linux-signed-amd64", "6.1.192+2", "kernel")
+    assert (offer.origin, offer.suite, offer.size_bytes) == ("Debian", "oldstable-security", 70550672)
+    assert offer.digest == "sha256:a86e2049672f52354c4536a089203b6c82639420424d31c91cf31a181fd4d8f1"
 
 
 UNREADABLE = {
