@@ -171,7 +171,7 @@ def wire(
         executor=kept.executor,
         sequencing=kept.inline if tree.revision.worktree else kept.sequencing,
         evidence=kept.evidence,
-        upkeep=_upkeep(estate, tree, store, kept),
+        upkeep=_upkeep(estate, tree, store, kept, directory),
     )
     return Scope(
         estate=estate,
@@ -191,12 +191,13 @@ def wire(
     )
 
 
-def _upkeep(estate: Estate, tree: Tree, store: Backends, kept: Records) -> Upkeep:
+def _upkeep(estate: Estate, tree: Tree, store: Backends, kept: Records, directory: Path) -> Upkeep:
     """What keeps hosts up to date."""
     import platformdirs
 
     from ismgr_automation.engines.advisories import FileAdvisories
     from ismgr_automation.engines.apt import AptFacts, AptManager
+    from ismgr_automation.engines.git import GitSource
     from ismgr_automation.engines.haproxy import HaproxyBalancer
     from ismgr_automation.engines.postgresql import PostgresqlManager
     from ismgr_automation.engines.redfish_firmware import RedfishUpkeep
@@ -213,6 +214,7 @@ def _upkeep(estate: Estate, tree: Tree, store: Backends, kept: Records) -> Upkee
         first_seen=kept.first_seen,
         records=kept.patches,
         timetable=partial(timetable, estate, tree.root),
+        committed=partial(GitSource(directory).committed, tree),
     )
 
 

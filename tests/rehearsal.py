@@ -66,6 +66,7 @@ from ismgr_automation.ports.memory import (
     MortalLedger,
     Task,
 )
+from ismgr_automation.ports.patching import FirstSeen
 from ismgr_automation.ports.runs import Run
 from ismgr_automation.ports.sequencer import Sequencer, Work
 from ismgr_automation.ports.source import Source, Tree
@@ -228,9 +229,13 @@ class Rehearsal:
     """Load balancers, clusters and BMCs."""
     advisories: MemoryAdvisories = field(default_factory=MemoryAdvisories)
     first_seen: MemoryFirstSeen = field(default_factory=MemoryFirstSeen)
+    ledger: FirstSeen | None = None
+    """A real one, instead of ``first_seen``."""
     patches: MemoryPatchStore = field(default_factory=MemoryPatchStore)
     calendar: Callable[[Calendar], Calendar] = lambda known: known
     """What has become of the windows and freezes of the documents, as if time had passed."""
+    committed: dict[str, datetime] = field(default_factory=dict)
+    """When a commit changed a file last, where one did."""
     _journal: MemoryStepJournal | None = None
 
     @property
@@ -314,9 +319,10 @@ class Rehearsal:
             cluster=MemoryCluster(self.service),
             machines=MemoryMachineUpkeep(self.service),
             advisories=self.advisories,
-            first_seen=self.first_seen,
+            first_seen=self.ledger or self.first_seen,
             records=self.patches,
             timetable=lambda _now: self.calendar(Calendar(windows=documents.windows, freezes=documents.freezes)),
+            committed=self.committed.get,
         )
 
     def plan(self, *, targets: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Plan:

@@ -20,7 +20,7 @@ from ismgr_automation.patching.status import Row, Tally
 from ismgr_automation.patching.status import rows as rows_of
 from ismgr_automation.patching.versions import newer
 from ismgr_automation.planning.timing import spoken
-from ismgr_automation.ports.advisories import SourceRead
+from ismgr_automation.ports.advisories import Basis, SourceRead
 from ismgr_automation.ports.packages import HostFacts, Installed, Move, Need, PackageResult
 from ismgr_automation.ports.patching import Patched, Waiting
 
@@ -186,6 +186,7 @@ def source_body(one: SourceRead) -> JsonObject:
         "format": one.format,
         "digest": one.digest,
         "dated": _iso(one.dated) if one.dated is not None else None,
+        "basis": str(one.basis),
         "fetched_at": _iso(one.fetched_at),
         "entries": one.entries,
         "problem": one.problem,
@@ -259,9 +260,15 @@ def _summed(total: Tally, hosts: int) -> str:
 
 
 def _source(one: SourceRead, now: datetime) -> str:
-    dated = one.dated if one.dated is not None else one.fetched_at
     problem = f", a copy: {one.problem}" if one.problem else ""
-    return f"{one.source} ({one.format}), {_age(dated, now)} old, {one.entries} entries{problem}"
+    return f"{one.source} ({one.format}), {_dated(one, now)}, {one.entries} entries{problem}"
+
+
+def _dated(one: SourceRead, now: datetime) -> str:
+    if one.since is None:
+        return "undated"
+    age = _age(one.since, now)
+    return f"in Git since {age}" if one.basis is Basis.COMMIT else f"{age} old"
 
 
 def _facts(one: HostFacts, now: datetime) -> list[Text]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import UTC
 from difflib import unified_diff
 from itertools import groupby, islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ismgr_automation.cli.moves import counted, move_lines, moves_packages
-from ismgr_automation.converge.report import Fate, Report, failed_checks
+from ismgr_automation.converge.report import Fate, Queued, Report, failed_checks
 from ismgr_automation.core.json import Json
 from ismgr_automation.planning.change import Action, Certainty, Change, Deferred, Drift, Finding, Level, Reason, Step
 from ismgr_automation.planning.plan import PATCHING, Plan
@@ -199,6 +200,8 @@ def show_report(report: Report, console: Console, *, rest: Path | None = None, a
     for one in report.outcomes:
         if one.fate is not Fate.LANDED:
             console.print(f"[red]{one.fate}[/] [bold]{escape(one.key)}[/] {escape(one.summary)}")
+            for line in one.detail.splitlines():
+                console.print(f"    {escape(line)}", style="dim")
     if report.stopped and not any(one.summary and one.summary in report.stopped for one in report.outcomes):
         console.print(f"[red]stopped[/] {escape(report.stopped)}")
     show_failures(failed_checks(report.checks), console)
@@ -206,11 +209,17 @@ def show_report(report: Report, console: Console, *, rest: Path | None = None, a
     passed = sum(one.verdict is Verdict.PASSED for one in report.checks)
     checks = f", {passed} of {len(report.checks)} checks passed" if report.checks else ""
     landed = len(report.of(Fate.LANDED))
+    if not report.outcomes and report.ok and report.queued:
+        console.print("Nothing was to be done on hosts that answer.")
+        _show_queued(report.queued, console)
+        return
     word = "[green]Applied[/]" if report.ok else "[red]Cancelled[/]" if report.cancelled else "[red]Stopped[/]"
+    rounds, things = f"round{'s' * (report.rounds != 1)}", f"thing{'s' * (changed != 1)}"
     console.print(
-        f"{word}: {landed} of {len(report.outcomes)} changes landed in {report.rounds} "
-        f"round{'s' * (report.rounds != 1)}, {changed} things changed{checks}, {report.seconds:.1f} s."
+        f"{word}: {landed} of {len(report.outcomes)} changes landed in {report.rounds} {rounds}, "
+        f"{changed} {things} changed{checks}, {report.seconds:.1f} s."
     )
+    _show_queued(report.queued, console)
     for waiting in report.waiting:
         console.print(f"  [dim]not begun: {waiting.address} {escape(waiting.why)}[/]")
     _show_besides(report, console)
@@ -220,6 +229,16 @@ def show_report(report: Report, console: Console, *, rest: Path | None = None, a
         console.print(f"  What landed stays. `{again}` shows what is left to do.", markup=False)
     if report.run:
         console.print(f"  [dim]run {report.run}[/]")
+
+
+def _show_queued(queued: Sequence[Queued], console: Console) -> None:
+    """Who was away, those together that wait equally long."""
+    until: dict[str, list[str]] = {}
+    for one in queued:
+        until.setdefault(f"{one.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC", []).append(one.host)
+    for when, hosts in sorted(until.items()):
+        who = "1 host was away and waits" if len(hosts) == 1 else f"{len(hosts)} hosts were away and wait"
+        console.print(f"{who} in the queue until {when}: {', '.join(hosts)}.", markup=False)
 
 
 def _show_besides(report: Report, console: Console) -> None:

@@ -15,7 +15,14 @@ from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.restarts import restarted
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.service import Relay, hand_back, hand_over, handed_over, out_of_service
+from ismgr_automation.converge.service import (
+    Relay,
+    hand_back,
+    hand_over,
+    handed_over,
+    out_of_service,
+    with_present_primary,
+)
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.estate.maintenance import PatchBaseline, RollbackPolicy
@@ -78,6 +85,8 @@ class _Course:
     away: set[str] = field(default_factory=set)
     """Those that could not be reached: they go into the queue."""
     checks: tuple[CheckResult, ...] = ()
+    quotes: list[str] = field(default_factory=list)
+    """What apt said on hosts where it went wrong, line by line."""
     stops: bool = False
 
     def well(self, names: Iterable[str]) -> list[str]:
@@ -150,6 +159,7 @@ def _judge(found: Sequence[PackageResult], course: _Course) -> None:
         if one.fate in GOOD:
             continue
         course.blame({one.host: _words(one)})
+        _quote(one, course)
         course.stops |= one.fate is PackageFate.REFUSED and one.trouble in MOVED
         if one.fate is PackageFate.UNREACHABLE:
             course.away.add(one.host)
@@ -215,7 +225,7 @@ def _checks(course: _Course, names: Sequence[str]) -> tuple[CheckResult, ...]:
         one
         for group, some in mine.items()
         if some
-        for one in verify_group(scope, group, ground.fleet, ground.states, some)
+        for one in verify_group(with_present_primary(group, ground, scope), group, ground.fleet, ground.states, some)
     )
 
 
@@ -246,6 +256,7 @@ def _undo(course: _Course, names: Sequence[str]) -> None:
             course.blame({one.host: f"{one.host} is back at the former versions{_staying(course, one.host)}"})
         else:
             course.blame({one.host: f"{one.host} could not be rolled back: {_words(one)}"})
+            _quote(one, course)
     after = _facts(course, sorted(course.undone))
     boots = {one.host: one.boot for one in after}
     again = restarted(course.baseline.reboot, boots, after, course.work.ground, scope)
@@ -354,9 +365,16 @@ def _told(course: _Course) -> Done:
         troubled=tuple(sorted(course.trouble)),
         undone=tuple(sorted(course.restored)),
         checks=course.checks,
+        detail="\n".join(course.quotes),
     )
+
+
+def _quote(one: PackageResult, course: _Course) -> None:
+    """Keep what apt said, where a line of it does not say it all."""
+    if one.headline and one.detail != one.headline:
+        course.quotes += [f"{one.host}: {line}" for line in one.detail.splitlines()]
 
 
 def _words(one: PackageResult) -> str:
     why = f" ({one.trouble})" if one.trouble is not Trouble.NONE else ""
-    return f"{one.host} {one.fate}{why}: {one.detail}".rstrip(": ")
+    return f"{one.host} {one.fate}{why}: {one.headline or one.detail}".rstrip(": ")

@@ -56,6 +56,8 @@ class Upkeep:
     records: PatchStore
     timetable: Callable[[datetime], Calendar]
     """Windows and freezes from a moment on. Raises ``InputError`` for a calendar file that cannot be read."""
+    committed: Callable[[str], datetime | None] = lambda _path: None
+    """When the last commit changed a file of the estate; None where no commit says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

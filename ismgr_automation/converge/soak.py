@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from ismgr_automation.converge.ground import ground_of
+from ismgr_automation.converge.ground import Ground, ground_of
 from ismgr_automation.converge.outcomefile import read_outcome
 from ismgr_automation.converge.prepared import prepared
 from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.service import with_present_primary
 from ismgr_automation.converge.timing import ring_soak
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.address import Kind
@@ -17,6 +18,7 @@ from ismgr_automation.core.events import SoakFinished, SoakStarted
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Change
 from ismgr_automation.ports.runs import Round, StepRecord
+from ismgr_automation.ports.verification import CheckResult
 
 
 def soak(known: Round, wave: Sequence[Change], run: str, scope: Scope) -> str:
@@ -52,12 +54,17 @@ def _soak(change: Change, known: Round, run: str, scope: Scope) -> str:
         one
         for group in groups
         if (mine := [name for name in hosts if name in ground.fleet.membership[group]])
-        for one in failed_checks(verify_group(scope, group, ground.fleet, ground.states, mine))
+        for one in failed_checks(_checks(group, mine, ground, scope, patched=not is_group))
     ]
     scope.context.emit(SoakFinished(subject=change.address))
     if not bad:
         return ""
     return f"{change.address} did not stay well for {span.total_seconds():g} s: {bad[0].check} on {bad[0].host}"
+
+
+def _checks(group: str, hosts: Sequence[str], ground: Ground, scope: Scope, *, patched: bool) -> Sequence[CheckResult]:
+    told = with_present_primary(group, ground, scope) if patched else scope
+    return verify_group(told, group, ground.fleet, ground.states, hosts)
 
 
 def _wait(change: Change, span: timedelta, steps: Sequence[StepRecord], scope: Scope) -> None:

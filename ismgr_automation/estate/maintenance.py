@@ -287,6 +287,9 @@ class Switchover(Document):
     name: str = "main"
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
     deadline: Duration = "2m"
-    back: bool = False
-    """Whether the role goes back to its former holder once that one is done, and before it is checked. Without, suites
-    that hold hosts to what Git says of them fail from then on: let Git follow, or let them ask for something else."""
+    back: bool = True
+    """Whether the role goes back to its former holder once that one is done, and before it is checked: Git goes on to
+    be right. Without, the role stays where it went, and Git has to follow."""
+    variable: str = "postgresql_primary"
+    """The variable of the HostGroup that names the primary. Without ``back``, suites that check a patch run are given
+    the present primary in it, whatever Git still says."""

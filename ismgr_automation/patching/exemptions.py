@@ -4,7 +4,7 @@ vulnerability is reported."""
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from ismgr_automation.core.address import Address, Kind
@@ -23,22 +23,39 @@ class Waived:
     not hold (over, not begun, longer than its severity allows, without an approver)."""
 
     hold: tuple[str, ...] = ()
+    proposed: tuple[str, ...] = ()
+    """Those that would hold, and that only the proposed revision brings: nothing is excepted by them."""
     lapsed: tuple[str, ...] = ()
     faults: tuple[tuple[str, str], ...] = ()
     """Names of exemptions that could not be judged, with why."""
+
+    @property
+    def covering(self) -> tuple[str, ...]:
+        """Those by which it is left alone: nobody patches what somebody is about to waive."""
+        return self.hold or self.proposed
 
 
 NOTHING = Waived()
 
 
 class Waivers:
-    """The exemptions of an estate, compiled, as they are on one day. Each distinct question is answered once."""
+    """The exemptions of an estate, compiled, as they are on one day. Each distinct question is answered once.
 
-    def __init__(self, exemptions: Mapping[str, Exemption], teams: Mapping[str, Team], day: date) -> None:
+    ``before`` are those of the revision that counts, where that is another one: what holds must hold by both.
+    """
+
+    def __init__(
+        self,
+        exemptions: Mapping[str, Exemption],
+        teams: Mapping[str, Team],
+        day: date,
+        before: Waivers | None = None,
+    ) -> None:
         """Raises ``InputError`` for a scope that does not compile."""
         self.documents: Mapping[str, Exemption] = dict(sorted(exemptions.items()))
         self.approvers = approvers(teams)
         self.day = day
+        self._before = before
         self._scopes = tuple((name, Expression.compile(one.scope, SCOPE)) for name, one in self.documents.items())
         self._answers: dict[Hashable, bool | str] = {}
 
@@ -46,10 +63,18 @@ class Waivers:
         """A host as exemptions see it: only those that can hold for it at all are looked at again."""
         given = Given.of(f"host {host.name}", host=host)
         points = [(name, scope, scope.standpoint(host, given)) for name, scope in self._scopes]
-        return Seat(host, tuple(one for one in points if not one[1].never(one[2])))
+        before = self._before.seat(host) if self._before is not None else None
+        return Seat(host, tuple(one for one in points if not one[1].never(one[2])), before)
 
     def of(self, seat: Seat, package: Installed, cve: str, severity: Severity) -> Waived:
         """What they say of one CVE (empty: of an update that mends none) of an installed package."""
+        found = self._said(seat, package, cve, severity)
+        if found.hold and self._before is not None and seat.before is not None:
+            agreed = self._before.of(seat.before, package, cve, severity)
+            return found if agreed.hold else replace(found, hold=(), proposed=found.hold)
+        return found
+
+    def _said(self, seat: Seat, package: Installed, cve: str, severity: Severity) -> Waived:
         hold: list[str] = []
         lapsed: list[str] = []
         faults: list[tuple[str, str]] = []
@@ -82,11 +107,14 @@ class Seat:
 
     host: Host
     scopes: tuple[tuple[str, Expression, Hashable], ...]
+    before: Seat | None = None
+    """As the exemptions of the revision that counts see it."""
 
     @property
     def view(self) -> Hashable:
         """For hosts with the same, exemptions say the same."""
-        return tuple((name, point) for name, _, point in self.scopes)
+        mine = tuple((name, point) for name, _, point in self.scopes)
+        return mine, self.before.view if self.before is not None else ()
 
 
 def _given(host: Host, package: Installed, cve: str) -> Given:
@@ -123,22 +151,24 @@ class Met:
 
 
 def findings(waivers: Waivers, met: Collection[Met], *, whole: bool = True) -> tuple[Finding, ...]:
-    """What is wrong with exemptions: over, covering nothing, too long, approved by nobody, impossible to judge.
+    """What is wrong with exemptions: over, covering nothing, too long, approved by nobody, only proposed, impossible to
+    judge.
 
     ``met`` is everything that was judged by them; the same one may be there many times. Without ``whole`` that is not
     all there is (hosts were left out, or could not be read), and nobody can tell what covers nothing.
     """
     covered: dict[str, set[Severity]] = {}
     for one in met:
-        for name in (*one.waived.hold, *one.waived.lapsed):
+        for name in (*one.waived.covering, *one.waived.lapsed):
             covered.setdefault(name, set()).add(one.severity)
+    proposed = {name for one in met for name in one.waived.proposed}
     faults = {fault for one in met for fault in one.waived.faults}
     found = [
         one
         for name, document in sorted(waivers.documents.items())
         for one in _about(document, covered.get(name, set()), waivers, whole=whole)
     ]
-    return (*found, *_unjudged(faults))
+    return (*found, *(_proposed(waivers.documents[name]) for name in sorted(proposed)), *_unjudged(faults))
 
 
 def _about(one: Exemption, covered: Collection[Severity], waivers: Waivers, *, whole: bool) -> Iterator[Finding]:
@@ -163,6 +193,14 @@ def _about(one: Exemption, covered: Collection[Severity], waivers: Waivers, *, w
             f"{MOST_DAYS[severity]} are allowed: for these it holds until {until(one, severity)}"
         )
         yield _finding(one.name, summary, "Shorten it, or have it approved anew before that day.")
+
+
+def _proposed(one: Exemption) -> Finding:
+    summary = (
+        f"proposed exemption {one.name} of {one.owner}: what it covers is left alone, and counts until the exemption "
+        "stands in the revision that was applied last"
+    )
+    return _finding(one.name, summary, "Have a plan of this revision approved and applied, or `ismgr trust pin` it.")
 
 
 def _unjudged(faults: Collection[tuple[str, str]]) -> Iterator[Finding]:

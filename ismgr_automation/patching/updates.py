@@ -312,18 +312,19 @@ class Decider:
             return None
         mends = {one.cve for one in choice.subject.mends}
         waivers = [one.waived for one in exposures if one.cve in mends] or [waived]
-        if not all(one.hold for one in waivers):
+        if not all(one.covering for one in waivers):
             return None
-        names = sorted({one.hold[0] for one in waivers})
+        names = sorted({one.covering[0] for one in waivers})
         told = [f"{name} (approved by {self._approver(name)}) until {self._until(name, exposures)}" for name in names]
-        return Ruling(standing=Standing.EXEMPT, rule=names[0], why=f"exempted by {', '.join(told)}")
+        by = "exempted by" if all(one.hold for one in waivers) else "left alone for a proposed exemption,"
+        return Ruling(standing=Standing.EXEMPT, rule=names[0], why=f"{by} {', '.join(told)}")
 
     def _approver(self, name: str) -> str:
         return self._waivers.documents[name].approver
 
     def _until(self, name: str, exposures: Iterable[Exposure]) -> date:
         """The first day on which it ends for something that it waives here."""
-        covered = [one.severity for one in exposures if name in one.waived.hold]
+        covered = [one.severity for one in exposures if name in one.waived.covering]
         return min(self._waivers.until(name, one) for one in covered or [Severity.NEGLIGIBLE])
 
 

@@ -240,6 +240,8 @@ class PackageResult:
     trouble: Trouble = Trouble.NONE
     detail: str = ""
     """For people: the last lines of what apt said."""
+    headline: str = ""
+    """The one line of it that says what went wrong, package and script."""
     made: tuple[Move, ...] = ()
     broken: tuple[str, ...] = ()
     """What ``dpkg --audit`` says afterwards."""

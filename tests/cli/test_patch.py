@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from ismgr_automation.core.errors import Unreachable
 from ismgr_automation.patching.status import COLUMNS
 from ismgr_automation.patching.updates import version_key
-from ismgr_automation.ports.advisories import Advisories, Fix, SourceRead, Vulnerability
+from ismgr_automation.ports.advisories import Advisories, Basis, Fix, SourceRead, Vulnerability
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Boundary, Death, Killed, MemoryAdvisories, MemoryPackageWorld
 from ismgr_automation.ports.packages import Installed, Offered
@@ -451,6 +452,10 @@ def test_a_host_that_is_away_waits_also_when_nobody_else_has_anything_to_do(site
     site.world.reach["db1.dc1"] = Reach.TIMEOUT
     applied = say("patch", "apply", "--yes")
     assert (applied.code, "Nothing to do on the hosts that could be reached." in applied.out) == (0, True)
+    assert (
+        "\nNothing was to be done on hosts that answer.\n1 host was away and waits in the queue until " in applied.out
+    )
+    assert "0 of 0" not in applied.out
     assert lines_with(say("patch", "queue").out, "db1.dc1")
 
 
@@ -538,3 +543,22 @@ def test_the_page_about_patching_works_as_it_stands(
         assert said.code == (2 if line.startswith("ismgr patch plan") else 0), (line, said.err)
     for file in ("patches.json", "status.csv", "openvex.json"):
         assert (tmp_path / file).exists()
+
+
+@pytest.mark.parametrize(
+    ("basis", "said"),
+    [
+        (Basis.DATA, "5h old"),
+        (Basis.ANSWER, "5h old"),
+        (Basis.COMMIT, "in Git since 5h"),
+        (Basis.NONE, "undated"),
+    ],
+)
+def test_the_age_of_advisories_is_what_somebody_knows_of_it(site: Rehearsal, say: Say, basis: Basis, said: str) -> None:
+    known = advisories()
+    site.advisories = MemoryAdvisories(
+        known=replace(known, sources=tuple(replace(one, basis=basis) for one in known.sources))
+    )
+    assert f"advisories {SOURCE} (debian), {said}, 2 entries\n" in say("patch", "status").out
+    (source,) = say("--json", "patch", "status").result["sources"]
+    assert source["basis"] == str(basis)

@@ -9,6 +9,7 @@ import pytest
 
 from ismgr_automation.converge.patch import plan_rollback
 from ismgr_automation.converge.patching import history, standing, waiting
+from ismgr_automation.converge.report import Queued
 from ismgr_automation.core.errors import ExitCode, InputError
 from ismgr_automation.planning.plan import Purpose
 from ismgr_automation.ports.hosts import Reach
@@ -173,7 +174,12 @@ def test_a_broken_postinst_is_healed_by_going_back(patient: Rehearsal) -> None:
 
     patient.packages.watch.append(mended)
     report = patch(patient)
-    assert "web1 failed (broken)" in report.outcomes[0].summary
+    script = "installed tool package post-installation script subprocess returned error"
+    assert f"web1 failed (broken): {script}; web1 is back" in report.outcomes[0].summary
+    assert report.outcomes[0].detail.splitlines() == [
+        f"web1: {script}",
+        "web1: E: Sub-process dpkg returned an error code (1)",
+    ]
     assert "web1 is back at the former versions" in report.outcomes[0].summary
     installed = patient.packages.machines["web1"].installed["tool"]
     assert (installed.version, installed.status) == (OLD, "ii")
@@ -298,8 +304,10 @@ def test_who_is_away_when_it_is_planned_is_left_out_queued_and_counted(clinic: R
     assert planned.absent == ("web2",)
     assert "web2 tool:amd64" not in planned_moves(planned)
     assert waiting(clinic.scope()) == ()
-    assert exactly(clinic, planned).ok
+    report = exactly(clinic, planned)
+    assert report.ok
     (one,) = waiting(clinic.scope())
+    assert report.queued == (Queued(host="web2", until=one.expires_at),)
     assert (one.host, one.baseline, one.run) == ("web2", "all", "")
     assert one.expires_at - one.since == days(7)
     status = standing(clinic.scope(), NOON).status
@@ -340,7 +348,7 @@ def test_a_place_in_the_queue_is_kept(clinic: Rehearsal) -> None:
     first = Waiting(host="web2", baseline="all", since=NOON, expires_at=NOON + days(1))
     clinic.patches.enqueue([first])
     clinic.world.reach["web2"] = Reach.TIMEOUT
-    assert exactly(clinic, today(clinic)).ok
+    assert exactly(clinic, today(clinic)).queued == (Queued(host="web2", until=first.expires_at),)
     assert waiting(clinic.scope()) == (first,)
 
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from ismgr_automation.engines.apt.bringing import brought_of
 from ismgr_automation.engines.apt.reading import broken_of
-from ismgr_automation.engines.apt.troubles import trouble_of
+from ismgr_automation.engines.apt.troubles import headline, trouble_of
 from ismgr_automation.engines.ssh.remote import Answer
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.packages import Brought, Move, PackageFate, PackageResult, Trouble
@@ -73,6 +73,7 @@ def result_of(answer: Answer, verb: Verb, moves: Sequence[Move]) -> PackageResul
         fate=_fate(verb, told, trouble, made),
         trouble=trouble,
         detail=_detail(told),
+        headline=_headline(told) if trouble is not Trouble.NONE else "",
         made=made if _acts(verb) else (),
         broken=told.broken,
         former=told.former if _acts(verb) else (),
@@ -124,6 +125,11 @@ def _trouble(told: _Told) -> Trouble:
 def _detail(told: _Told) -> str:
     word, _, words = told.trouble.partition(" ")
     return "\n".join(filter(None, ("" if word == _BY_APT else words, *told.said[-SAID_LINES:])))
+
+
+def _headline(told: _Told) -> str:
+    word, _, words = told.trouble.partition(" ")
+    return headline(told.said) if word == _BY_APT or not words else words
 
 
 def _is_there(told: _Told, move: Move) -> bool:

@@ -216,7 +216,7 @@ class MemoryPackages:
         if verb == "rollback":
             for stray in [one for one in new if one in machine.installed and not machine.installed[one].well]:
                 del machine.installed[stray]
-        fate, trouble = PackageFate.DONE, Trouble.NONE
+        fate, trouble, headline = PackageFate.DONE, Trouble.NONE, ""
         for number, move in enumerate((*todo, None)):
             if self.world.dies.get(name) == number:
                 del self.world.dies[name]
@@ -226,6 +226,7 @@ class MemoryPackages:
             mine.add((move.name, move.after))
             if not self._install(machine, move):
                 fate, trouble = PackageFate.FAILED, Trouble.BROKEN
+                headline = f"installed {move.name} package post-installation script subprocess returned error"
                 break
         made = tuple(one for one in moves if (one.name, one.after) in mine and _is_there(machine, one))
         machine.pins.update({one.name: one.after for one in moves if _is_there(machine, one)})
@@ -233,6 +234,8 @@ class MemoryPackages:
             host=name,
             fate=PackageFate.NOTHING if fate is PackageFate.DONE and not made else fate,
             trouble=trouble,
+            detail=f"{headline}\nE: Sub-process dpkg returned an error code (1)" if headline else "",
+            headline=headline,
             made=made,
             broken=_broken(machine),
             former=tuple(one.name for one in moves if (one.name, one.before) in machine.kept),
