@@ -26,7 +26,7 @@ from ismgr_automation.patching.compose import BaselineSight, Seen, compose_patch
 from ismgr_automation.patching.rings import Roles, phases, roles
 from ismgr_automation.patching.steps import moves, step_of_move, steps
 from ismgr_automation.planning.change import Action, Finding, Level, Step
-from ismgr_automation.planning.firmware import firmware_steps, is_firmware
+from ismgr_automation.planning.firmware import firmware_steps, in_ring, is_firmware
 from ismgr_automation.planning.plan import ABSENT, DAY, PATCHING, UNDOES, URGENT, Inputs, Plan, Purpose
 from ismgr_automation.planning.waves import Sick
 from ismgr_automation.ports.hosts import Host
@@ -192,7 +192,7 @@ def _sight(judged: Judged, look: _Look) -> BaselineSight:
         moves=_asked(judged, {name: tuple(listed) for name, listed in found.items() if listed}, look),
         phases=order,
         clusters=clusters,
-        firmware=firmware,
+        firmware={name: in_ring(listed, rings[name]) for name, listed in firmware.items()},
         machines={
             one.name: known[0] for one in hosts if one.name in firmware and (known := machine_of(look.scope, one))
         },

@@ -7,13 +7,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.core.address import Address, Kind
+from ismgr_automation.core.address import Address, Kind, baseline
 from ismgr_automation.core.errors import OutsideWindow
 from ismgr_automation.estate.maintenance import PatchBaseline
 from ismgr_automation.estate.maintenance import Scope as Kinds
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.patching.steps import ring_name
 from ismgr_automation.planning.change import Change, Finding, Level
+from ismgr_automation.planning.firmware import is_firmware, wanted_of
 from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.planning.plan import PATCHING, Plan
 from ismgr_automation.planning.timing import Clearance, Work, clearance, refused, reserve
@@ -83,11 +84,14 @@ def needed(names: Iterable[str], document: PatchBaseline, scope: Scope) -> timed
 
 def baseline_of(change: Change, scope: Scope) -> PatchBaseline:
     """The baseline that asks for a change of packages or firmware."""
-    if change.address.kind is Kind.BASELINE:
-        return scope.estate.baselines[change.address.name]
-    from ismgr_automation.planning.firmware import wanted_of
+    return scope.estate.baselines[asked_by(change).name]
 
-    return scope.estate.baselines[wanted_of(change.steps[0]).baseline]
+
+def asked_by(change: Change) -> Address:
+    """The document whose batches a change is one of: its own address; for firmware, the baseline that asks for it."""
+    if change.address.kind is not Kind.MACHINE:
+        return change.address
+    return baseline(next(wanted_of(one).baseline for one in change.steps if is_firmware([one])))
 
 
 def ring_soak(change: Change, before: Sequence[Change], scope: Scope) -> timedelta:
@@ -98,5 +102,5 @@ def ring_soak(change: Change, before: Sequence[Change], scope: Scope) -> timedel
     last = ring_name(max(earlier, key=lambda one: one.batch).steps)
     if last == ring_name(change.steps):
         return timedelta()
-    rings = scope.estate.baselines[change.address.name].rings
+    rings = baseline_of(change, scope).rings
     return next((duration(one.soak) for one in rings if one.name == last), timedelta())
