@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 
 from ismgr_automation.converge.fleet import check_selection, meet
 from ismgr_automation.converge.ground import Ground
-from ismgr_automation.converge.machines import access, machine_of
+from ismgr_automation.converge.machines import access, machine_of, without_machine
 from ismgr_automation.converge.package_unit import MOVED, reversed_moves
 from ismgr_automation.converge.plan import announce, beside
 from ismgr_automation.converge.promises import promises
@@ -19,7 +19,7 @@ from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.converge.timing import told_of_time
 from ismgr_automation.converge.upkeep import Judged, Reading, judge, members, read_hosts
 from ismgr_automation.core.address import Kind, baseline, host
-from ismgr_automation.core.errors import Cancelled, EngineError, InputError
+from ismgr_automation.core.errors import Cancelled, EngineError, EstateError, InputError
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.selector import Selector
 from ismgr_automation.patching.compose import BaselineSight, Seen, compose_patches
@@ -45,11 +45,15 @@ def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | No
     """What would be patched. ``urgent`` says why windows and freezes should not hold it up.
 
     ``like`` is a plan that is about to be applied: it is composed again for the day and the hosts that were signed.
-    Hosts of it that cannot be reached any more are taken as they were planned: their turn tells.
+    Hosts of it that cannot be reached any more are taken as they were planned: their turn tells. Raises ``EstateError``
+    for hosts that could not be restarted as their baseline says.
     """
     ground = _ground(scope)
     day = date.fromisoformat(like.day) if like is not None else now.astimezone(UTC).date()
     mine = members(scope, ground.fleet)
+    wrong = without_machine(scope, mine)
+    if wrong:
+        raise EstateError("Not every host can be restarted as its baseline says.", diagnostics=wrong)
     absent = like.absent if like is not None else ()
     names = [one.name for hosts in mine.values() for one in hosts if one.name not in absent]
     reading = read_hosts(scope, ground.fleet, names, now)
