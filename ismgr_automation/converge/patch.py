@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 from ismgr_automation.converge.fleet import check_selection, meet
+from ismgr_automation.converge.foretell import foretold
 from ismgr_automation.converge.ground import Ground
 from ismgr_automation.converge.machines import access, machine_of, without_machine
 from ismgr_automation.converge.package_unit import MOVED, reversed_moves
@@ -30,7 +31,7 @@ from ismgr_automation.planning.firmware import firmware_steps, in_ring, is_firmw
 from ismgr_automation.planning.plan import ABSENT, DAY, PATCHING, UNDOES, URGENT, Inputs, Plan, Purpose
 from ismgr_automation.planning.waves import Sick
 from ismgr_automation.ports.hosts import Host
-from ismgr_automation.ports.packages import PackageFate, PackageRequest, PackageResult
+from ismgr_automation.ports.packages import HostFacts, PackageFate, PackageRequest, PackageResult
 from ismgr_automation.ports.patching import Patched
 from ismgr_automation.ports.upkeep import Part
 
@@ -61,7 +62,16 @@ def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | No
     planned = _planned(like)
     lost = () if like is not None else tuple(sorted(reading.lost))
     found: list[Finding] = [*findings, *_away(reading)]
-    look = _Look(scope=scope, ground=ground, planned=planned, away=frozenset({*absent, *lost}), findings=found)
+    away = frozenset({*absent, *lost})
+    look = _Look(
+        scope=scope,
+        ground=ground,
+        planned=planned,
+        away=away,
+        findings=found,
+        facts=reading.facts,
+        again=like is not None,
+    )
     sights = [_sight(one, look) for one in judged]
     policies = {DAY: day.isoformat(), URGENT: like.urgent if like is not None else urgent}
     policies[ABSENT] = " ".join(like.absent if like is not None else lost)
@@ -172,6 +182,10 @@ class _Look:
     planned: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     away: frozenset[str] = frozenset()
     findings: list[Finding] = field(default_factory=list)
+    facts: Mapping[str, HostFacts] = field(default_factory=dict)
+    """What was read of hosts by now."""
+    again: bool = False
+    """Whether a plan is compared with what it says, and nobody reads what is foretold."""
 
 
 def _sight(judged: Judged, look: _Look) -> BaselineSight:
@@ -312,5 +326,7 @@ def _composed(
         beside=beside(scope, now),
     )
     composed = told_of_time(composed, scope, fleet, now)
+    if not look.again:
+        composed = foretold(composed, look.facts, scope)
     announce(scope, composed)
     return composed

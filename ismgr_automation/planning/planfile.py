@@ -26,6 +26,7 @@ from ismgr_automation.planning.change import (
     Reason,
     Step,
 )
+from ismgr_automation.planning.forecast import forecast_json, read_forecast
 from ismgr_automation.planning.plan import (
     FIRST_FORMAT,
     FORMAT,
@@ -57,6 +58,8 @@ def _beside_json(plan: Plan) -> JsonObject:
     if plan.format != FIRST_FORMAT:
         expires = beside.expires_at.astimezone(UTC).isoformat() if beside.expires_at is not None else None
         later = {"expires_at": expires, "sidecars": dict(beside.sidecars)}
+        if beside.forecasts:
+            later["forecasts"] = {key: forecast_json(one) for key, one in beside.forecasts.items()}
     return {
         "commit": beside.commit,
         "ref": beside.ref,
@@ -159,7 +162,8 @@ def _beside(body: Mapping[str, Any], format_: str) -> Beside:
     if format_ == FIRST_FORMAT:
         return first
     expires = datetime.fromisoformat(body["expires_at"]) if body["expires_at"] is not None else None
-    return replace(first, expires_at=expires, sidecars=body["sidecars"])
+    forecasts = {key: read_forecast(one) for key, one in body.get("forecasts", {}).items()}
+    return replace(first, expires_at=expires, sidecars=body["sidecars"], forecasts=forecasts)
 
 
 def read_change(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ismgr_automation.core.events import SoakStarted
 from ismgr_automation.planning.change import Action
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Death, Killed
+from ismgr_automation.ports.packages import Need
 from ismgr_automation.ports.runs import RunState
 from tests.converge.patched import NEW, OLD, exactly, fates, offer, order, patch, patched, plan, today, versions
 from tests.rehearsal import Rehearsal
@@ -228,3 +230,17 @@ def test_firmware_after_a_failure_that_spends_the_budget_is_not_begun(clinic: Re
     report = patch(clinic)
     assert fates(report) == {"machine/web1": Fate.FAILED, "machine/db1": Fate.NOT_STARTED}
     assert bios(clinic)["db1"] == "P1"
+
+
+def test_firmware_is_foretold_by_its_deadline_because_nobody_measured_it(clinic: Rehearsal) -> None:
+    ringed(clinic, "2h")
+    clinic.edit("baseline.yaml", "firmware: [", 'firmware: [{component: NIC, version: "8", image: "https://x/n"}, ')
+    found = plan(clinic).beside.forecasts
+    told = {key: (one.takes.span, one.takes.source, one.soak) for key, one in found.items()}
+    kept = "no history of firmware is kept: the deadline"
+    assert told == {
+        "machine/web1": (timedelta(minutes=30), kept, timedelta()),
+        "machine/db1": (timedelta(minutes=60), f"{kept} of each of 2", timedelta(hours=2)),
+    }
+    (host,) = found["machine/web1"].hosts
+    assert (host.reboot, host.why) == (Need.UNKNOWN, ("its BMC tells that when it has the firmware",))

@@ -16,6 +16,7 @@ from ismgr_automation.ports.packages import (
     Fleet,
     HostFacts,
     Installed,
+    Mapped,
     Move,
     Need,
     Offered,
@@ -72,6 +73,8 @@ class MemoryPackageWorld:
     """Packages whose new version wants the host restarted, each with why."""
     restarts: dict[str, str] = field(default_factory=dict)
     """Packages whose new version leaves a unit on the old files."""
+    mapped: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What each unit (``init``: PID 1) runs from on every host; empty: hosts do not tell."""
     unknown_reboot: set[str] = field(default_factory=set)
     """Hosts of which nobody can tell whether they must be restarted."""
     locked: set[str] = field(default_factory=set)
@@ -149,8 +152,13 @@ class MemoryFacts:
             reboot=Need.YES if machine.reboot_why else Need.UNKNOWN if unknown else Need.NO,
             reboot_why=tuple(machine.reboot_why) or (("nobody can tell",) if unknown else ()),
             services=tuple(sorted(machine.services)),
+            mapped=self._mapped(),
             free_bytes=0 if name in self.world.full else 10 * 2**30,
         )
+
+    def _mapped(self) -> tuple[Mapped, ...] | None:
+        known = self.world.mapped
+        return tuple(Mapped(unit=one, packages=known[one]) for one in sorted(known)) if known else None
 
 
 @dataclass(frozen=True, slots=True)
