@@ -54,5 +54,7 @@ def _line(hosts: Sequence[HostForecast]) -> str:
     more = f" and {len(hosts) - HOSTS_SHOWN} more" if len(hosts) > HOSTS_SHOWN else ""
     why = f": {'; '.join(one.why)}" if one.why else ""
     then = f"; {one.then}" if one.then else ""
-    services = f"; expected to be restarted: {', '.join(one.services)}" if one.services else ""
+    # who is restarted as a whole needs no service restarted besides
+    label = "services expected to restart" if one.reboot is Need.NO else "services otherwise"
+    services = f"; {label}: {', '.join(one.services)}" if one.services else ""
     return f"{REBOOTS[one.reboot]} {escape(f'{names}{more}{why}{then}{services}')}"

@@ -3,11 +3,9 @@ and have read, so it stands beside the digest; nothing is decided from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
-from typing import Any
 
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.ports.packages import Need
@@ -59,25 +57,6 @@ def forecast_json(one: Forecast) -> JsonObject:
             for host in one.hosts
         ],
     }
-
-
-def read_forecast(body: Mapping[str, Any]) -> Forecast:
-    """A forecast that ``forecast_json`` wrote. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is none of
-    them."""
-    return Forecast(
-        takes=Estimate(span=timedelta(seconds=body["takes_seconds"]), source=body["source"]),
-        soak=timedelta(seconds=body["soak_seconds"]),
-        hosts=tuple(
-            HostForecast(
-                host=host["host"],
-                reboot=Need(host["reboot"]),
-                why=tuple(host["why"]),
-                services=tuple(host["services"]) if host["services"] is not None else None,
-                then=host["then"],
-            )
-            for host in body["hosts"]
-        ),
-    )
 
 
 def _seconds(span: timedelta) -> int:

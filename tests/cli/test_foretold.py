@@ -36,12 +36,12 @@ def test_each_host_has_a_line_and_those_of_which_the_same_is_expected_share_it()
         ),
         host("web2", services=("web.service",)),
         host("web3", services=("web.service",)),
-        host("db1", Need.UNKNOWN, "it was not read"),
+        host("db1", Need.UNKNOWN, "it was not read", services=("web.service",)),
     )
     assert found == [
         "reboot expected web1: PID 1 has libc6 mapped; another kernel comes; restarted if that is found then",
-        "no reboot expected web2, web3; expected to be restarted: web.service",
-        "reboot unknown db1: it was not read",
+        "no reboot expected web2, web3; services expected to restart: web.service",
+        "reboot unknown db1: it was not read; services otherwise: web.service",
     ]
 
 
