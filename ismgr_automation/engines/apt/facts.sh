@@ -33,15 +33,14 @@ replaced() {
 # packages whose files run: the service (or "init": PID 1), and their names. Some paths are known to dpkg without /usr
 mapped() {
     grep -H ' r-xp .* /' /proc/[0-9]*/maps 2>/dev/null | awk '
-        function unit(pid, line, found) {
+        function unit(pid, file, line, parts, i, found) {
             if (pid == 1) return "init"
-            while ((getline line <("/proc/" pid "/cgroup")) > 0)
-                if (line ~ /^[0-9]+:(name=systemd)?:/ && line !~ /\/user/ && line ~ /\.service(\/|$)/) {
-                    sub(/\.service\/[^.]*$/, ".service", line)
-                    sub(/.*\//, "", line)
-                    found = line
-                }
-            close("/proc/" pid "/cgroup")
+            file = "/proc/" pid "/cgroup"
+            while (found == "" && (getline line <file) > 0) {
+                if (line !~ /^[0-9]+:(name=systemd)?:/ || line ~ /\/user/) continue
+                for (i = split(line, parts, "/"); i > 1 && found == ""; i--) if (parts[i] ~ /\.service$/) found = parts[i]
+            }
+            close(file)
             return found
         }
         part == 1 {
@@ -49,6 +48,8 @@ mapped() {
             split($0, place, "/")
             if (!(place[3] in units)) units[place[3]] = unit(place[3])
             name = units[place[3]]
+            # that it could be looked at is told also where it is of no package
+            if (name == "init") found[name] = found[name] ""
             sub(/^\/usr\//, "/", $6)
             if (name != "" && !(($6, name) in runs)) { runs[$6, name] = 1; users[$6] = users[$6] "\t" name }
             next
