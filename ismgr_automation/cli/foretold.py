@@ -57,4 +57,4 @@ def _line(hosts: Sequence[HostForecast]) -> str:
     # who is restarted as a whole needs no service restarted besides
     label = "services expected to restart" if one.reboot is Need.NO else "services otherwise"
     services = f"; {label}: {', '.join(one.services)}" if one.services else ""
-    return f"{REBOOTS[one.reboot]} {escape(f'{names}{more}{why}{then}{services}')}"
+    return f"{REBOOTS[one.reboot]} on {escape(f'{names}{more}{why}{then}{services}')}"

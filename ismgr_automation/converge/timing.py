@@ -87,7 +87,7 @@ def needed(change: Change, scope: Scope) -> Estimate:
     records = scope.engines.upkeep.records
     found = {name: estimate(records.durations(name), unknown=unknown) for name in names}
     slowest = max(found, key=lambda name: found[name].span, default="")
-    if not slowest or len(found) == 1:
+    if not slowest or len(set(found.values())) == 1:
         return found.get(slowest, Estimate(span=unknown, source="the deadline"))
     return replace(found[slowest], source=f"{found[slowest].source}, as on {slowest}")
 

@@ -39,19 +39,19 @@ def test_each_host_has_a_line_and_those_of_which_the_same_is_expected_share_it()
         host("db1", Need.UNKNOWN, "it was not read", services=("web.service",)),
     )
     assert found == [
-        "reboot expected web1: PID 1 has libc6 mapped; another kernel comes; restarted if that is found then",
-        "no reboot expected web2, web3; services expected to restart: web.service",
-        "reboot unknown db1: it was not read; services otherwise: web.service",
+        "reboot expected on web1: PID 1 has libc6 mapped; another kernel comes; restarted if that is found then",
+        "no reboot expected on web2, web3; services expected to restart: web.service",
+        "reboot unknown on db1: it was not read; services otherwise: web.service",
     ]
 
 
 def test_of_many_hosts_some_are_named_and_the_others_counted() -> None:
     _, found = lines(*(host(f"web{number}") for number in range(HOSTS_SHOWN + 3)))
-    assert found == f"no reboot expected {', '.join(f'web{number}' for number in range(HOSTS_SHOWN))} and 3 more"
+    assert found == f"no reboot expected on {', '.join(f'web{number}' for number in range(HOSTS_SHOWN))} and 3 more"
 
 
 def test_words_of_hosts_are_no_markup() -> None:
     assert lines(host("web1", Need.YES, ODD), source=ODD) == [
         f"takes 12m ({ODD})",
-        f"reboot expected web1: {ODD}",
+        f"reboot expected on web1: {ODD}",
     ]

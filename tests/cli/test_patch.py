@@ -158,8 +158,8 @@ def test_a_plan_has_a_line_for_each_package_of_each_host_and_touches_nothing(sit
     assert "db1.dc1, db1.dc2, web1.dc2 (3 hosts)\n      openssl 3.0.11-1 -> 3.0.15-1  critical" in second
     assert "curl" not in shown.out
     assert "4 packages on 4 hosts." in shown.out
-    assert "    takes 30m (no history: the deadline, restarts left out)\n    no reboot expected web1.dc1\n" in first
-    assert "no reboot expected db1.dc1, db1.dc2, web1.dc2" in second
+    assert "    takes 30m (no history: the deadline, restarts left out)\n    no reboot expected on web1.dc1\n" in first
+    assert "no reboot expected on db1.dc1, db1.dc2, web1.dc2" in second
     assert "expected to take 1h in 2 waves" in shown.out
     assert not [one for one in site.packages.calls if one.startswith("apply")]
     assert version(site, "web1.dc1") == "3.0.11-1"
