@@ -51,10 +51,7 @@ def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | No
     """
     ground = _ground(scope)
     day = date.fromisoformat(like.day) if like is not None else now.astimezone(UTC).date()
-    mine = members(scope, ground.fleet)
-    wrong = without_machine(scope, mine)
-    if wrong:
-        raise EstateError("Not every host can be restarted as its baseline says.", diagnostics=wrong)
+    mine = _members(scope, ground)
     absent = like.absent if like is not None else ()
     names = [one.name for hosts in mine.values() for one in hosts if one.name not in absent]
     reading = read_hosts(scope, ground.fleet, names, now)
@@ -80,9 +77,9 @@ def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | No
 
 def plan_rollback(scope: Scope, now: datetime, run: str, *, urgent: str = "") -> Plan:
     """The way back from what a run installed, on the hosts that the selection takes. Raises ``InputError`` for a run
-    that patched nothing here."""
+    that patched nothing here, ``EstateError`` as ``plan_patch``."""
     ground = _ground(scope)
-    mine = members(scope, ground.fleet)
+    mine = _members(scope, ground)
     why = f"back to what was there before {run}"
     done = {
         one.host: tuple(sorted((step_of_move(one.host, move, why) for move in back), key=lambda step: step.what))
@@ -161,6 +158,15 @@ def _ground(scope: Scope) -> Ground:
     fleet = meet(scope, {}, states)
     check_selection(scope, fleet, states)
     return Ground(states=states, fleet=fleet)
+
+
+def _members(scope: Scope, ground: Ground) -> Mapping[str, tuple[Host, ...]]:
+    """The hosts of each baseline, each of which can be restarted as that says."""
+    mine = members(scope, ground.fleet)
+    wrong = without_machine(scope, mine)
+    if wrong:
+        raise EstateError("Not every host can be restarted as its baseline says.", diagnostics=wrong)
+    return mine
 
 
 def _planned(like: Plan | None) -> Mapping[str, tuple[Step, ...]]:

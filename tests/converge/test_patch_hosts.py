@@ -192,6 +192,44 @@ def test_an_order_whose_answer_was_lost_is_looked_for_on_the_host(clinic: Rehear
     assert lives(clinic)["web1"] == 2
 
 
+def test_a_host_that_has_another_life_already_is_not_restarted_again(clinic: Rehearsal) -> None:
+    through_redfish(clinic)
+    installed: list[str] = []
+
+    def somebody_else(call: str) -> None:
+        if installed and call == "facts web1":
+            installed.clear()
+            clinic.scope().engines.upkeep.restarter.begin_life("web1")
+        elif call == "apply web1":
+            installed.append(call)
+
+    clinic.packages.watch.append(somebody_else)
+    report = patch(clinic)
+    assert report.ok, report.stopped
+    assert clinic.service.restarted == []
+    assert told_restarts(clinic) == ["boot-1 became boot-2"]
+
+
+def test_one_machine_that_cannot_be_restarted_leaves_the_others_to_be(patient: Rehearsal) -> None:
+    machines(patient)
+    patient.files["site.yaml"] += """\
+- name: web2
+  address: 192.0.2.31
+  bmc: {address: "https://192.0.2.41", username: admin, password: {secret: "env:APP"}}
+"""
+    patient.edit("baseline.yaml", 'host.labels.role != "lb"', 'host.name in ["web1", "web2"]')
+    patient.edit("baseline.yaml", 'selector: host.name == "web1"}', 'selector: "true", waves: ["100%"]}')
+    patient.edit("baseline.yaml", "policy: if-needed", "policy: always, through: redfish")
+    patient.service.faults["restart web2"] = EngineFailed(
+        "It offers On.", engine="redfish", untouched="Nothing was changed.", next_step="Use systemd."
+    )
+    restarts(patient)
+    report = patch(patient)
+    assert report.outcomes[0].troubled == ("web2",)
+    assert (lives(patient)["web1"], lives(patient)["web2"]) == (2, 1)
+    assert told_restarts(patient) == ["boot-1 became boot-2; GracefulRestart through the BMC of web1"]
+
+
 def test_a_host_that_nobody_can_restart_as_its_baseline_says_is_refused_by_its_line(clinic: Rehearsal) -> None:
     machines(clinic)
     clinic.edit("baseline.yaml", "policy: if-needed", "policy: if-needed, through: redfish")
