@@ -104,10 +104,10 @@ def _order(host: str, request: Restart, ground: Ground, scope: Scope) -> tuple[b
     except Cancelled:
         raise
     except IsmgrError as problem:
-        # an order whose answer was lost may have been taken: that is seen by looking
-        return isinstance(
-            problem, EngineError
-        ) and not problem.untouched, f"{host} was not restarted: {problem.summary}"
+        if isinstance(problem, EngineError) and not problem.untouched:
+            # it may have taken the order: that is seen by looking
+            return True, f"what its BMC did is not known: {problem.summary}"
+        return False, f"{host} was not restarted: {problem.summary}"
 
 
 def _told(one: RestartResult, said: str, ordered: float) -> RestartResult:

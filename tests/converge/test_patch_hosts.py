@@ -190,6 +190,7 @@ def test_an_order_whose_answer_was_lost_is_looked_for_on_the_host(clinic: Rehear
     report = patch(clinic)
     assert report.ok, report.stopped
     assert lives(clinic)["web1"] == 2
+    assert told_restarts(clinic) == ["boot-1 became boot-2; what its BMC did is not known: No answer."]
 
 
 def test_a_host_that_has_another_life_already_is_not_restarted_again(clinic: Rehearsal) -> None:
