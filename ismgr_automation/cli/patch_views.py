@@ -309,7 +309,7 @@ def _undone(one: Patched) -> Text:
 
 
 def _moves(moves: Sequence[Move]) -> str:
-    shown = [f"{one.name} {one.before} -> {one.after}" for one in moves[:MOVES_SHOWN]]
+    shown = [f"{one.name} {one.before or 'new'} -> {one.after}" for one in moves[:MOVES_SHOWN]]
     more = [f"and {len(moves) - MOVES_SHOWN} more"] if len(moves) > MOVES_SHOWN else []
     return ", ".join([*shown, *more])
 

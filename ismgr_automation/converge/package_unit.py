@@ -243,7 +243,7 @@ def _undo(course: _Course, names: Sequence[str]) -> None:
     for one in found:
         if one.fate in GOOD:
             course.undone.add(one.host)
-            course.blame({one.host: f"{one.host} is back at the former versions"})
+            course.blame({one.host: f"{one.host} is back at the former versions{_staying(course, one.host)}"})
         else:
             course.blame({one.host: f"{one.host} could not be rolled back: {_words(one)}"})
     after = _facts(course, sorted(course.undone))
@@ -275,6 +275,12 @@ def _begun(course: _Course, name: str) -> tuple[Move, ...]:
 def reversed_moves(moves: Sequence[Move]) -> tuple[Move, ...]:
     """The way back. A package that was not there before stays: what came with it may need it."""
     return tuple(replace(one, before=one.after, after=one.before, digest="") for one in moves if one.before)
+
+
+def _staying(course: _Course, name: str) -> str:
+    """The new packages that the way back left where they are, in words."""
+    new = [f"{one.name} {one.after}" for one in course.made.get(name, ()) if not one.before]
+    return f"; what was not there before stays: {', '.join(new)}" if new else ""
 
 
 def _facts(course: _Course, names: Sequence[str]) -> tuple[HostFacts, ...]:

@@ -126,6 +126,11 @@ def version_key(offered: Offered) -> VersionKey:
     return VersionKey(source=f"{offered.origin}/{offered.name}", version=offered.version, digest=offered.digest)
 
 
+def is_security(offered: Offered) -> bool:
+    """Whether a version comes from a security suite."""
+    return "security" in offered.suite.lower().replace("/", "-").split("-")
+
+
 class Decider:
     """Decides for all hosts of one baseline. Raises ``InputError`` for a rule that does not compile."""
 
@@ -204,7 +209,7 @@ class Decider:
     ) -> tuple[Candidate, ...]:
         """What is newer than what is installed, the newest first; of one version what comes from a security suite."""
         above = [one for one in offers if newer(one.version, package.version)]
-        above.sort(key=lambda one: (not _is_security(one), not one.candidate, one.origin, one.suite, one.digest))
+        above.sort(key=lambda one: (not is_security(one), not one.candidate, one.origin, one.suite, one.digest))
         above.sort(key=cmp_to_key(lambda one, other: compare(other.version, one.version)))
         return tuple(self._candidate(one, holes) for one in above)
 
@@ -215,7 +220,7 @@ class Decider:
             offered=offered,
             mends=mends,
             severity=worst_of(one.severity for one in mends),
-            security=bool(mends) or _is_security(offered),
+            security=bool(mends) or is_security(offered),
             exploited=any(one.exploited is not None for one in mends),
             epss=max((one.epss for one in mends), default=0.0),
             seen=seen,
@@ -230,7 +235,7 @@ class Decider:
     def _pinned(self, package: Installed, offers: Iterable[Offered], holes: tuple[Hole, ...]) -> Candidate | None:
         """The offered version that the baseline pins, if there is one."""
         pin = self._rules.pin(package.name)
-        for one in sorted(offers, key=lambda one: (not _is_security(one), not one.candidate)):
+        for one in sorted(offers, key=lambda one: (not is_security(one), not one.candidate)):
             if one.version == pin:
                 return self._candidate(one, holes, downgrade=not newer(one.version, package.version))
         return None
@@ -381,7 +386,3 @@ def _put_together(package: Installed, choice: _Choice, exposures: list[Exposure]
         due=min((one.due for one in exposures if one.due and one.state is not State.EXCEPTED), default=None),
         waived=waived,
     )
-
-
-def _is_security(offered: Offered) -> bool:
-    return "security" in offered.suite.lower().replace("/", "-").split("-")

@@ -39,7 +39,8 @@ class Installed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
-    """One version of an installed package that a repository offers to a host, newer or older than what is there."""
+    """One version of a package that a repository offers to a host: of an installed one newer or older than what is
+    there, or of one that an update would bring."""
 
     name: str
     architecture: str
@@ -167,6 +168,7 @@ class Move:
     name: str
     architecture: str
     before: str
+    """Empty: it is not installed."""
     after: str
     digest: str = ""
     """``sha256:...`` of the file that must be installed; empty: whatever the signed index says (rollback)."""
@@ -231,6 +233,19 @@ class Trouble(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """A package that is not installed on a host and that apt would install besides the moves that were asked for."""
+
+    name: str
+    architecture: str
+    version: str
+    offers: tuple[Offered, ...]
+    """This very version as the signed indexes know it, once for each repository that has it; never empty."""
+    needed_by: tuple[str, ...] = ()
+    """Names of the packages, asked for or brought, that depend on it; empty: nobody could tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackageResult:
     """What became of one host. ``made`` are the moves that really happened, read back from dpkg."""
 
@@ -244,6 +259,8 @@ class PackageResult:
     """What ``dpkg --audit`` says afterwards."""
     former: tuple[str, ...] = ()
     """Packages whose former version's file is kept on the host."""
+    brings: tuple[Brought, ...] = ()
+    """Of a check that was refused as WIDER for these new packages and for nothing else."""
     seconds: float = 0.0
 
 
@@ -256,7 +273,8 @@ class PackageManager(Protocol):
         ...
 
     def check(self, request: PackageRequest, context: Context) -> tuple[PackageResult, ...]:
-        """What ``apply`` would answer, found out by simulation: DONE, NOTHING or REFUSED with why. Changes nothing."""
+        """What ``apply`` would answer, found out by simulation: DONE, NOTHING or REFUSED with why. Changes nothing.
+        Where only new packages are missing among the moves it names them (``brings``)."""
         ...
 
     def apply(self, request: PackageRequest, context: Context) -> tuple[PackageResult, ...]:
@@ -265,7 +283,7 @@ class PackageManager(Protocol):
 
     def rollback(self, request: PackageRequest, context: Context) -> tuple[PackageResult, ...]:
         """Make moves back to exact former versions, from the kept files or a repository, healing what is half-installed
-        on the way."""
+        on the way. A package that this run was to bring and that never got well is removed; one that is well stays."""
         ...
 
 

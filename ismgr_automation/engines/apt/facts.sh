@@ -4,19 +4,18 @@ section() { printf '@@ %s\n' "$1"; }
 packages() {
     dpkg-query -W -f '${db:Status-Abbrev}\t${Package}\t${Architecture}\t${Version}\t${source:Package}\t${source:Version}\t${Section}\n'
 }
-# versions of installed packages that are offered, and not installed: name, version, whether apt would choose it, place
-versions() {
+names() {
     packages | awk -F '\t' -v native="$(dpkg --print-architecture)" '
-        substr($1, 2, 1) !~ /[nc]/ { print ($3 == native || $3 == "all") ? $2 : $2 ":" $3 }' | xargs -r apt-cache policy |
-        awk '
-            /^[^ ]/ { name = substr($0, 1, length($0) - 1); next }
-            /^  Candidate: / { candidate = $2; next }
-            /^ \*\*\* / { version = ""; next }
-            /^     [^ ]/ { version = $1; next }
-            /^        / && version != "" && $2 != "/var/lib/dpkg/status" {
-                sub(/^ +-?[0-9]+ /, "")
-                printf "%s\t%s\t%d\t%s\n", name, version, version == candidate, $0
-            }'
+        substr($1, 2, 1) !~ /[nc]/ { print ($3 == native || $3 == "all") ? $2 : $2 ":" $3 }'
+}
+# packages that are not installed and that the newest versions would bring: they get an age before anybody asks for them.
+# Our own pins do not count here, they name what is there: apt reads a folder of links to all others
+coming() {
+    parts=$(mktemp -d) || return 0
+    find /etc/apt/preferences.d -mindepth 1 -maxdepth 1 ! -name ismgr-patch -exec ln -s {} "$parts" \; 2>/dev/null
+    apt-get -s -q -o Debug::NoLocking=true -o Dir::Etc::PreferencesParts="$parts" --no-install-recommends \
+        --with-new-pkgs upgrade 2>/dev/null | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }'
+    rm -rf "$parts"
 }
 # files that processes have mapped and that are no longer on the disk: pid, file; a pid alone: we may not look at it
 replaced() {
@@ -88,7 +87,7 @@ dpkg --print-architecture
 section releases
 apt-cache policy
 section versions
-offered=$(versions)
+offered=$({ names && coming; } | versions)
 printf '%s\n' "$offered"
 section records
 printf '%s\n' "$offered" | awk -F '\t' 'NF > 1 && !seen[$1 "=" $2]++ { print $1 "=" $2 }' | xargs -r apt-cache show |

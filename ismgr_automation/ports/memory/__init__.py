@@ -19,11 +19,10 @@ from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceL
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
 from ismgr_automation.ports.memory.leases import MemoryClock, MemoryExecutors, MemoryLeaseStore
+from ismgr_automation.ports.memory.package_world import MemoryMachine, MemoryPackageWorld
 from ismgr_automation.ports.memory.packages import (
     MemoryFacts,
-    MemoryMachine,
     MemoryPackages,
-    MemoryPackageWorld,
     MemoryRestarter,
 )
 from ismgr_automation.ports.memory.patching import MemoryFirstSeen, MemoryPatchStore

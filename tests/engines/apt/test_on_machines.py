@@ -446,7 +446,8 @@ def test_facts_believe_a_host_that_asks_for_a_restart(box, context):
 
 def test_facts_without_root_say_unknown_of_what_they_may_not_see(box):
     text = box.sh(
-        'HOME=/ exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -c "$1" 2>/dev/null', script("facts.sh")
+        'HOME=/ exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -c "$1" 2>/dev/null',
+        script("offers.sh", "facts.sh"),
     )
     found = facts_of(Reading(host="box", text=text, read_at=datetime(2026, 11, 26, tzinfo=UTC)))
     assert (found.reboot, found.reboot_why) == (Need.UNKNOWN, ("what PID 1 has mapped could not be looked at",))
