@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from ismgr_automation.cli.foretold import forecast_lines, whole_time
 from ismgr_automation.cli.moves import counted, move_lines, moves_packages
 from ismgr_automation.converge.report import Fate, Queued, Report, failed_checks
 from ismgr_automation.core.json import Json
@@ -49,10 +50,7 @@ def show_plan(plan: Plan, console: Console, *, everything: bool = False) -> None
     console.print(f"[bold]{escape(plan.estate)}[/] / {escape(plan.environment)} at {escape(revision)}")
     for line in _about(plan):
         console.print(line)
-    for number, keys in enumerate(plan.waves, start=1):
-        console.print(f"\n[bold]wave {number}[/]")
-        for key in keys:
-            _change(plan.change(key), console, None if everything else STEPS_SHOWN)
+    _waves(plan, console, None if everything else STEPS_SHOWN)
     if plan.deferred:
         console.print("\n[bold]deferred[/] (runs in a later round, inside these bounds)")
         for one in plan.deferred:
@@ -62,9 +60,21 @@ def show_plan(plan: Plan, console: Console, *, everything: bool = False) -> None
         show_drift(plan.drift, console)
     show_findings(plan.findings, console)
     console.print(f"\n{_sum(plan)}")
+    if time := whole_time(plan):
+        console.print(f"[dim]{time}[/]")
     console.print(f"[dim]digest {plan.digest}[/]")
     if plan.beside.expires_at is not None and plan.applicable:
         console.print(f"[dim]can be applied until {plan.beside.expires_at:%Y-%m-%d %H:%M} UTC[/]")
+
+
+def _waves(plan: Plan, console: Console, most: int | None) -> None:
+    forecasts = plan.beside.forecasts
+    for number, keys in enumerate(plan.waves, start=1):
+        console.print(f"\n[bold]wave {number}[/]")
+        for key in keys:
+            _change(plan.change(key), console, most)
+            for line in forecast_lines(forecasts[key]) if key in forecasts else ():
+                console.print(f"    {line}")
 
 
 def _about(plan: Plan) -> Iterable[str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
 from ismgr_automation.converge.fleet import check_selection, meet
+from ismgr_automation.converge.foretell import foretold
 from ismgr_automation.converge.ground import Ground
-from ismgr_automation.converge.machines import access, machine_of
+from ismgr_automation.converge.machines import access, machine_of, without_machine
 from ismgr_automation.converge.package_unit import reversed_moves
 from ismgr_automation.converge.plan import announce, beside
 from ismgr_automation.converge.promises import promises
@@ -20,16 +21,17 @@ from ismgr_automation.converge.timing import told_of_time
 from ismgr_automation.converge.trial import Trial, tried
 from ismgr_automation.converge.upkeep import Judged, Reading, judge, members, read_hosts
 from ismgr_automation.core.address import Kind, baseline, host
-from ismgr_automation.core.errors import Cancelled, EngineError, InputError
+from ismgr_automation.core.errors import Cancelled, EngineError, EstateError, InputError
 from ismgr_automation.estate.selector import Selector
 from ismgr_automation.patching.compose import BaselineSight, Seen, compose_patches
 from ismgr_automation.patching.rings import Roles, phases, roles
 from ismgr_automation.patching.steps import MOVING, step_of_move, steps
 from ismgr_automation.planning.change import Finding, Level, Step
-from ismgr_automation.planning.firmware import firmware_steps, is_firmware
+from ismgr_automation.planning.firmware import firmware_steps, in_ring, is_firmware
 from ismgr_automation.planning.plan import ABSENT, DAY, PATCHING, UNDOES, URGENT, Inputs, Plan, Purpose
 from ismgr_automation.planning.waves import Sick
 from ismgr_automation.ports.hosts import Host
+from ismgr_automation.ports.packages import HostFacts
 from ismgr_automation.ports.patching import Patched
 from ismgr_automation.ports.upkeep import Part
 
@@ -41,11 +43,12 @@ def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | No
     """What would be patched. ``urgent`` says why windows and freezes should not hold it up.
 
     ``like`` is a plan that is about to be applied: it is composed again for the day and the hosts that were signed.
-    Hosts of it that cannot be reached any more are taken as they were planned: their turn tells.
+    Hosts of it that cannot be reached any more are taken as they were planned: their turn tells. Raises ``EstateError``
+    for hosts that could not be restarted as their baseline says.
     """
     ground = _ground(scope)
     day = date.fromisoformat(like.day) if like is not None else now.astimezone(UTC).date()
-    mine = members(scope, ground.fleet)
+    mine = _members(scope, ground)
     absent = like.absent if like is not None else ()
     names = [one.name for hosts in mine.values() for one in hosts if one.name not in absent]
     reading = read_hosts(scope, ground.fleet, names, now)
@@ -54,7 +57,17 @@ def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | No
     lost = () if like is not None else tuple(sorted(reading.lost))
     found: list[Finding] = [*findings, *_away(reading)]
     away = frozenset({*absent, *lost})
-    look = _Look(scope=scope, ground=ground, now=now, day=day, planned=planned, away=away, findings=found)
+    look = _Look(
+        scope=scope,
+        ground=ground,
+        now=now,
+        day=day,
+        planned=planned,
+        away=away,
+        findings=found,
+        facts=reading.facts,
+        again=like is not None,
+    )
     sights = [_sight(one, look) for one in judged]
     policies = {DAY: day.isoformat(), URGENT: like.urgent if like is not None else urgent}
     policies[ABSENT] = " ".join(like.absent if like is not None else lost)
@@ -63,9 +76,9 @@ def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | No
 
 def plan_rollback(scope: Scope, now: datetime, run: str, *, urgent: str = "") -> Plan:
     """The way back from what a run installed, on the hosts that the selection takes. Raises ``InputError`` for a run
-    that patched nothing here."""
+    that patched nothing here, ``EstateError`` as ``plan_patch``."""
     ground = _ground(scope)
-    mine = members(scope, ground.fleet)
+    mine = _members(scope, ground)
     why = f"back to what was there before {run}"
     undone = _to_undo(scope, run)
     done = {
@@ -160,6 +173,15 @@ def _ground(scope: Scope) -> Ground:
     return Ground(states=states, fleet=fleet)
 
 
+def _members(scope: Scope, ground: Ground) -> Mapping[str, tuple[Host, ...]]:
+    """The hosts of each baseline, each of which can be restarted as that says."""
+    mine = members(scope, ground.fleet)
+    wrong = without_machine(scope, mine)
+    if wrong:
+        raise EstateError("Not every host can be restarted as its baseline says.", diagnostics=wrong)
+    return mine
+
+
 def _planned(like: Plan | None) -> Mapping[str, tuple[Step, ...]]:
     """The signed steps of each host, packages and firmware alike."""
     found: dict[str, list[Step]] = {}
@@ -181,6 +203,10 @@ class _Look:
     planned: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     away: frozenset[str] = frozenset()
     findings: list[Finding] = field(default_factory=list)
+    facts: Mapping[str, HostFacts] = field(default_factory=dict)
+    """What was read of hosts by now."""
+    again: bool = False
+    """Whether a plan is compared with what it says, and nobody reads what is foretold."""
 
 
 def _sight(judged: Judged, look: _Look) -> BaselineSight:
@@ -208,7 +234,7 @@ def _sight(judged: Judged, look: _Look) -> BaselineSight:
         moves=kept,
         phases=order,
         clusters=clusters,
-        firmware=firmware,
+        firmware={name: in_ring(listed, rings[name]) for name, listed in firmware.items()},
         machines={
             one.name: known[0] for one in hosts if one.name in firmware and (known := machine_of(look.scope, one))
         },
@@ -294,5 +320,7 @@ def _composed(
         beside=beside(scope, now),
     )
     composed = told_of_time(composed, scope, fleet, now)
+    if not look.again:
+        composed = foretold(composed, look.facts, scope)
     announce(scope, composed)
     return composed

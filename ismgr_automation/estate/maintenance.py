@@ -98,10 +98,22 @@ class RebootPolicy(StrEnum):
     ALWAYS = "always"
 
 
+class Through(StrEnum):
+    """Who is told to restart a host."""
+
+    SYSTEMD = "systemd"
+    """The host's own systemd, over SSH."""
+    REDFISH = "redfish"
+    """Its machine's BMC, which asks the operating system to restart: for hosts whose systemd does not do it well. Never
+    a hard reset; each host must run on a machine of a Site."""
+
+
 class Reboot(Document):
     """How hosts are restarted."""
 
     policy: RebootPolicy = RebootPolicy.IF_NEEDED
+    through: Through = Through.SYSTEMD
+    """Who is told; that the host was restarted is proven by its boot in either case."""
     back_within: Duration = "10m"
     """How long a host may take to answer again, as long as there is no history of it."""
     power_cycle: bool = False

@@ -80,6 +80,18 @@ class Stale:
     """What it has mapped and is no longer on the disk."""
 
 
+INIT = "init"
+"""What PID 1 is called among units."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapped:
+    """Packages whose programs and libraries a running service has in memory; ``unit`` is ``INIT`` for PID 1."""
+
+    unit: str
+    packages: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Boot:
     """One life of a host. Where there is a kernel of its own ``boot_id`` tells lives apart, in a container only the
@@ -122,6 +134,8 @@ class HostFacts:
     """One line for each reason: another kernel is installed, PID 1 has mapped what was replaced, the host asks."""
     services: tuple[str, ...] = ()
     """Units that must be restarted."""
+    mapped: tuple[Mapped, ...] | None = None
+    """What runs from which packages, by unit; None: the host did not tell."""
     unseen: int = 0
     """Processes that could not be looked at: what they need is not known."""
     free_bytes: int = 0

@@ -175,6 +175,11 @@ class MachineUpkeep(Protocol):
         end, the machine restarted where the BMC says that it must be, and the version read again."""
         ...
 
+    def restart(self, bmc: BmcAccess, within: timedelta, context: Context) -> str:
+        """Ask the operating system to restart, once and never with force; returns what was ordered, in words. Whether
+        it happened only the host can tell. A BMC that offers no such reset is an error that says what it offers."""
+        ...
+
     def power_cycle(self, bmc: BmcAccess, within: timedelta, context: Context) -> str:
         """Off, and on again; returns how it went, in words."""
         ...

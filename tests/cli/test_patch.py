@@ -159,9 +159,16 @@ def test_a_plan_has_a_line_for_each_package_of_each_host_and_touches_nothing(sit
     assert "db1.dc1, db1.dc2, web1.dc2 (3 hosts)\n      openssl 3.0.11-1 -> 3.0.15-1  critical" in second
     assert "curl" not in shown.out
     assert "4 packages on 4 hosts." in shown.out
+    assert "    takes 30m (no history: the deadline, restarts left out)\n    no reboot expected on web1.dc1\n" in first
+    assert "no reboot expected on db1.dc1, db1.dc2, web1.dc2" in second
+    assert "expected to take 1h in 2 waves" in shown.out
     assert not [one for one in site.packages.calls if one.startswith("apply")]
     assert version(site, "web1.dc1") == "3.0.11-1"
-    assert say("--json", "patch", "plan").result["plan"]["intent"]["purpose"] == "patch"
+    found = say("--json", "patch", "plan").result["plan"]
+    assert found["intent"]["purpose"] == "patch"
+    told = found["beside"]["forecasts"]["baseline/servers#1"]
+    assert (told["takes_seconds"], told["source"]) == (1800, "no history: the deadline, restarts left out")
+    assert [(one["host"], one["reboot"]) for one in told["hosts"]] == [("web1.dc1", "no")]
 
 
 def test_targets_and_exclusions_choose_hosts(site: Rehearsal, say: Say) -> None:

@@ -10,7 +10,8 @@ import pytest
 from ismgr_automation.converge.patch import plan_rollback
 from ismgr_automation.converge.patching import history, standing, waiting
 from ismgr_automation.converge.report import Queued
-from ismgr_automation.core.errors import ExitCode, InputError
+from ismgr_automation.core.errors import EngineFailed, EstateError, ExitCode, InputError
+from ismgr_automation.core.events import StepReported
 from ismgr_automation.planning.plan import Purpose
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.patching import Patched, Waiting
@@ -129,6 +130,122 @@ def test_otherwise_it_is_a_failure_that_is_counted(patient: Rehearsal, allowed: 
     assert patient.service.cycled == []
     assert report.outcomes[0].troubled == ("web1",)
     assert set(on_new(patient)) >= {"db1", "db2", "web2", "web3"}
+
+
+def through_redfish(site: Rehearsal) -> None:
+    """web1, the only host that is patched, is always restarted through its BMC."""
+    machines(site)
+    site.edit("baseline.yaml", 'host.labels.role != "lb"', 'host.name == "web1"')
+    site.edit("baseline.yaml", "policy: if-needed", "policy: always, through: redfish, power_cycle: true")
+
+
+def restarts(site: Rehearsal) -> None:
+    """Its BMC does what it is told."""
+
+    def ordered(call: str) -> None:
+        if call == "restart web1":
+            site.scope().engines.upkeep.restarter.begin_life("web1")
+
+    site.service.watch.append(ordered)
+
+
+def told_restarts(site: Rehearsal) -> list[str]:
+    return [one.detail for one in site.events if isinstance(one, StepReported) and one.step == "restart web1"]
+
+
+def test_a_host_is_restarted_through_the_bmc_of_its_machine_and_its_boot_proves_it(clinic: Rehearsal) -> None:
+    through_redfish(clinic)
+    restarts(clinic)
+    report = patch(clinic)
+    assert report.ok, report.stopped
+    assert clinic.service.restarted == ["web1"]
+    assert lives(clinic)["web1"] == 2
+    assert not [one for one in clinic.packages.calls if one.startswith("reboot")]
+    assert told_restarts(clinic) == ["boot-1 became boot-2; GracefulRestart through the BMC of web1"]
+    assert clinic.patches.patched("web1")[0].rebooted
+
+
+def test_a_bmc_that_says_that_it_did_and_did_not_is_found_out_by_the_boot(clinic: Rehearsal) -> None:
+    through_redfish(clinic)
+    clinic.edit("baseline.yaml", ", power_cycle: true}", "}\nrollback: never")
+    report = patch(clinic)
+    assert "web1 did not come back: it still has the life before" in report.outcomes[0].summary
+    assert clinic.service.restarted == ["web1"]
+
+
+def test_a_bmc_that_offers_no_graceful_restart_costs_its_host_and_the_plug_is_not_pulled(clinic: Rehearsal) -> None:
+    through_redfish(clinic)
+    clinic.service.faults["restart web1"] = EngineFailed(
+        "It offers ForceOff, On.", engine="redfish", untouched="Nothing was changed.", next_step="Use systemd."
+    )
+    report = patch(clinic)
+    assert "web1 was not restarted: It offers ForceOff, On." in report.outcomes[0].summary
+    assert clinic.service.cycled == []
+    assert "await web1" not in clinic.packages.calls
+
+
+def test_an_order_whose_answer_was_lost_is_looked_for_on_the_host(clinic: Rehearsal) -> None:
+    through_redfish(clinic)
+    restarts(clinic)
+    clinic.service.faults["restart web1"] = EngineFailed("No answer.", engine="redfish", next_step="Look.")
+    report = patch(clinic)
+    assert report.ok, report.stopped
+    assert lives(clinic)["web1"] == 2
+    assert told_restarts(clinic) == ["boot-1 became boot-2; what its BMC did is not known: No answer."]
+
+
+def test_a_host_that_has_another_life_already_is_not_restarted_again(clinic: Rehearsal) -> None:
+    through_redfish(clinic)
+    installed: list[str] = []
+
+    def somebody_else(call: str) -> None:
+        if installed and call == "facts web1":
+            installed.clear()
+            clinic.scope().engines.upkeep.restarter.begin_life("web1")
+        elif call == "apply web1":
+            installed.append(call)
+
+    clinic.packages.watch.append(somebody_else)
+    report = patch(clinic)
+    assert report.ok, report.stopped
+    assert clinic.service.restarted == []
+    assert told_restarts(clinic) == ["boot-1 became boot-2"]
+
+
+def test_one_machine_that_cannot_be_restarted_leaves_the_others_to_be(patient: Rehearsal) -> None:
+    machines(patient)
+    patient.files["site.yaml"] += """\
+- name: web2
+  address: 192.0.2.31
+  bmc: {address: "https://192.0.2.41", username: admin, password: {secret: "env:APP"}}
+"""
+    patient.edit("baseline.yaml", 'host.labels.role != "lb"', 'host.name in ["web1", "web2"]')
+    patient.edit("baseline.yaml", 'selector: host.name == "web1"}', 'selector: "true", waves: ["100%"]}')
+    patient.edit("baseline.yaml", "policy: if-needed", "policy: always, through: redfish")
+    patient.service.faults["restart web2"] = EngineFailed(
+        "It offers On.", engine="redfish", untouched="Nothing was changed.", next_step="Use systemd."
+    )
+    restarts(patient)
+    report = patch(patient)
+    assert report.outcomes[0].troubled == ("web2",)
+    assert (lives(patient)["web1"], lives(patient)["web2"]) == (2, 1)
+    assert told_restarts(patient) == ["boot-1 became boot-2; GracefulRestart through the BMC of web1"]
+
+
+def test_a_host_that_nobody_can_restart_as_its_baseline_says_is_refused_by_its_line(clinic: Rehearsal) -> None:
+    machines(clinic)
+    clinic.edit("baseline.yaml", "policy: if-needed", "policy: if-needed, through: redfish")
+    with pytest.raises(EstateError) as refused:
+        plan(clinic)
+    summaries = [one.summary for one in refused.value.diagnostics]
+    assert summaries == [
+        f"PatchBaseline 'all' restarts host {name} through its BMC, and it has none"
+        for name in ("db1", "db2", "web2", "web3")
+    ]
+    line = next(
+        number for number, text in enumerate(clinic.files["baseline.yaml"].splitlines(), 1) if "through" in text
+    )
+    assert {(one.position.path, one.position.line) for one in refused.value.diagnostics} == {("baseline.yaml", line)}
 
 
 def test_how_long_to_wait_for_a_host_is_learned_from_its_past(clinic: Rehearsal) -> None:

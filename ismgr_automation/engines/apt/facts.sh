@@ -29,6 +29,45 @@ replaced() {
             if (line ~ /^\/(usr|bin|sbin|lib|opt)/ && !((pid, line) in seen)) { seen[pid, line] = 1; print pid "\t" line }
         }'
 }
+# packages whose files run: the service (or "init": PID 1), and their names. Some paths are known to dpkg without /usr
+mapped() {
+    grep -H ' r-xp .* /' /proc/[0-9]*/maps 2>/dev/null | awk '
+        function unit(pid, file, line, parts, i, found) {
+            if (pid == 1) return "init"
+            file = "/proc/" pid "/cgroup"
+            while (found == "" && (getline line <file) > 0) {
+                if (line !~ /^[0-9]+:(name=systemd)?:/ || line ~ /\/user/) continue
+                for (i = split(line, parts, "/"); i > 1 && found == ""; i--) if (parts[i] ~ /\.service$/) found = parts[i]
+            }
+            close(file)
+            return found
+        }
+        part == 1 {
+            if (NF != 6) next
+            split($0, place, "/")
+            if (!(place[3] in units)) units[place[3]] = unit(place[3])
+            name = units[place[3]]
+            # that it could be looked at is told also where it is of no package
+            if (name == "init") found[name] = found[name] ""
+            sub(/^\/usr\//, "/", $6)
+            if (name != "" && !(($6, name) in runs)) { runs[$6, name] = 1; users[$6] = users[$6] "\t" name }
+            next
+        }
+        {
+            sub(/^\/usr\//, "/")
+            if (!($0 in users)) next
+            package = FILENAME
+            sub(/.*\//, "", package)
+            sub(/(:[^:]*)?\.list$/, "", package)
+            count = split(users[$0], names, "\t")
+            for (i = 2; i <= count; i++)
+                if (!((names[i], package) in seen)) {
+                    seen[names[i], package] = 1
+                    found[names[i]] = found[names[i]] " " package
+                }
+        }
+        END { for (name in found) print name "\t" substr(found[name], 2) }' part=1 - part=2 /var/lib/dpkg/info/*.list
+}
 
 section os
 cat /etc/os-release 2>/dev/null || cat /usr/lib/os-release 2>/dev/null
@@ -67,6 +106,8 @@ section units
 for pid in $(printf '%s\n' "$stale" | awk -F '\t' 'NF == 2 { print $1 }' | sort -un); do
     printf '%s\t%s\t%s\n' "$pid" "$(cat "/proc/$pid/comm")" "$(tr '\n' ' ' <"/proc/$pid/cgroup")"
 done 2>/dev/null
+section mapped
+mapped
 section needrestart
 if [ "$(id -u)" = 0 ] && command -v needrestart >/dev/null; then needrestart -b -r l 2>/dev/null </dev/null; fi
 section reboot-required

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.engines.apt.restarts import Signs, newest_kernel, reboot_need, services_to_restart
-from ismgr_automation.ports.packages import Boot, HostFacts, Installed, Offered, Stale
+from ismgr_automation.ports.packages import INIT, Boot, HostFacts, Installed, Mapped, Offered, Stale
 
 Sections = Mapping[str, Sequence[str]]
 
@@ -184,6 +184,7 @@ def _facts(reading: Reading, sections: Sections) -> HostFacts:
         reboot_why=why,
         services=services_to_restart(signs),
         unseen=len(unseen | (set() if init_seen else {1})),
+        mapped=_mapped(sections.get("mapped", ())),
         free_bytes=min(int(line) for line in sections["free"] if line) * 1024,
         seconds=reading.seconds,
     )
@@ -273,6 +274,16 @@ def unit_of(groups: str) -> str:
         if units := [one for one in parts if one.endswith(".service")]:
             return units[-1]
     return ""
+
+
+def _mapped(lines: Sequence[str]) -> tuple[Mapped, ...] | None:
+    """None where PID 1 could not be looked at: then nobody knows what else was not seen."""
+    found = [Mapped(unit=unit, packages=tuple(sorted(names.split()))) for unit, _, names in _cells(lines)]
+    return tuple(sorted(found, key=lambda one: one.unit)) if any(one.unit == INIT for one in found) else None
+
+
+def _cells(lines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    return (line.partition("\t") for line in lines if line)
 
 
 def _needrestart(lines: Sequence[str]) -> Mapping[str, tuple[str, ...]]:

@@ -12,9 +12,9 @@ from ismgr_automation.core.errors import InputError
 from ismgr_automation.core.windows import LONGEST, YEARS, Recurrence, rule_flaws
 from ismgr_automation.estate.checks.groups import Path, inside, selector, wave_sizes
 from ismgr_automation.estate.checks.sites import time_zone
-from ismgr_automation.estate.documents import HostGroup, Role, Team
+from ismgr_automation.estate.documents import HostGroup, Role, Site, Team
 from ismgr_automation.estate.draft import Draft, Entry, unknown, wrong
-from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWindow, PatchBaseline
+from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWindow, PatchBaseline, Through
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.selector import Flaw
 
@@ -143,6 +143,18 @@ def firmware_and_rings(draft: Draft) -> Iterator[Diagnostic]:
         for index, firmware in enumerate(baseline.firmware):
             whose = f"firmware {firmware.component!r} of {entry.label}"
             yield from selector(entry, ("firmware", index, "selector"), firmware.selector, whose)
+
+
+def restarts(draft: Draft) -> Iterator[Diagnostic]:
+    """Hosts can be restarted through Redfish only where there are machines. Which host runs on which of them is known
+    when hosts are: plans look at each."""
+    sites = [site for _, site in draft.each(Site)]
+    if len(sites) < len(draft.names("Site")) or any(one.machines for one in sites):
+        return
+    for entry, baseline in draft.each(PatchBaseline):
+        if baseline.reboot.through is Through.REDFISH:
+            summary = f"{entry.label} restarts hosts through their BMCs, and no Site has a machine"
+            yield wrong(entry.marked.at("reboot", "through"), summary, "machines of a Site, or systemd")
 
 
 def drains(draft: Draft) -> Iterator[Diagnostic]:

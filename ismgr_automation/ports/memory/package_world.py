@@ -60,6 +60,8 @@ class MemoryPackageWorld:
     """Packages whose new version wants the host restarted, each with why."""
     restarts: dict[str, str] = field(default_factory=dict)
     """Packages whose new version leaves a unit on the old files."""
+    mapped: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """What each unit (``init``: PID 1) runs from on every host; empty: hosts do not tell."""
     unknown_reboot: set[str] = field(default_factory=set)
     """Hosts of which nobody can tell whether they must be restarted."""
     locked: set[str] = field(default_factory=set)

@@ -15,6 +15,7 @@ from ismgr_automation.ports.packages import (
     Fleet,
     HostFacts,
     Installed,
+    Mapped,
     Move,
     Need,
     Offered,
@@ -68,8 +69,13 @@ class MemoryFacts:
             reboot=Need.YES if machine.reboot_why else Need.UNKNOWN if unknown else Need.NO,
             reboot_why=tuple(machine.reboot_why) or (("nobody can tell",) if unknown else ()),
             services=tuple(sorted(machine.services)),
+            mapped=self._mapped(),
             free_bytes=0 if name in self.world.full else 10 * 2**30,
         )
+
+    def _mapped(self) -> tuple[Mapped, ...] | None:
+        known = self.world.mapped
+        return tuple(Mapped(unit=one, packages=known[one]) for one in sorted(known)) if known else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from ismgr_automation.engines.apt import AptFacts, AptManager
 from ismgr_automation.engines.apt.facts import script
 from ismgr_automation.engines.apt.reading import Reading, facts_of
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.packages import HostFacts, Need, PackageFate, PackageRequest, PackageResult, Trouble
+from ismgr_automation.ports.packages import INIT, HostFacts, Need, PackageFate, PackageRequest, PackageResult, Trouble
 from tests.engines.apt.world import BROKEN, DEBS, HELLO, LIB, SLOW, TOOL, Box, Deb, back, move, until
 
 pytestmark = pytest.mark.lab
@@ -437,6 +437,13 @@ def test_facts_name_the_service_that_runs_on_a_replaced_file_and_not_the_machine
     assert one.files == ("/usr/local/sbin/napping",)
 
 
+def test_facts_name_the_packages_that_pid_1_and_services_run_from(box, context):
+    mapped = {one.unit: one.packages for one in facts(box, context).mapped}
+    assert {"systemd", "libc6"} <= set(mapped[INIT])
+    assert {"openssh-server", "libc6"} <= set(mapped["ssh.service"])
+    assert "openssh-server" not in mapped[INIT]
+
+
 def test_facts_believe_a_host_that_asks_for_a_restart(box, context):
     box.sh("echo libc6 >/run/reboot-required.pkgs; : >/run/reboot-required")
     try:
@@ -454,6 +461,7 @@ def test_facts_without_root_say_unknown_of_what_they_may_not_see(box):
     found = facts_of(Reading(host="box", text=text, read_at=datetime(2026, 11, 26, tzinfo=UTC)))
     assert (found.reboot, found.reboot_why) == (Need.UNKNOWN, ("what PID 1 has mapped could not be looked at",))
     assert found.unseen > 1
+    assert found.mapped is None
     assert [one.version for one in found.offered if one.name == "ismgr-hello"] == ["2.0"]
 
 
