@@ -90,7 +90,7 @@ class Gate:
             return held
         pin = self._rules.pin(new.name)
         if not pin:
-            return self._rules.judge(host, nothing, self._candidate(offered, decision))
+            return self._rules.judge(host, self._rules.standpoint(host), nothing, self._candidate(offered, decision))
         why = f"baseline {self._baseline.name} pins {pin}"
         standing = Standing.APPROVE if pin == new.version else Standing.PINNED
         return self._rules.denied(new.name, new.version) or Ruling(standing=standing, rule=f"{new.name}={pin}", why=why)

@@ -56,13 +56,17 @@ class Waivers:
         self.approvers = approvers(teams)
         self.day = day
         self._before = before
-        self._scopes = tuple((name, Expression.compile(one.scope, SCOPE)) for name, one in self.documents.items())
-        self._answers: dict[Hashable, bool | str] = {}
+        scopes = [(name, Expression.compile(one.scope, SCOPE)) for name, one in self.documents.items()]
+        self._by_host = tuple(one for one in scopes if one[1].asks_for_host)
+        self._everywhere = tuple(one for one in scopes if not one[1].asks_for_host)
+        self._answers: dict[Hashable, _Answer] = {}
+        self._covered: dict[_Question, tuple[tuple[str, _Answer], ...]] = {}
+        self._givens: dict[_Question, Given] = {}
 
     def seat(self, host: Host) -> Seat:
         """A host as exemptions see it: only those that can hold for it at all are looked at again."""
         given = Given.of(f"host {host.name}", host=host)
-        points = [(name, scope, scope.standpoint(host, given)) for name, scope in self._scopes]
+        points = [(name, scope, scope.standpoint(host, given)) for name, scope in self._by_host]
         before = self._before.seat(host) if self._before is not None else None
         return Seat(host, tuple(one for one in points if not one[1].never(one[2])), before)
 
@@ -75,27 +79,43 @@ class Waivers:
         return found
 
     def _said(self, seat: Seat, package: Installed, cve: str, severity: Severity) -> Waived:
-        hold: list[str] = []
-        lapsed: list[str] = []
-        faults: list[tuple[str, str]] = []
-        key = (package.name, package.source, package.version, cve)
-        given: Given | None = None
-        for name, scope, point in seat.scopes:
-            answer = self._answers.get((name, point, key))
-            if answer is None:
-                given = given or _given(seat.host, package, cve)
-                answer = self._answers[name, point, key] = _answer(scope, given)
-            if isinstance(answer, str):
-                faults.append((name, answer))
-            elif answer:
-                (hold if self._holds(self.documents[name], severity) else lapsed).append(name)
-        if not hold and not lapsed and not faults:
+        covering = self._covering(seat, (package.name, package.source, package.version, cve))
+        if not covering:
             return NOTHING
-        return Waived(hold=tuple(hold), lapsed=tuple(lapsed), faults=tuple(faults))
+        covers = [name for name, answer in covering if answer is True]
+        hold = tuple(name for name in covers if self._holds(self.documents[name], severity))
+        return Waived(
+            hold=hold,
+            lapsed=tuple(name for name in covers if name not in hold),
+            faults=tuple((name, answer) for name, answer in covering if isinstance(answer, str)),
+        )
 
     def until(self, name: str, severity: Severity) -> date:
         """The last day on which an exemption holds for a severity."""
         return until(self.documents[name], severity)
+
+    def _covering(self, seat: Seat, question: _Question) -> list[tuple[str, _Answer]]:
+        """Each exemption whose scope it is in, or of which nobody can tell, by name."""
+        if question not in self._covered:
+            said = [(name, self._answer(scope, (), seat.host, question)) for name, scope in self._everywhere]
+            self._covered[question] = tuple(one for one in said if one[1] is not False)
+        found = list(self._covered[question])
+        for name, scope, point in seat.scopes:
+            answer = self._answers.get((name, point, question))
+            if answer is None:
+                answer = self._answers[name, point, question] = self._answer(scope, point, seat.host, question)
+            if answer is not False:
+                found.append((name, answer))
+        found.sort()
+        return found
+
+    def _answer(self, scope: Expression, point: Hashable, host: Host, question: _Question) -> _Answer:
+        if question not in self._givens:
+            self._givens[question] = _given(question)
+        try:
+            return scope.holds_for(point, self._givens[question], lambda: _given(question, host))
+        except InputError as problem:
+            return problem.summary
 
     def _holds(self, one: Exemption, severity: Severity) -> bool:
         return one.approver in self.approvers and one.issued <= self.day <= until(one, severity)
@@ -117,17 +137,16 @@ class Seat:
         return mine, self.before.view if self.before is not None else ()
 
 
-def _given(host: Host, package: Installed, cve: str) -> Given:
-    named = {"name": package.name, "source": package.source, "version": package.version}
-    return Given.of(f"{package.name} on {host.name}", host=host, package=named, cve=cve)
+_Question = tuple[str, str, str, str]
+"""Name, source and version of a package, and a CVE."""
+_Answer = bool | str
+"""Whether a scope holds, or why nobody can tell."""
 
 
-def _answer(scope: Expression, given: Given) -> bool | str:
-    """Whether a scope holds, or why nobody can tell."""
-    try:
-        return scope.holds(given)
-    except InputError as problem:
-        return problem.summary
+def _given(question: _Question, host: Host | None = None) -> Given:
+    name, source, version, cve = question
+    about = f"{name} on {host.name}" if host else name
+    return Given.of(about, host=host, package={"name": name, "source": source, "version": version}, cve=cve)
 
 
 def until(exemption: Exemption, severity: Severity) -> date:
