@@ -56,6 +56,7 @@ from ismgr_automation.ports.memory import (
     MemoryRunLedger,
     MemorySecretStore,
     MemorySignatures,
+    MemorySnapshots,
     MemorySource,
     MemoryStackEngine,
     MemoryStepJournal,
@@ -232,6 +233,14 @@ class Rehearsal:
     calendar: Callable[[Calendar], Calendar] = lambda known: known
     """What has become of the windows and freezes of the documents, as if time had passed."""
     _journal: MemoryStepJournal | None = None
+    _snapshots: MemorySnapshots | None = None
+
+    @property
+    def snapshots(self) -> MemorySnapshots:
+        """Copies of hosts."""
+        if self._snapshots is None:
+            self._snapshots = MemorySnapshots(world=self.packages)
+        return self._snapshots
 
     @property
     def journal(self) -> MemoryStepJournal:
@@ -313,6 +322,7 @@ class Rehearsal:
             balancer=MemoryBalancer(self.service),
             cluster=MemoryCluster(self.service),
             machines=MemoryMachineUpkeep(self.service),
+            snapshots=self.snapshots,
             advisories=self.advisories,
             first_seen=self.first_seen,
             records=self.patches,

@@ -61,6 +61,7 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     maintenance.baselines,
     maintenance.baseline_selectors,
     maintenance.firmware_and_rings,
+    maintenance.snapshots,
     maintenance.drains,
     maintenance.durations,
 )
