@@ -69,8 +69,6 @@ class Course:
     """Who was restarted, and how long that took."""
     relays: list[Relay] = field(default_factory=list)
     """Primary roles that were taken from hosts and not given back yet."""
-    primaries: set[str] = field(default_factory=set)
-    """Hosts that were given a primary role back."""
     undone: set[str] = field(default_factory=set)
     """Those that have the former versions again."""
     put_back: set[str] = field(default_factory=set)

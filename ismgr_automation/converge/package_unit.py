@@ -20,13 +20,14 @@ from ismgr_automation.converge.course import (
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.service import handed_over, out_of_service
-from ismgr_automation.converge.snapshots import create, recall, remove, snapshot_name
+from ismgr_automation.converge.snapshots import create, leave, recall, remove, snapshot_name
 from ismgr_automation.converge.way_back import (
     give_roles_back,
     go_back,
     restart_where_needed,
     take_roles,
 )
+from ismgr_automation.core.errors import IsmgrError
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.estate.maintenance import RollbackPolicy
 from ismgr_automation.estate.resolve import duration
@@ -66,6 +67,9 @@ def apply_packages(work: PackageWork, scope: Scope) -> Done:
             _rescue(course, left)
             take_roles(course, course.well(hosts))
             _patch(course, course.well(hosts))
+    except IsmgrError:
+        leave(course)
+        raise
     finally:
         # also when somebody cancelled: the way back needs to know what was made
         _record(course)
@@ -100,10 +104,6 @@ def _rescue(course: Course, left: Sequence[str]) -> None:
     not answer any more are put back."""
     recall(course, left)
     course.torn |= course.kept
-    fleet, groups = course.work.ground.fleet, course.scope.estate.groups
-    databases = {name for key, who in fleet.membership.items() if groups[key].switchover is not None for name in who}
-    # who was not seen to give the role away may have it
-    course.primaries |= (course.kept & databases) - {one.primary for one in course.relays}
     go_back(course, [name for name in left if name in course.kept and name in course.away])
 
 

@@ -9,13 +9,14 @@ from ismgr_automation.converge.course import Course, read_facts
 from ismgr_automation.converge.parallel import each
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.restarts import time_to_come_back
+from ismgr_automation.converge.service import cluster_of
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.patching.snapshots import not_former
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.packages import Boot, Restart
-from ismgr_automation.ports.upkeep import SnapshotRequest, SnapshotResult
+from ismgr_automation.ports.upkeep import Part, SnapshotRequest, SnapshotResult
 
 Call = Callable[[SnapshotRequest, Context], SnapshotResult]
 
@@ -56,17 +57,14 @@ def recall(course: Course, names: Sequence[str]) -> None:
 def restore(course: Course, names: Sequence[str]) -> list[str]:
     """Put back those of the hosts that have a snapshot, and wait for them; returns those that have the former versions.
 
-    A host that may have the primary role of its group stays as it is: nobody else has what it took since.
+    A member of a cluster is put back only while another one is seen to be its primary: nobody else has what a primary
+    took since.
     """
     name = snapshot_name(course.scope.context.run)
-    wanted = [one for one in names if one in course.kept and one not in course.primaries]
-    course.blame(
-        {
-            one: f"{one} has the primary role of its group, or may have, and is not put back to its snapshot {name}"
-            for one in names
-            if one in course.kept and one in course.primaries
-        }
-    )
+    wanted = [one for one in names if one in course.kept]
+    primaries = _may_be_primary(course, wanted)
+    course.blame({one: f"{one} may be the primary and is not put back to its snapshot {name}" for one in primaries})
+    wanted = [one for one in wanted if one not in primaries]
     restored: dict[str, SnapshotResult] = {}
     for one in _ask(course, course.scope.engines.upkeep.snapshots.restore, wanted):
         if one.ok:
@@ -95,6 +93,13 @@ def remove(course: Course) -> None:
             course.blame({one.host: f"the snapshot {name} of {one.host} could not be removed: {one.detail}"})
 
 
+def leave(course: Course) -> None:
+    """Tell whose snapshots stay, when the work on a shard was stopped in the middle."""
+    name = snapshot_name(course.scope.context.run)
+    for host in sorted(course.kept):
+        course.scope.context.emit(StepReported(step=f"snapshot {host}", detail=f"{name} stays: the work was stopped"))
+
+
 def _ask(course: Course, call: Call, names: Sequence[str]) -> tuple[SnapshotResult, ...]:
     document, scope = course.baseline.snapshots, course.scope
     if document is None or not names:
@@ -111,6 +116,21 @@ def _ask(course: Course, call: Call, names: Sequence[str]) -> tuple[SnapshotResu
         for name in names
     ]
     return each(requests, lambda one: call(one, scope.context), workers=scope.workers)
+
+
+def _may_be_primary(course: Course, names: Sequence[str]) -> list[str]:
+    """Those of the hosts in whose cluster no other member is the primary, as far as anybody can see."""
+    ground, scope = course.work.ground, course.scope
+    found: set[str] = set()
+    for group, members in sorted(ground.fleet.membership.items()):
+        document = scope.estate.groups[group].switchover
+        mine = set(members) & set(names)
+        if document is None or not mine:
+            continue
+        seen = scope.engines.upkeep.cluster.members(cluster_of(group, document, ground, scope), scope.context)
+        holders = {one.host for one in seen if one.part is Part.PRIMARY}
+        found |= mine & holders if holders else mine
+    return sorted(found)
 
 
 def _await_back(course: Course, names: Sequence[str]) -> dict[str, str]:

@@ -35,7 +35,6 @@ def take_roles(course: Course, names: Sequence[str]) -> None:
     """Move primary roles away from hosts; those that keep theirs are not well."""
     relays, stuck = hand_over(names, course.work.ground, course.scope)
     course.relays += relays
-    course.primaries -= {one.primary for one in relays}
     course.blame(stuck)
 
 
@@ -43,9 +42,7 @@ def give_roles_back(course: Course, names: Sequence[str]) -> Mapping[str, str]:
     """Give roles back to those hosts; a sentence for each that did not get it."""
     mine = [one for one in course.relays if one.primary in names]
     course.relays = [one for one in course.relays if one not in mine]
-    stuck = hand_back(mine, names, course.work.ground, course.scope)
-    course.primaries |= {one.primary for one in mine if one.document.back} - set(stuck)
-    return stuck
+    return hand_back(mine, names, course.work.ground, course.scope)
 
 
 def restart_where_needed(course: Course, found: Iterable[HostFacts], before: Iterable[HostFacts]) -> Mapping[str, str]:
