@@ -180,6 +180,7 @@ def test_a_host_that_does_not_answer_after_its_packages_moved_is_put_back(patien
     assert summary(report).endswith("and has the former versions again")
     assert report.outcomes[0].undone == ("web1",)
     assert (versions(patient)["web1"], asked(patient)) == (OLD, ["create", "restore", "remove"])
+    assert waiting(patient.scope()) == ()
 
 
 def test_a_host_that_is_lost_in_the_middle_of_its_packages_is_put_back_and_recorded(patient: Rehearsal) -> None:
@@ -315,6 +316,16 @@ def test_a_database_that_has_its_role_back_and_does_not_answer_is_left_alone(tmp
     assert asked(patient, "db1") == ["create"]
 
 
+def test_whoever_cancels_is_told_which_snapshots_stay(clinic: Rehearsal) -> None:
+    scope, planned = clinic.scope(), plan(clinic)
+    clinic.world.watch.append(lambda call: scope.context.cancelled.set() if call == "verify web1" else None)
+    report = clinic.apply(planned, scope=scope)
+    assert report.cancelled
+    (name,) = [name for host, name in clinic.snapshots.kept if host == "web1"]
+    told = [one.detail for one in clinic.events if isinstance(one, StepReported) and one.step == "snapshot web1"]
+    assert told == [f"{name} made", f"{name} stays: the work was stopped"]
+
+
 def test_a_command_that_is_another_one_by_now_makes_the_plan_stale(clinic: Rehearsal) -> None:
     planned = plan(clinic, datetime.now(UTC))
     clinic.versions["snap/shot"] = "another"
@@ -374,24 +385,40 @@ def test_a_run_that_dies_anywhere_goes_on_to_the_same_end_and_leaves_no_snapshot
         assert end_of(site) == expected, (nth, where)
 
 
-def test_a_host_that_is_gone_when_a_run_is_gone_on_with_is_put_back_if_it_had_been_begun(tmp_path: Path) -> None:
-    site = kept(tmp_path, budget=1)
-    planned = plan(site)
+def dies_at(site: Rehearsal, call: str) -> None:
+    """The process dies once, when this is asked for."""
     dead: list[str] = []
 
-    def die(call: str) -> None:
-        if call == "verify web1" and not dead:
-            dead.append(call)
+    def die(now: str) -> None:
+        if now == call and not dead:
+            dead.append(now)
             raise Killed
 
     site.world.watch.append(die)
+    site.packages.watch.append(die)
     with pytest.raises(Killed):
-        site.apply(planned)
-    assert versions(site)["web1"] == NEW
-    site.world.reach["web1"] = Reach.TIMEOUT
-    site.packages.watch.append(lambda call: site.world.reach.clear() if call == "snapshot restore web1" else None)
-    report = site.resume()
+        site.apply(plan(site))
+
+
+def test_a_host_that_is_gone_when_a_run_is_gone_on_with_is_put_back_if_it_had_been_begun(patient: Rehearsal) -> None:
+    dies_at(patient, "verify web1")
+    assert versions(patient)["web1"] == NEW
+    patient.world.reach["web1"] = Reach.TIMEOUT
+    patient.packages.watch.append(lambda call: patient.world.reach.clear() if call == "snapshot restore web1" else None)
+    report = patient.resume()
     assert "has the former versions again" in summary(report)
-    assert versions(site)["web1"] == OLD
-    assert site.snapshots.kept == {}
-    assert plan_rollback(site.scope(), NOON, report.run).changes, "the others are patched"
+    assert versions(patient)["web1"] == OLD
+    assert patient.snapshots.kept == {}
+    assert plan_rollback(patient.scope(), NOON, report.run).changes, "the others are patched"
+
+
+def test_a_host_that_is_gone_before_it_was_begun_waits_for_its_turn(patient: Rehearsal) -> None:
+    dies_at(patient, "snapshot create web1")
+    patient.packages.calls.clear()
+    patient.world.reach["web1"] = Reach.TIMEOUT
+    report = patient.resume()
+    assert "web1 unreachable" in summary(report)
+    assert "snapshot" not in summary(report)
+    assert asked(patient) == ["create", "remove"]
+    assert [one.host for one in waiting(patient.scope())] == ["web1"]
+    assert patient.snapshots.kept == {}
