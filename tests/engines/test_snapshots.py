@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ismgr_automation.core.errors import Cancelled
+from ismgr_automation.core.errors import Cancelled, Refused
 from ismgr_automation.core.secret import SecretRef
-from ismgr_automation.engines.snapshots import CommandSnapshotter
+from ismgr_automation.engines.snapshots import THERE, CommandSnapshotter
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.memory import MemorySecretStore
 from ismgr_automation.ports.upkeep import SnapshotRequest, Snapshotter
@@ -100,6 +100,10 @@ def test_only_where_one_is_made_3_says_that_there_is_one(
     script(tmp_path, "#!/bin/sh\nexit 3\n")
     found = getattr(snapshots, verb)(asked(tmp_path), context)
     assert (found.ok, found.there, found.detail) == (False, False, f"{verb} ended with 3")
+
+
+def test_the_lab_says_so_with_the_same_number() -> None:
+    assert Refused("there is one").exit_code == THERE
 
 
 def test_one_that_hangs_is_stopped_with_its_children_and_told(
