@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ismgr_automation.converge.patch import plan_rollback
 from ismgr_automation.converge.patching import waiting
@@ -61,18 +64,18 @@ def stuck(site: Rehearsal) -> None:
     site.packages.watch.append(lambda call: site.packages.broken.clear() if call == "apply db2" else None)
 
 
-def unplugged(site: Rehearsal, after: str = "apply web1") -> None:
-    """web1 cannot be reached any more once it was asked for something, until its disk is put back."""
+def unplugged(site: Rehearsal, after: str = "apply web1", host: str = "web1") -> None:
+    """A host cannot be reached any more once it was asked for something, until its disk is put back."""
     seen: list[str] = []
 
     def lost(call: str) -> None:
         if seen:
-            site.world.reach["web1"] = Reach.TIMEOUT
+            site.world.reach[host] = Reach.TIMEOUT
         if call == after:
             seen.append(call)
-        if call == "snapshot restore web1":
+        if call == f"snapshot restore {host}":
             seen.clear()
-            del site.world.reach["web1"]
+            del site.world.reach[host]
 
     site.packages.watch.append(lost)
 
@@ -338,6 +341,44 @@ def test_what_the_command_logs_in_with_is_looked_for_when_secrets_are_checked(cl
     scope = clinic.scope()
     found = doors(scope.estate, scope.environment, None)
     assert found[SecretRef("env", "APP")] == "TOKEN for snapshots of baseline/all"
+
+
+CALLS = [f"{verb} {host}" for verb in ("create", "restore", "remove") for host in WEBS]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    fails=st.sets(st.sampled_from(CALLS)),
+    unhealthy=st.sets(st.sampled_from(WEBS)),
+    gone=st.sets(st.sampled_from(WEBS)),
+    broken=st.booleans(),
+    silent=st.sets(st.sampled_from(WEBS), max_size=1),
+)
+def test_whatever_fails_whoever_is_not_well_still_has_his_snapshot_and_its_name_is_told(
+    fails: set[str], unhealthy: set[str], gone: set[str], broken: bool, silent: set[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        site = kept(Path(folder), budget=9)
+        site.snapshots.fails.update(fails)
+        site.world.unhealthy.update(unhealthy)
+        if broken:
+            site.packages.broken.add(("tool", NEW))
+        for host in gone:
+            site.packages.machines[host].lists.remove(offer(OLD))
+        for host in silent:
+            unplugged(site, f"apply {host}", host)
+        report = patch(site)
+    told = "; ".join(one.summary for one in report.outcomes)
+    troubled = {name for one in report.outcomes for name in one.troubled}
+    for host in WEBS:
+        there = site.packages.machines[host].installed["tool"]
+        if f"create {host}" in fails:
+            assert (there.version, f"apply {host}" in site.packages.calls) == (OLD, False)
+        if (host, f"ismgr-{report.run}") in site.snapshots.kept:
+            assert host in troubled
+            assert f"ismgr-{report.run}" in told
+        else:
+            assert (there.status, host in unhealthy and there.version == NEW) == ("ii", False)
 
 
 def end_of(site: Rehearsal) -> dict[str, object]:
