@@ -202,6 +202,7 @@ def _upkeep(estate: Estate, tree: Tree, store: Backends, kept: Records, director
     from ismgr_automation.engines.postgresql import PostgresqlManager
     from ismgr_automation.engines.redfish_firmware import RedfishUpkeep
     from ismgr_automation.engines.restart import SystemdRestarter
+    from ismgr_automation.engines.snapshots import CommandSnapshotter
 
     return Upkeep(
         facts=AptFacts(store),
@@ -210,6 +211,7 @@ def _upkeep(estate: Estate, tree: Tree, store: Backends, kept: Records, director
         balancer=HaproxyBalancer(store),
         cluster=PostgresqlManager(store),
         machines=RedfishUpkeep(store),
+        snapshots=CommandSnapshotter(store),
         advisories=FileAdvisories(platformdirs.user_cache_path("ismgr") / "advisories"),
         first_seen=kept.first_seen,
         records=kept.patches,

@@ -56,6 +56,7 @@ from ismgr_automation.ports.memory import (
     MemoryRunLedger,
     MemorySecretStore,
     MemorySignatures,
+    MemorySnapshots,
     MemorySource,
     MemoryStackEngine,
     MemoryStepJournal,
@@ -237,6 +238,14 @@ class Rehearsal:
     committed: dict[str, datetime] = field(default_factory=dict)
     """When a commit changed a file last, where one did."""
     _journal: MemoryStepJournal | None = None
+    _snapshots: MemorySnapshots | None = None
+
+    @property
+    def snapshots(self) -> MemorySnapshots:
+        """Copies of hosts."""
+        if self._snapshots is None:
+            self._snapshots = MemorySnapshots(world=self.packages)
+        return self._snapshots
 
     @property
     def journal(self) -> MemoryStepJournal:
@@ -318,6 +327,7 @@ class Rehearsal:
             balancer=MemoryBalancer(self.service),
             cluster=MemoryCluster(self.service),
             machines=MemoryMachineUpkeep(self.service),
+            snapshots=self.snapshots,
             advisories=self.advisories,
             first_seen=self.ledger or self.first_seen,
             records=self.patches,

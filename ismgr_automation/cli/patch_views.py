@@ -154,6 +154,7 @@ def patched_body(one: Patched) -> JsonObject:
         "rebooted": one.rebooted,
         "restart_seconds": one.restart.total_seconds() if one.restart is not None else None,
         "rolled_back": one.rolled_back,
+        "snapshot": one.snapshot,
         "moves": [
             {
                 "package": move.name,
@@ -311,7 +312,7 @@ def _behind(files: Sequence[str]) -> str:
 
 def _undone(one: Patched) -> Text:
     if one.rolled_back == one.run:
-        return Text("at once", "yellow")
+        return Text("at once, by snapshot" if one.snapshot else "at once", "yellow")
     return Text(f"by {one.rolled_back}" if one.rolled_back else "")
 
 

@@ -10,7 +10,6 @@ from ismgr_automation.converge.fleet import check_selection, meet
 from ismgr_automation.converge.foretell import foretold
 from ismgr_automation.converge.ground import Ground
 from ismgr_automation.converge.machines import access, machine_of, without_machine
-from ismgr_automation.converge.package_unit import reversed_moves
 from ismgr_automation.converge.plan import announce, beside
 from ismgr_automation.converge.promises import promises
 from ismgr_automation.converge.requests import baseline_content, policies_content
@@ -20,11 +19,13 @@ from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.converge.timing import told_of_time
 from ismgr_automation.converge.trial import Trial, tried
 from ismgr_automation.converge.upkeep import Judged, Reading, judge, members, read_hosts
+from ismgr_automation.converge.way_back import reversed_moves
 from ismgr_automation.core.address import Kind, baseline, host
 from ismgr_automation.core.errors import Cancelled, EngineError, EstateError, InputError
 from ismgr_automation.estate.selector import Selector
 from ismgr_automation.patching.compose import BaselineSight, Seen, compose_patches
 from ismgr_automation.patching.rings import Roles, phases, roles
+from ismgr_automation.patching.snapshots import kept_whole
 from ismgr_automation.patching.steps import MOVING, step_of_move, steps
 from ismgr_automation.planning.change import Finding, Level, Step
 from ismgr_automation.planning.firmware import firmware_steps, in_ring, is_firmware
@@ -238,6 +239,7 @@ def _sight(judged: Judged, look: _Look) -> BaselineSight:
         machines={
             one.name: known[0] for one in hosts if one.name in firmware and (known := machine_of(look.scope, one))
         },
+        snapshots=kept_whole(document, hosts, look.scope.estate.groups, look.ground.fleet.membership),
     )
 
 

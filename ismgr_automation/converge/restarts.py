@@ -31,6 +31,8 @@ class Restarted:
     cycled: tuple[str, ...] = ()
     """Those that had to be switched off and on at their BMC."""
     trouble: Mapping[str, str] = field(default_factory=dict)
+    lives: Mapping[str, Boot] = field(default_factory=dict)
+    """The life of each host that was seen in one since."""
 
 
 def restarted(
@@ -42,7 +44,7 @@ def restarted(
     whole = [name for name, one in sorted(wanted.items()) if one.reboot]
     parts = {name: one.services for name, one in sorted(wanted.items()) if one.services and not one.reboot}
     before = {one.host: one.boot for one in after} | dict(boots)
-    within = patience(_history(whole, scope), duration(policy.back_within))
+    within = time_to_come_back(policy, whole, scope)
     restarter = scope.engines.upkeep.restarter
     found: list[RestartResult] = []
     trouble: dict[str, str] = {}
@@ -65,7 +67,13 @@ def restarted(
         rebooted={one.host: timedelta(seconds=one.seconds) for one in found},
         cycled=tuple(one.host for one in found if one.power_cycled),
         trouble=trouble,
+        lives={one.host: one.boot for one in (*found, *served) if one.boot is not None},
     )
+
+
+def time_to_come_back(policy: Reboot, names: Sequence[str], scope: Scope) -> timedelta:
+    """How long hosts may take to come back, by their past, or by policy as long as they have none."""
+    return patience(_history(names, scope), duration(policy.back_within))
 
 
 def _history(names: Sequence[str], scope: Scope) -> tuple[timedelta, ...]:

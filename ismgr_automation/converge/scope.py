@@ -29,7 +29,7 @@ from ismgr_automation.ports.secrets import SecretStore
 from ismgr_automation.ports.sequencer import Sequencer, Work
 from ismgr_automation.ports.source import Tree
 from ismgr_automation.ports.stacks import StackEngine
-from ismgr_automation.ports.upkeep import Balancer, ClusterManager, MachineUpkeep
+from ismgr_automation.ports.upkeep import Balancer, ClusterManager, MachineUpkeep, Snapshotter
 from ismgr_automation.ports.verification import Verifier
 
 
@@ -51,6 +51,7 @@ class Upkeep:
     balancer: Balancer
     cluster: ClusterManager
     machines: MachineUpkeep
+    snapshots: Snapshotter
     advisories: AdvisoryReader
     first_seen: FirstSeen
     records: PatchStore

@@ -62,6 +62,7 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     maintenance.baseline_selectors,
     maintenance.firmware_and_rings,
     maintenance.restarts,
+    maintenance.snapshots,
     maintenance.drains,
     maintenance.durations,
 )

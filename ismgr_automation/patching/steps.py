@@ -14,6 +14,7 @@ from ismgr_automation.ports.packages import Move
 
 MOVING = frozenset({Action.CREATE, Action.UPDATE})
 """What steps of packages and firmware do; all other steps go with them."""
+_SNAPSHOT = "snapshot"
 
 
 def steps(updates: Iterable[Update], ring_of: Mapping[str, str]) -> tuple[Step, ...]:
@@ -123,6 +124,22 @@ def gives_back(one: Step) -> str:
     """The group whose primary role a host has, gives away and gets back; empty where that is not asked for."""
     promised = (_text(one.before, "role"), _text(one.after, "role")) == ("primary", "primary")
     return one.where.removeprefix("group/") if promised else ""
+
+
+def snapshot_step(host: str) -> Step:
+    """A host's disk is kept while its packages move."""
+    return Step(
+        target=host,
+        what=_SNAPSHOT,
+        action=Action.CONFIGURE,
+        why="made before its packages move; put back where these cannot go back or it does not answer any more",
+        where="removed when the host is well",
+    )
+
+
+def with_snapshots(found: Iterable[Step]) -> frozenset[str]:
+    """The hosts that have a snapshot while their packages move."""
+    return frozenset(one.target for one in found if one.action is Action.CONFIGURE and one.what == _SNAPSHOT)
 
 
 def _text(value: Json, key: str) -> str | None:

@@ -77,6 +77,8 @@ class Patched:
     """How long the host was away for it."""
     rolled_back: str = ""
     """The run that undid it; empty: nobody did."""
+    snapshot: str = ""
+    """The snapshot that the host was put back to for it; empty: its packages went back, or nothing did."""
 
 
 class PatchStore(Protocol):

@@ -19,8 +19,8 @@ from ismgr_automation.patching.updates import version_key
 from ismgr_automation.ports.advisories import Advisories, Basis, Fix, SourceRead, Vulnerability
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Boundary, Death, Killed, MemoryAdvisories, MemoryPackageWorld
-from ismgr_automation.ports.packages import Installed, Offered
-from ismgr_automation.ports.patching import Waiting
+from ismgr_automation.ports.packages import Installed, Move, Offered
+from ismgr_automation.ports.patching import Patched, Waiting
 from tests.cli.conftest import Say
 from tests.rehearsal import Rehearsal
 from tests.rehearsal import site as two_sites
@@ -520,6 +520,24 @@ def test_where_approvals_are_asked_catching_up_leaves_a_plan_to_sign(site: Rehea
     assert [one["host"] for one in say("patch", "queue", "--json").result["waiting"]] == ["db1.dc1"]
 
 
+def test_history_tells_who_was_put_back_by_snapshot(site: Rehearsal, say: Say) -> None:
+    row = Patched(
+        run="r1",
+        host="web1.dc1",
+        at=datetime.now(UTC),
+        moves=(Move(name="openssl", architecture="amd64", before="3.0.11-1", after="3.0.15-1"),),
+        took=timedelta(minutes=1),
+        rolled_back="r1",
+    )
+    site.patches.keep_patched([row, replace(row, host="web1.dc2", snapshot="ismgr-r1")])
+    lines = {host: line for line in say("patch", "history").out.splitlines() for host in HOSTS if host in line}
+    assert "at once" in lines["web1.dc1"]
+    assert "at once, by snapshot" not in lines["web1.dc1"]
+    assert "at once, by snapshot" in lines["web1.dc2"]
+    told = {one["host"]: one["snapshot"] for one in say("patch", "history", "--json").result["patched"]}
+    assert told == {"web1.dc1": "", "web1.dc2": "ismgr-r1"}
+
+
 def test_exemptions_are_written_as_openvex(site: Rehearsal, say: Say, tmp_path: Path) -> None:
     say("patch", "facts")
     document = json.loads(say("patch", "vex", "--author", "Security").out)
@@ -536,7 +554,8 @@ def test_the_page_about_patching_works_as_it_stands(
 ) -> None:
     blocks = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     documents = {text.split()[1]: text for language, text in blocks if language == "yaml"}
-    assert list(documents) == ["baseline.yaml", "exemption.yaml", "metal.yaml"]
+    assert list(documents) == ["baseline.yaml", "exemption.yaml", "gateways.yaml", "metal.yaml"]
+    site.files["hypervisor/snapshot"] = "#!/bin/sh\n"
     site.files["patching.yaml"] = WINDOW + BASELINE[BASELINE.rindex("---") :]
     site.files |= documents
     site.packages.add("edge1.dc1", package("openssl", "3.0.15-1"))

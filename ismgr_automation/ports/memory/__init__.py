@@ -35,6 +35,7 @@ from ismgr_automation.ports.memory.sequencer import (
     MortalJournal,
     MortalLedger,
 )
+from ismgr_automation.ports.memory.snapshots import MemorySnapshots
 from ismgr_automation.ports.memory.stacks import MemoryStackEngine
 from ismgr_automation.ports.memory.upkeep import MemoryBalancer, MemoryCluster, MemoryMachineUpkeep, MemoryUpkeepWorld
 from ismgr_automation.ports.memory.world import UNKNOWN, Desired, MemoryWorld, Program, StackLock, Task
@@ -73,6 +74,7 @@ __all__ = [
     "MemorySecretStore",
     "MemorySignatures",
     "MemorySigner",
+    "MemorySnapshots",
     "MemorySource",
     "MemoryStackEngine",
     "MemoryStepJournal",
