@@ -51,6 +51,8 @@ class Row:
     cpu_seconds: float | None = None
     runs: int = 0
     peak_bytes: int | None = None
+    load: float | None = None
+    """How many processes this machine had to run in the last minute, its own included."""
     note: str = ""
     detail: str = ""
     """What a command that failed had to say."""

@@ -62,19 +62,20 @@ def _arguments() -> argparse.Namespace:
 
 def _cells(line: Row) -> tuple[str, ...]:
     if line.seconds is None:
-        return (line.name, "-", "", "", "", line.note)
+        return (line.name, "-", "", "", "", "", line.note)
     ranged = line.fastest is not None and line.runs > 1
     spread = f"{line.fastest:.2f}-{line.slowest:.2f} of {line.runs}" if ranged else f"{line.runs} of them"
     cpu = f"{line.cpu_seconds:.2f} s" if line.cpu_seconds is not None else ""
     peak = f"{line.peak_bytes / MEBIBYTE:.0f} MiB" if line.peak_bytes is not None else ""
-    return (line.name, f"{line.seconds:.2f} s", "1 run" if line.runs == 1 else spread, cpu, peak, line.note)
+    load = f"{line.load:.1f}" if line.load is not None else ""
+    return (line.name, f"{line.seconds:.2f} s", "1 run" if line.runs == 1 else spread, cpu, peak, load, line.note)
 
 
 def _table(found: list[Row]) -> Table:
     table = Table(
         box=box.SIMPLE, caption=f"{_machine()}; wall clock, median; memory of the whole process tree, shared pages once"
     )
-    for name in ("what", "time", "spread", "cpu", "peak", "note"):
+    for name in ("what", "time", "spread", "cpu", "peak", "load", "note"):
         side: Literal["left", "right"] = "left" if name in {"what", "note"} else "right"
         # numbers are what people came for: words give way
         table.add_column(

@@ -121,7 +121,7 @@ def decisions(_settings: Settings) -> Iterator[Row]:
 
 
 def updates(settings: Settings) -> Iterator[Row]:
-    """The same updates on the eight machines of a lab, by us and by a plain playbook (bench/patch.py)."""
+    """The same updates on the twenty machines of a lab, by us and by a plain playbook (bench/patch.py)."""
     yield from patch.measure(settings.scratch / "patch", settings.runs)
 
 
@@ -234,8 +234,10 @@ SUITE: dict[str, Callable[[Settings], Iterator[Row]]] = {
 
 
 def lines(name: str, settings: Settings) -> Iterator[Row]:
-    """The lines of one benchmark; what fails becomes a line that says so, and the others still run."""
+    """The lines of one benchmark, each with the load of this machine when it was taken; what fails becomes a line that
+    says so, and the others still run."""
     try:
-        yield from SUITE[name](settings)
+        for line in SUITE[name](settings):
+            yield replace(line, load=os.getloadavg()[0])
     except Failed as problem:
         yield Row(name=name, note=f"failed: {problem}", detail=problem.words)

@@ -7,7 +7,7 @@ import tempfile
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -48,7 +48,7 @@ from ismgr_automation.planning.timing import Calendar
 from ismgr_automation.ports.approvals import Approval
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.packages import PackageResult
-from ismgr_automation.ports.patching import Patched, Waiting
+from ismgr_automation.ports.patching import Exchanged, Patched, VersionKey, Waiting
 from ismgr_automation.ports.runs import Run
 from ismgr_automation.ports.sequencer import Work
 from ismgr_automation.ports.source import Source, Tree
@@ -233,6 +233,17 @@ class Estate:
         """What runs installed, the newest first."""
         with self._looked_up() as scope:
             return patching.history(scope, host, limit)
+
+    def first_seen(self) -> Mapping[VersionKey, datetime]:
+        """Since when which versions are known to this estate, as `refs/ismgr/first-seen` has it."""
+        with self._looked_up() as scope:
+            return scope.engines.upkeep.first_seen.everything()
+
+    def share_first_seen(self, remote: str = "origin") -> Exchanged:
+        """Join `refs/ismgr/first-seen` with that of a remote, without force: of each version the earlier time, on both
+        sides. Raises ``SettingsError`` for a remote that is not there, and ``EngineError`` when it cannot be had."""
+        with self._looked_up() as scope:
+            return scope.engines.upkeep.first_seen.exchange(remote, scope.context.emit)
 
     def open_vex(self, author: str) -> JsonObject:
         """The exemptions that hold and what they cover, as an OpenVEX document."""

@@ -171,7 +171,7 @@ def wire(
         executor=kept.executor,
         sequencing=kept.inline if tree.revision.worktree else kept.sequencing,
         evidence=kept.evidence,
-        upkeep=_upkeep(estate, tree, store, kept),
+        upkeep=_upkeep(estate, tree, store, kept, directory),
         recovery=_recovery(store, kept),
     )
     return Scope(
@@ -192,16 +192,18 @@ def wire(
     )
 
 
-def _upkeep(estate: Estate, tree: Tree, store: Backends, kept: Records) -> Upkeep:
+def _upkeep(estate: Estate, tree: Tree, store: Backends, kept: Records, directory: Path) -> Upkeep:
     """What keeps hosts up to date."""
     import platformdirs
 
     from ismgr_automation.engines.advisories import FileAdvisories
     from ismgr_automation.engines.apt import AptFacts, AptManager
+    from ismgr_automation.engines.git import GitSource
     from ismgr_automation.engines.haproxy import HaproxyBalancer
     from ismgr_automation.engines.postgresql import PostgresqlManager
     from ismgr_automation.engines.redfish_firmware import RedfishUpkeep
     from ismgr_automation.engines.restart import SystemdRestarter
+    from ismgr_automation.engines.snapshots import CommandSnapshotter
 
     return Upkeep(
         facts=AptFacts(store),
@@ -210,10 +212,12 @@ def _upkeep(estate: Estate, tree: Tree, store: Backends, kept: Records) -> Upkee
         balancer=HaproxyBalancer(store),
         cluster=PostgresqlManager(store),
         machines=RedfishUpkeep(store),
+        snapshots=CommandSnapshotter(store),
         advisories=FileAdvisories(platformdirs.user_cache_path("ismgr") / "advisories"),
         first_seen=kept.first_seen,
         records=kept.patches,
         timetable=partial(timetable, estate, tree.root),
+        committed=partial(GitSource(directory).committed, tree),
     )
 
 

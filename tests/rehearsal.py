@@ -56,6 +56,7 @@ from ismgr_automation.ports.memory import (
     MemoryRunLedger,
     MemorySecretStore,
     MemorySignatures,
+    MemorySnapshots,
     MemorySource,
     MemoryStackEngine,
     MemoryStepJournal,
@@ -66,6 +67,7 @@ from ismgr_automation.ports.memory import (
     MortalLedger,
     Task,
 )
+from ismgr_automation.ports.patching import FirstSeen
 from ismgr_automation.ports.runs import Run
 from ismgr_automation.ports.sequencer import Sequencer, Work
 from ismgr_automation.ports.source import Source, Tree
@@ -228,10 +230,22 @@ class Rehearsal:
     """Load balancers, clusters and BMCs."""
     advisories: MemoryAdvisories = field(default_factory=MemoryAdvisories)
     first_seen: MemoryFirstSeen = field(default_factory=MemoryFirstSeen)
+    ledger: FirstSeen | None = None
+    """A real one, instead of ``first_seen``."""
     patches: MemoryPatchStore = field(default_factory=MemoryPatchStore)
     calendar: Callable[[Calendar], Calendar] = lambda known: known
     """What has become of the windows and freezes of the documents, as if time had passed."""
+    committed: dict[str, datetime] = field(default_factory=dict)
+    """When a commit changed a file last, where one did."""
     _journal: MemoryStepJournal | None = None
+    _snapshots: MemorySnapshots | None = None
+
+    @property
+    def snapshots(self) -> MemorySnapshots:
+        """Copies of hosts."""
+        if self._snapshots is None:
+            self._snapshots = MemorySnapshots(world=self.packages)
+        return self._snapshots
 
     @property
     def journal(self) -> MemoryStepJournal:
@@ -313,10 +327,12 @@ class Rehearsal:
             balancer=MemoryBalancer(self.service),
             cluster=MemoryCluster(self.service),
             machines=MemoryMachineUpkeep(self.service),
+            snapshots=self.snapshots,
             advisories=self.advisories,
-            first_seen=self.first_seen,
+            first_seen=self.ledger or self.first_seen,
             records=self.patches,
             timetable=lambda _now: self.calendar(Calendar(windows=documents.windows, freezes=documents.freezes)),
+            committed=self.committed.get,
         )
 
     def plan(self, *, targets: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Plan:

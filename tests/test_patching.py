@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -395,3 +395,74 @@ def test_a_controller_that_dies_with_a_host_out_of_service_leaves_no_outage_behi
     assert page(site)
     checked = site.ismgr("audit", "verify")
     assert checked.code == 0, (checked.results, checked.errors)
+
+
+KEEPER = """\
+#!/bin/sh
+exec {ismgr} lab snapshot "$1" "$2" "$3" --name {lab}
+"""
+DEAF = replace(
+    next(one for one in patches.SECOND if one.name == patches.BROKEN),
+    version="1.2",
+    scripts={"postinst": '#!/bin/sh\nif [ "$1" = configure ]; then systemctl mask --now --quiet ssh.service; fi\n'},
+)
+"""It can be configured, and then nobody can log in any more."""
+
+
+def keep_disks(site: Site) -> None:
+    """From now on hosts are kept whole by the lab, but for databases."""
+    folder = site.estate / "snapshots"
+    folder.mkdir()
+    (folder / "keep.sh").write_text(
+        KEEPER.format(ismgr=Path(sys.executable).with_name("ismgr"), lab=site.lab.record.name)
+    )
+    subprocess.run(["git", "-C", str(site.estate), "add", "snapshots"], check=True)
+    asked = "rollback: on-failure\nsnapshots: {command: [sh, snapshots/keep.sh], deadline: 2m}\n"
+    site.commit("patching.yaml", lambda text: text.replace("rollback: on-failure\n", asked))
+
+
+def test_a_host_that_nobody_can_log_in_to_any_more_is_put_back_to_its_snapshot(site: Site) -> None:
+    keep_disks(site)
+    site.lab.repository.publish([*patches.ALL, DEAF], patches.FIRMWARE)
+    with Estate.open(site.estate) as estate:
+        estate.refresh()
+    site.on(UNLUCKY, "echo here before > /srv/kept")
+    planned = plan(site, f"host/{UNLUCKY}")
+    assert moves(planned)[UNLUCKY][patches.BROKEN] == (FIRST[patches.BROKEN], "1.2")
+    assert "snapshot" in {step.what for change in planned.changes for step in change.steps}
+    watched = Watched()
+    report = apply(site, planned, watched)
+    name = f"ismgr-{report.run}"
+
+    (outcome,) = report.outcomes
+    assert outcome.fate is Fate.FAILED
+    assert outcome.troubled == outcome.undone == (UNLUCKY,), outcome.summary
+    assert f"was put back to its snapshot {name} and has the former versions again" in outcome.summary
+    assert installed(site, UNLUCKY) == FIRST
+    assert answers_ssh(site.lab, UNLUCKY)
+    assert site.on(UNLUCKY, "cat /srv/kept") == "here before\n"
+    assert site.on(UNLUCKY, "cat /run/records-agent/version").strip() == FIRST[patches.AGENT]
+    assert site.lab.snapshots.of(UNLUCKY) == ()
+    told = [one.detail for one in watched.steps(f"snapshot {UNLUCKY}")]
+    assert told[0] == f"{name} made"
+    assert told[1].startswith(f"put back to {name}: ")
+    with Estate.open(site.estate) as estate:
+        (row,) = [one for one in estate.patched(UNLUCKY) if one.run == report.run]
+        assert estate.waiting() == ()
+    assert (row.rolled_back, row.snapshot) == (report.run, name)
+    assert page(site)
+    checked = site.ismgr("audit", "verify")
+    assert checked.code == 0, (checked.results, checked.errors)
+
+
+def test_the_snapshot_of_a_host_that_is_well_is_removed(site: Site) -> None:
+    site.lab.repository.withdraw(patches.BROKEN, DEAF.version)
+    site.lab.repository.withdraw(patches.BROKEN, SECOND[patches.BROKEN])
+    with Estate.open(site.estate) as estate:
+        estate.refresh()
+    watched = Watched()
+    report = apply(site, plan(site, f"host/{UNLUCKY}"), watched)
+    assert report.ok, report.stopped
+    assert installed(site, UNLUCKY) == FIRST | {name: SECOND[name] for name in PATCHED}
+    assert [one.detail for one in watched.steps(f"snapshot {UNLUCKY}")] == [f"ismgr-{report.run} made"]
+    assert site.lab.snapshots.of(UNLUCKY) == ()

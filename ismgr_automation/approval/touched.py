@@ -70,6 +70,13 @@ def touched(plan: Plan, estate: Estate, known: Whereabouts | None = None) -> Tou
     )
 
 
+def covered(hosts: frozenset[str], estate: Estate, known: Whereabouts) -> Touched:
+    """What is touched where hosts are to be left unpatched: who is asked before they are changed is asked here too."""
+    groups = frozenset(name for name, members in known.members.items() if members & hosts)
+    classes = frozenset(_data_classes(estate, frozenset(), groups, known))
+    return Touched(groups=groups, data_classes=classes)
+
+
 def destroys(change: Change) -> bool:
     """Whether a change deletes or replaces anything."""
     return change.action in _DESTROYING or any(step.action in _DESTROYING for step in change.steps)

@@ -58,6 +58,8 @@ SNAPSHOT_EPILOG = """Examples:
 SNAPSHOT_CREATE_EPILOG = """Examples:
 
   ismgr lab snapshot create db1.dc1 before-patch
+
+Exit codes: 0 kept, 3 there is one of this name already, which stays as it is.
 """
 SNAPSHOT_RESTORE_EPILOG = """Examples:
 

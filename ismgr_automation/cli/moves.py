@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from ismgr_automation.core.address import Kind
 from ismgr_automation.core.json import Json
+from ismgr_automation.patching.steps import MOVING
 from ismgr_automation.planning.change import Action, Certainty, Change, Step
 from ismgr_automation.planning.firmware import WHAT as FIRMWARE
 from ismgr_automation.planning.firmware import is_firmware
@@ -35,7 +36,7 @@ def counted(changes: Sequence[Change]) -> str:
     >>> counted([])
     '0 packages on 0 hosts'
     """
-    found = [step for one in changes for step in one.steps if step.action is Action.UPDATE]
+    found = [step for one in changes for step in one.steps if step.action in MOVING]
     firmware = sum(is_firmware([one]) for one in found)
     packages = len(found) - firmware
     hosts = len({one.target for one in found})
@@ -59,14 +60,14 @@ def move_lines(change: Change, most: int | None = None) -> Iterator[str]:
 
 
 def _host_lines(steps: Sequence[Step], most: int | None) -> Iterator[str]:
-    moves = sorted((one for one in steps if one.action is Action.UPDATE), key=_rank)
+    moves = sorted((one for one in steps if one.action in MOVING), key=_rank)
     names = Counter(_name(one) for one in moves)
     for one in moves[:most]:
         # two architectures of one package are told apart, one alone needs no name
         yield f"  {_move(one, one.what if names[_name(one)] > 1 else _name(one))}"
     if most is not None and len(moves) > most:
         yield f"  [dim]and {len(moves) - most} more; --full shows all[/]"
-    besides = ", ".join(_beside(one) for one in steps if one.action is not Action.UPDATE)
+    besides = ", ".join(_beside(one) for one in steps if one.action not in MOVING)
     if besides:
         yield f"  [dim]{besides}[/]"
 
@@ -83,7 +84,8 @@ def _name(step: Step) -> str:
 
 
 def _move(step: Step, name: str) -> str:
-    arrow = f"{escape(name)} {escape(_text(step.before, 'version'))} -> {escape(_text(step.after, 'version'))}"
+    before = "new" if step.action is Action.CREATE else escape(_text(step.before, "version"))
+    arrow = f"{escape(name)} {before} -> {escape(_text(step.after, 'version'))}"
     words = ", ".join(_words(step))
     return f"{arrow}  {words}" if words else arrow
 

@@ -1,5 +1,5 @@
 """`ismgr patch`: bring hosts to approved versions of packages and firmware, and back. What only looks is next door, in
-``patch_looks``."""
+``patch_looks``, and what is shared with other machines in ``patch_ledger``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ismgr_automation.cli import patch_ledger
 from ismgr_automation.cli import patch_looks as looks
 from ismgr_automation.cli.apply import finish, from_now, held, planner, waiting
 from ismgr_automation.cli.face import Face
@@ -106,6 +107,7 @@ def register(app: typer.Typer) -> None:
     topic.command("queue", epilog=looks.QUEUE)(looks.queue)
     topic.command("catch-up", epilog=CATCHING_UP)(catch_up)
     topic.command("vex", epilog=looks.VEX)(looks.vex)
+    patch_ledger.register(topic)
     app.add_typer(topic, name="patch")
 
 

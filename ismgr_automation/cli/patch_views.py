@@ -20,7 +20,7 @@ from ismgr_automation.patching.status import Row, Tally
 from ismgr_automation.patching.status import rows as rows_of
 from ismgr_automation.patching.versions import newer
 from ismgr_automation.planning.timing import spoken
-from ismgr_automation.ports.advisories import SourceRead
+from ismgr_automation.ports.advisories import Basis, SourceRead
 from ismgr_automation.ports.packages import HostFacts, Installed, Move, Need, PackageResult
 from ismgr_automation.ports.patching import Patched, Waiting
 
@@ -154,6 +154,7 @@ def patched_body(one: Patched) -> JsonObject:
         "rebooted": one.rebooted,
         "restart_seconds": one.restart.total_seconds() if one.restart is not None else None,
         "rolled_back": one.rolled_back,
+        "snapshot": one.snapshot,
         "moves": [
             {
                 "package": move.name,
@@ -186,6 +187,7 @@ def source_body(one: SourceRead) -> JsonObject:
         "format": one.format,
         "digest": one.digest,
         "dated": _iso(one.dated) if one.dated is not None else None,
+        "basis": str(one.basis),
         "fetched_at": _iso(one.fetched_at),
         "entries": one.entries,
         "problem": one.problem,
@@ -259,9 +261,15 @@ def _summed(total: Tally, hosts: int) -> str:
 
 
 def _source(one: SourceRead, now: datetime) -> str:
-    dated = one.dated if one.dated is not None else one.fetched_at
     problem = f", a copy: {one.problem}" if one.problem else ""
-    return f"{one.source} ({one.format}), {_age(dated, now)} old, {one.entries} entries{problem}"
+    return f"{one.source} ({one.format}), {_dated(one, now)}, {one.entries} entries{problem}"
+
+
+def _dated(one: SourceRead, now: datetime) -> str:
+    if one.since is None:
+        return "undated"
+    age = _age(one.since, now)
+    return f"in Git since {age}" if one.basis is Basis.COMMIT else f"{age} old"
 
 
 def _facts(one: HostFacts, now: datetime) -> list[Text]:
@@ -304,12 +312,12 @@ def _behind(files: Sequence[str]) -> str:
 
 def _undone(one: Patched) -> Text:
     if one.rolled_back == one.run:
-        return Text("at once", "yellow")
+        return Text("at once, by snapshot" if one.snapshot else "at once", "yellow")
     return Text(f"by {one.rolled_back}" if one.rolled_back else "")
 
 
 def _moves(moves: Sequence[Move]) -> str:
-    shown = [f"{one.name} {one.before} -> {one.after}" for one in moves[:MOVES_SHOWN]]
+    shown = [f"{one.name} {one.before or 'new'} -> {one.after}" for one in moves[:MOVES_SHOWN]]
     more = [f"and {len(moves) - MOVES_SHOWN} more"] if len(moves) > MOVES_SHOWN else []
     return ", ".join([*shown, *more])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import UTC
 from difflib import unified_diff
 from itertools import groupby, islice
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from ismgr_automation.cli.foretold import forecast_lines, whole_time
 from ismgr_automation.cli.moves import counted, move_lines, moves_packages
-from ismgr_automation.converge.report import Fate, Report, failed_checks
+from ismgr_automation.converge.report import Fate, Queued, Report, failed_checks
 from ismgr_automation.core.json import Json
 from ismgr_automation.planning.change import Action, Certainty, Change, Deferred, Drift, Finding, Level, Reason, Step
 from ismgr_automation.planning.plan import PATCHING, Plan
@@ -48,10 +50,7 @@ def show_plan(plan: Plan, console: Console, *, everything: bool = False) -> None
     console.print(f"[bold]{escape(plan.estate)}[/] / {escape(plan.environment)} at {escape(revision)}")
     for line in _about(plan):
         console.print(line)
-    for number, keys in enumerate(plan.waves, start=1):
-        console.print(f"\n[bold]wave {number}[/]")
-        for key in keys:
-            _change(plan.change(key), console, None if everything else STEPS_SHOWN)
+    _waves(plan, console, None if everything else STEPS_SHOWN)
     if plan.deferred:
         console.print("\n[bold]deferred[/] (runs in a later round, inside these bounds)")
         for one in plan.deferred:
@@ -61,9 +60,21 @@ def show_plan(plan: Plan, console: Console, *, everything: bool = False) -> None
         show_drift(plan.drift, console)
     show_findings(plan.findings, console)
     console.print(f"\n{_sum(plan)}")
+    if time := whole_time(plan):
+        console.print(f"[dim]{time}[/]")
     console.print(f"[dim]digest {plan.digest}[/]")
     if plan.beside.expires_at is not None and plan.applicable:
         console.print(f"[dim]can be applied until {plan.beside.expires_at:%Y-%m-%d %H:%M} UTC[/]")
+
+
+def _waves(plan: Plan, console: Console, most: int | None) -> None:
+    forecasts = plan.beside.forecasts
+    for number, keys in enumerate(plan.waves, start=1):
+        console.print(f"\n[bold]wave {number}[/]")
+        for key in keys:
+            _change(plan.change(key), console, most)
+            for line in forecast_lines(forecasts[key]) if key in forecasts else ():
+                console.print(f"    {line}")
 
 
 def _about(plan: Plan) -> Iterable[str]:
@@ -199,6 +210,8 @@ def show_report(report: Report, console: Console, *, rest: Path | None = None, a
     for one in report.outcomes:
         if one.fate is not Fate.LANDED:
             console.print(f"[red]{one.fate}[/] [bold]{escape(one.key)}[/] {escape(one.summary)}")
+            for line in one.detail.splitlines():
+                console.print(f"    {escape(line)}", style="dim")
     if report.stopped and not any(one.summary and one.summary in report.stopped for one in report.outcomes):
         console.print(f"[red]stopped[/] {escape(report.stopped)}")
     show_failures(failed_checks(report.checks), console)
@@ -206,11 +219,17 @@ def show_report(report: Report, console: Console, *, rest: Path | None = None, a
     passed = sum(one.verdict is Verdict.PASSED for one in report.checks)
     checks = f", {passed} of {len(report.checks)} checks passed" if report.checks else ""
     landed = len(report.of(Fate.LANDED))
+    if not report.outcomes and report.ok and report.queued:
+        console.print("Nothing was to be done on hosts that answer.")
+        _show_queued(report.queued, console)
+        return
     word = "[green]Applied[/]" if report.ok else "[red]Cancelled[/]" if report.cancelled else "[red]Stopped[/]"
+    rounds, things = f"round{'s' * (report.rounds != 1)}", f"thing{'s' * (changed != 1)}"
     console.print(
-        f"{word}: {landed} of {len(report.outcomes)} changes landed in {report.rounds} "
-        f"round{'s' * (report.rounds != 1)}, {changed} things changed{checks}, {report.seconds:.1f} s."
+        f"{word}: {landed} of {len(report.outcomes)} changes landed in {report.rounds} {rounds}, "
+        f"{changed} {things} changed{checks}, {report.seconds:.1f} s."
     )
+    _show_queued(report.queued, console)
     for waiting in report.waiting:
         console.print(f"  [dim]not begun: {waiting.address} {escape(waiting.why)}[/]")
     _show_besides(report, console)
@@ -220,6 +239,16 @@ def show_report(report: Report, console: Console, *, rest: Path | None = None, a
         console.print(f"  What landed stays. `{again}` shows what is left to do.", markup=False)
     if report.run:
         console.print(f"  [dim]run {report.run}[/]")
+
+
+def _show_queued(queued: Sequence[Queued], console: Console) -> None:
+    """Who was away, those together that wait equally long."""
+    until: dict[str, list[str]] = {}
+    for one in queued:
+        until.setdefault(f"{one.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC", []).append(one.host)
+    for when, hosts in sorted(until.items()):
+        who = "1 host was away and waits" if len(hosts) == 1 else f"{len(hosts)} hosts were away and wait"
+        console.print(f"{who} in the queue until {when}: {', '.join(hosts)}.", markup=False)
 
 
 def _show_besides(report: Report, console: Console) -> None:

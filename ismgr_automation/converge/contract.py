@@ -12,10 +12,11 @@ from ismgr_automation.converge.drill import again as drill_again
 from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.gate import granted
 from ismgr_automation.converge.ground import ground_of
+from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.patch import again as patch_again
 from ismgr_automation.converge.patch import packages_moved
 from ismgr_automation.converge.plan import plan as compose_now
-from ismgr_automation.converge.report import Report
+from ismgr_automation.converge.report import Queued, Report
 from ismgr_automation.converge.requests import (
     baseline_content,
     group_content,
@@ -25,11 +26,20 @@ from ismgr_automation.converge.requests import (
 )
 from ismgr_automation.converge.run import Granted, Tenure, perform, take_up, told_already
 from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.service import drains, put_back
 from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.converge.timing import refuse_outside, told_of_time
 from ismgr_automation.converge.upkeep import members
 from ismgr_automation.core.address import Address, Kind
-from ismgr_automation.core.errors import Cancelled, EngineFailed, InputError, NotApproved, PolicyDenied, StalePlan
+from ismgr_automation.core.errors import (
+    Cancelled,
+    EngineFailed,
+    InputError,
+    NotApproved,
+    PolicyDenied,
+    Refused,
+    StalePlan,
+)
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Level
 from ismgr_automation.planning.fleet import Fleet
@@ -77,8 +87,8 @@ def apply_exactly(
     # what urgent work passes by goes on record with all else that was noticed
     planned = told_of_time(planned, looking, fleet, begins)
     _refuse_if_cancelled(working, tenure)
-    _enqueue(planned, working, now)
-    return perform(planned, working, tenure, allowed)
+    queued = _enqueue(planned, working, now)
+    return replace(perform(planned, working, tenure, allowed), queued=queued)
 
 
 def _again(planned: Plan, looking: Scope, now: datetime) -> Plan:
@@ -97,14 +107,16 @@ def _fleet(planned: Plan, looking: Scope) -> Fleet:
     return ground_of(planned.changes, looking).fleet
 
 
-def _enqueue(planned: Plan, working: Scope, now: datetime) -> None:
-    """Who was away when a plan was made waits for its turn from the moment when the others have theirs."""
+def _enqueue(planned: Plan, working: Scope, now: datetime) -> tuple[Queued, ...]:
+    """Who was away when a plan was made waits for its turn from the moment when the others have theirs. Returns until
+    when; who was in the queue before keeps its time."""
     if not planned.absent:
-        return
+        return ()
     fleet = ground_of(planned.changes, working).fleet if planned.changes else meet(working, {}, read_states(working))
     owners = {one.name: name for name, hosts in members(working, fleet).items() for one in hosts}
     baselines = working.estate.baselines
-    working.engines.upkeep.records.enqueue(
+    records = working.engines.upkeep.records
+    records.enqueue(
         [
             Waiting(
                 host=name,
@@ -116,6 +128,7 @@ def _enqueue(planned: Plan, working: Scope, now: datetime) -> None:
             if name in owners
         ]
     )
+    return tuple(Queued(host=one.host, until=one.expires_at) for one in records.waiting() if one.host in planned.absent)
 
 
 def resume_exactly(
@@ -124,7 +137,7 @@ def resume_exactly(
     """Go on with a run that was begun and not closed, after its inputs and approvals were found to hold still.
 
     Raises ``InputError`` for a run that has ended or is of another environment, ``StalePlan``, ``NotApproved`` and
-    ``NotSigned``.
+    ``NotSigned``; hosts that the run had taken out of service are put back then, and nothing else is done.
     """
     run = working.engines.runs.run(run_id)
     if run.state is not RunState.RUNNING:
@@ -138,12 +151,40 @@ def resume_exactly(
     if told_already(run, working):
         # its evidence is closed: only the ledger is left to be told, and nothing more is done
         return take_up(planned, run, working, tenure)
-    changed = inputs_moved(planned, working.engines.journal.steps(run.id), looking)
-    if changed:
-        raise StalePlan(moved=changed)
-    allowed = _granted_still(planned, looking, approvals, run)
+    try:
+        changed = inputs_moved(planned, working.engines.journal.steps(run.id), looking)
+        if changed:
+            raise StalePlan(moved=changed)
+        allowed = _granted_still(planned, looking, approvals, run)
+    except Refused as refusal:
+        _leave_nobody_out(refusal, planned, run, working, tenure)
+        raise
     _refuse_if_cancelled(working, tenure)
     return take_up(planned, run, working, tenure, allowed)
+
+
+def _leave_nobody_out(refusal: Refused, planned: Plan, run: Run, working: Scope, tenure: Tenure) -> None:
+    """Put back what the run had taken out of service when its process died: an outage must not last until somebody has
+    planned again. The refusal says who is back, and who is not."""
+    steps = working.engines.journal.steps(run.id)
+    begun = {one.unit.key for one in steps if one.outcome is None}
+    changes = [one for one in planned.changes if one.key in begun and one.address.kind in (Kind.BASELINE, Kind.MACHINE)]
+    if not changes or tenure.lost():
+        return
+    names = sorted({target.name for one in changes for target in one.targets})
+    try:
+        ground = ground_of(changes, working)
+        drained = [name for name in names if drains(name, ground, working)]
+        kept = put_back(drained, ground, working)
+    except Exception as problem:  # noqa: BLE001  the refusal itself must be told
+        drained, kept = [], dict.fromkeys(names[:1], told(problem, working))
+    back = [name for name in drained if name not in kept]
+    if back:
+        who = f"{', '.join(back)} {'is' if len(back) == 1 else 'are'}"
+        refusal.untouched = f"{who} back in service where run {run.id} had drained them; nothing else was touched."
+    if kept:
+        again = f"`ismgr resume {run.id}` tries again to put back: {'; '.join(kept.values())}."
+        refusal.next_step = " ".join(filter(None, [again, refusal.next_step]))
 
 
 def _granted_still(planned: Plan, looking: Scope, approvals: Sequence[Approval], run: Run) -> Granted:

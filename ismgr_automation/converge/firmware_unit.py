@@ -12,7 +12,14 @@ from ismgr_automation.converge.machines import access
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.service import hand_back, hand_over, handed_over, out_of_service, put_back
+from ismgr_automation.converge.service import (
+    hand_back,
+    hand_over,
+    handed_over,
+    out_of_service,
+    put_back,
+    with_present_primary,
+)
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Change, Step
@@ -109,5 +116,6 @@ def _verify(host: str, ground: Ground, scope: Scope) -> tuple[CheckResult, ...]:
     found: Sequence[CheckResult] = ()
     for group, members in sorted(ground.fleet.membership.items()):
         if host in members:
-            found = (*found, *verify_group(scope, group, ground.fleet, ground.states, [host]))
+            told = with_present_primary(group, ground, scope)
+            found = (*found, *verify_group(told, group, ground.fleet, ground.states, [host]))
     return tuple(found)

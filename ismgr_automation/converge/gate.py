@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 
 from ismgr_automation.approval.judge import Authors, Question, Signed, Verdict, flaw, judge, told
 from ismgr_automation.approval.people import Register, register
 from ismgr_automation.approval.requirements import Guard, guard, requirements, strictest
 from ismgr_automation.approval.safeguards import Safeguards
-from ismgr_automation.approval.touched import Touched, Whereabouts, touched
+from ismgr_automation.approval.touched import Touched, Whereabouts, covered, touched
 from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.promises import MOST_RUNS, base_commit, last_finished
 from ismgr_automation.converge.run import Granted
@@ -22,6 +22,7 @@ from ismgr_automation.estate.documents import Role
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.estate.selector import Selector
 from ismgr_automation.evidence.entries import BreakGlass, UsedApproval
+from ismgr_automation.patching.exemptions import Waivers
 from ismgr_automation.planning.fleet import Fleet, members
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.approvals import NAMESPACE, Approval
@@ -208,8 +209,24 @@ def _reach(plan: Plan, found: Proposal, ground: Ground) -> Touched:
     of a group, is judged by what was there before as well."""
     rules = (*ground.guard.base, *ground.guard.proposed)
     fleet = found.fleet() if found.fleet is not None and any(one.groups or one.data_classes for one in rules) else None
-    before, after = (touched(plan, one, _known(one, fleet)) for one in (ground.documents, found.documents))
+    waived = _newly_waived(found, ground, fleet)
+    before, after = (
+        touched(plan, one, known) | covered(waived, one, known)
+        for one, known in ((one, _known(one, fleet)) for one in (ground.documents, found.documents))
+    )
     return before | after
+
+
+def _newly_waived(found: Proposal, ground: Ground, fleet: Fleet | None) -> frozenset[str]:
+    """Hosts that an exemption can cover which the proposal brings or changes. Once a run of it has ended it excepts:
+    whoever must agree to a change of such a host must have agreed to that as well."""
+    agreed = ground.documents.exemptions
+    brought = {name: one for name, one in found.documents.exemptions.items() if agreed.get(name) != one}
+    if not brought or fleet is None:
+        return frozenset()
+    # whatever the day: it can begin later
+    waivers = Waivers(brought, found.documents.teams, date.min)
+    return frozenset(one.host.name for one in fleet.sightings if waivers.seat(one.host).scopes)
 
 
 def _known(estate: Estate, fleet: Fleet | None) -> Whereabouts:

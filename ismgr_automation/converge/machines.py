@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from ismgr_automation.converge.ground import Ground
 from ismgr_automation.converge.scope import Scope
+from ismgr_automation.core.address import baseline
+from ismgr_automation.core.diagnostic import Diagnostic
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.documents import Machine
+from ismgr_automation.estate.maintenance import Through
 from ismgr_automation.ports.hosts import Host
 from ismgr_automation.ports.upkeep import BmcAccess
 
@@ -43,6 +48,22 @@ def machine_of(scope: Scope, host: Host) -> tuple[str, Machine] | None:
         return None
     name, machine = found[0]
     return (host.name if host.name == machine.name else name), machine
+
+
+def without_machine(scope: Scope, members: Mapping[str, Sequence[Host]]) -> list[Diagnostic]:
+    """What is wrong with baselines that restart hosts through BMCs: each of their hosts that runs on no machine of a
+    Site, or nobody can say on which. ``members`` are the hosts of each baseline."""
+    found: list[Diagnostic] = []
+    for name, hosts in members.items():
+        document = scope.estate.baselines[name]
+        if document.reboot.through is not Through.REDFISH:
+            continue
+        place = scope.estate.fields.get((baseline(name), "reboot.through"))
+        for host in hosts:
+            if machine_of(scope, host) is None:
+                summary = f"PatchBaseline {name!r} restarts host {host.name} through its BMC, and it has none"
+                found.append(Diagnostic(summary=summary, position=place, expected="a machine of a Site, or systemd"))
+    return found
 
 
 def full_name(machine: str, site: str) -> str:

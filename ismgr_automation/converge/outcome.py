@@ -37,6 +37,7 @@ class Done:
     undone: tuple[str, ...] = ()
     post_state: str = ""
     checks: tuple[CheckResult, ...] = ()
+    detail: str = ""
 
 
 class Interrupted(Exception):
@@ -91,6 +92,7 @@ def _ended(change: Change, done: Done) -> Outcome:
         undone=done.undone,
         post_state=done.post_state,
         checks=done.checks,
+        detail=done.detail,
     )
 
 

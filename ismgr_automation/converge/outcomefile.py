@@ -30,6 +30,7 @@ def read_outcome(body: Mapping[str, Any]) -> Outcome:
         undone=tuple(body.get("undone", ())),
         post_state=body["post_state"],
         checks=tuple(map(_check, body["checks"])),
+        detail=body.get("detail", ""),
     )
 
 

@@ -6,48 +6,48 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 
+from ismgr_automation.converge.foretell import foretold
 from ismgr_automation.converge.ground import Ground, whole_ground
-from ismgr_automation.converge.machines import access, machine_of
-from ismgr_automation.converge.package_unit import MOVED, reversed_moves
+from ismgr_automation.converge.machines import access, machine_of, without_machine
 from ismgr_automation.converge.plan import announce, beside
 from ismgr_automation.converge.promises import promises
-from ismgr_automation.converge.requests import at_hand, baseline_content, policies_content
+from ismgr_automation.converge.requests import baseline_content, policies_content
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.service import cluster_of
 from ismgr_automation.converge.timing import told_of_time
+from ismgr_automation.converge.trial import Trial, tried
 from ismgr_automation.converge.upkeep import Judged, Reading, judge, members, read_hosts
+from ismgr_automation.converge.way_back import reversed_moves
 from ismgr_automation.core.address import Kind, baseline, host
-from ismgr_automation.core.errors import Cancelled, EngineError, InputError
-from ismgr_automation.estate.resolve import duration
+from ismgr_automation.core.errors import Cancelled, EngineError, EstateError, InputError
 from ismgr_automation.estate.selector import Selector
 from ismgr_automation.patching.compose import BaselineSight, Seen, compose_patches
 from ismgr_automation.patching.rings import Roles, phases, roles
-from ismgr_automation.patching.steps import moves, step_of_move, steps
-from ismgr_automation.planning.change import Action, Finding, Level, Step
-from ismgr_automation.planning.firmware import firmware_steps, is_firmware
+from ismgr_automation.patching.snapshots import kept_whole
+from ismgr_automation.patching.steps import MOVING, step_of_move, steps
+from ismgr_automation.planning.change import Finding, Level, Step
+from ismgr_automation.planning.firmware import firmware_steps, in_ring, is_firmware
 from ismgr_automation.planning.plan import ABSENT, DAY, PATCHING, UNDOES, URGENT, Inputs, Plan, Purpose
 from ismgr_automation.planning.waves import Sick
 from ismgr_automation.ports.hosts import Host
-from ismgr_automation.ports.packages import PackageFate, PackageRequest, PackageResult
+from ismgr_automation.ports.packages import HostFacts
 from ismgr_automation.ports.patching import Patched
 from ismgr_automation.ports.upkeep import Part
 
 _EVERY_HOST = 1_000_000
 """More than one run can have worked on."""
 
-TRIAL = "plan"
-"""What a look is called where a run has its id; nothing is kept under it."""
-
 
 def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | None = None) -> Plan:
     """What would be patched. ``urgent`` says why windows and freezes should not hold it up.
 
     ``like`` is a plan that is about to be applied: it is composed again for the day and the hosts that were signed.
-    Hosts of it that cannot be reached any more are taken as they were planned: their turn tells.
+    Hosts of it that cannot be reached any more are taken as they were planned: their turn tells. Raises ``EstateError``
+    for hosts that could not be restarted as their baseline says.
     """
     ground = whole_ground(scope)
     day = date.fromisoformat(like.day) if like is not None else now.astimezone(UTC).date()
-    mine = members(scope, ground.fleet)
+    mine = _members(scope, ground)
     absent = like.absent if like is not None else ()
     names = [one.name for hosts in mine.values() for one in hosts if one.name not in absent]
     reading = read_hosts(scope, ground.fleet, names, now)
@@ -55,7 +55,18 @@ def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | No
     planned = _planned(like)
     lost = () if like is not None else tuple(sorted(reading.lost))
     found: list[Finding] = [*findings, *_away(reading)]
-    look = _Look(scope=scope, ground=ground, planned=planned, away=frozenset({*absent, *lost}), findings=found)
+    away = frozenset({*absent, *lost})
+    look = _Look(
+        scope=scope,
+        ground=ground,
+        now=now,
+        day=day,
+        planned=planned,
+        away=away,
+        findings=found,
+        facts=reading.facts,
+        again=like is not None,
+    )
     sights = [_sight(one, look) for one in judged]
     policies = {DAY: day.isoformat(), URGENT: like.urgent if like is not None else urgent}
     policies[ABSENT] = " ".join(like.absent if like is not None else lost)
@@ -64,13 +75,14 @@ def plan_patch(scope: Scope, now: datetime, *, urgent: str = "", like: Plan | No
 
 def plan_rollback(scope: Scope, now: datetime, run: str, *, urgent: str = "") -> Plan:
     """The way back from what a run installed, on the hosts that the selection takes. Raises ``InputError`` for a run
-    that patched nothing here."""
+    that patched nothing here, ``EstateError`` as ``plan_patch``."""
     ground = whole_ground(scope)
-    mine = members(scope, ground.fleet)
+    mine = _members(scope, ground)
     why = f"back to what was there before {run}"
+    undone = _to_undo(scope, run)
     done = {
         one.host: tuple(sorted((step_of_move(one.host, move, why) for move in back), key=lambda step: step.what))
-        for one in _to_undo(scope, run)
+        for one in undone
         if (back := reversed_moves(one.moves))
     }
     chosen = {one.name for hosts in mine.values() for one in hosts} & set(done)
@@ -86,7 +98,9 @@ def plan_rollback(scope: Scope, now: datetime, run: str, *, urgent: str = "") ->
         for name, hosts in mine.items()
     ]
     policies = {DAY: now.astimezone(UTC).date().isoformat(), URGENT: urgent, UNDOES: run}
-    return _composed(sights, _Look(scope=scope, ground=ground), Purpose.ROLLBACK, policies, now)
+    staying = list(_staying([one for one in undone if one.host in chosen], run))
+    look = _Look(scope=scope, ground=ground, now=now, day=now.astimezone(UTC).date(), findings=staying)
+    return _composed(sights, look, Purpose.ROLLBACK, policies, now)
 
 
 def _to_undo(scope: Scope, run: str) -> list[Patched]:
@@ -100,6 +114,16 @@ def _to_undo(scope: Scope, run: str) -> list[Patched]:
         f"Run {run} was rolled back already, by {by}." if made else f"Run {run} installed no packages here.",
         next_step="`ismgr patch history` lists what runs installed.",
     )
+
+
+def _staying(undone: Iterable[Patched], run: str) -> Iterator[Finding]:
+    """New packages that the way back leaves where they are."""
+    for one in sorted(undone, key=lambda one: one.host):
+        for move in one.moves:
+            if not move.before:
+                words = f"{move.name} {move.after} stays on {one.host}: it was not there before {run}"
+                summary = f"{words}, and what came with it may need it"
+                yield Finding(level=Level.ADVISE, subject=host(one.host), summary=summary)
 
 
 def again(planned: Plan, scope: Scope, now: datetime) -> Plan:
@@ -130,9 +154,10 @@ def _asked_for(plan: Plan) -> dict[tuple[str, str], str]:
     """From and to of each package or component of each host, in words."""
     found: dict[tuple[str, str], str] = {}
     for step in (step for change in plan.changes for step in change.steps):
-        if step.action is Action.UPDATE and isinstance(step.before, Mapping) and isinstance(step.after, Mapping):
+        if step.action in MOVING and isinstance(step.before, Mapping) and isinstance(step.after, Mapping):
             digest = f" ({step.after['digest']})" if step.after.get("digest") else ""
-            found[step.target, step.what] = f"{step.before.get('version')} to {step.after.get('version')}{digest}"
+            before = f"{old} to" if (old := step.before.get("version")) else "new at"
+            found[step.target, step.what] = f"{before} {step.after.get('version')}{digest}"
     return found
 
 
@@ -140,12 +165,21 @@ def _with_policies(plan: Plan, policies: Mapping[str, str]) -> Plan:
     return replace(plan, inputs=replace(plan.inputs, policies=policies))
 
 
+def _members(scope: Scope, ground: Ground) -> Mapping[str, tuple[Host, ...]]:
+    """The hosts of each baseline, each of which can be restarted as that says."""
+    mine = members(scope, ground.fleet)
+    wrong = without_machine(scope, mine)
+    if wrong:
+        raise EstateError("Not every host can be restarted as its baseline says.", diagnostics=wrong)
+    return mine
+
+
 def _planned(like: Plan | None) -> Mapping[str, tuple[Step, ...]]:
     """The signed steps of each host, packages and firmware alike."""
     found: dict[str, list[Step]] = {}
     for change in like.changes if like is not None else ():
         for step in change.steps:
-            if step.action is Action.UPDATE:
+            if step.action in MOVING:
                 found.setdefault(step.target, []).append(step)
     return {name: tuple(listed) for name, listed in found.items()}
 
@@ -156,9 +190,15 @@ class _Look:
 
     scope: Scope
     ground: Ground
+    now: datetime
+    day: date
     planned: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)
     away: frozenset[str] = frozenset()
     findings: list[Finding] = field(default_factory=list)
+    facts: Mapping[str, HostFacts] = field(default_factory=dict)
+    """What was read of hosts by now."""
+    again: bool = False
+    """Whether a plan is compared with what it says, and nobody reads what is foretold."""
 
 
 def _sight(judged: Judged, look: _Look) -> BaselineSight:
@@ -177,46 +217,20 @@ def _sight(judged: Judged, look: _Look) -> BaselineSight:
             found[step.target].append(step)
     for name in unread:
         found[name] = [step for step in look.planned[name] if not is_firmware([step])]
+    trial = Trial(scope=look.scope, fleet=look.ground.fleet, judged=judged, day=look.day, now=look.now)
+    kept, said = tried(trial, {name: tuple(listed) for name, listed in found.items() if listed})
+    look.findings.extend(said)
     return BaselineSight(
         document=document,
         inputs=baseline_content(look.scope, document.name),
-        moves=_asked(judged, {name: tuple(listed) for name, listed in found.items() if listed}, look),
+        moves=kept,
         phases=order,
         clusters=clusters,
-        firmware=firmware,
+        firmware={name: in_ring(listed, rings[name]) for name, listed in firmware.items()},
         machines={
             one.name: known[0] for one in hosts if one.name in firmware and (known := machine_of(look.scope, one))
         },
-    )
-
-
-def _asked(judged: Judged, wanted: Mapping[str, tuple[Step, ...]], look: _Look) -> dict[str, tuple[Step, ...]]:
-    """Ask each host's apt whether these moves are all that it would do. Hosts where it would do something else are left
-    out, and said: what nobody saw is not signed."""
-    if not wanted:
-        return {}
-    scope = look.scope
-    request = PackageRequest(
-        fleet=at_hand(scope, look.ground.fleet, sorted(wanted)),
-        moves={name: moves(listed).get(name, ()) for name, listed in wanted.items()},
-        run=TRIAL,
-        deadline=duration(judged.document.deadline),
-    )
-    kept = dict(wanted)
-    for one in scope.engines.upkeep.packages.check(request, scope.context):
-        if one.fate is PackageFate.REFUSED and one.trouble in MOVED:
-            kept.pop(one.host, None)
-        if one.fate in {PackageFate.REFUSED, PackageFate.FAILED}:
-            look.findings.append(_refusal(one))
-    return kept
-
-
-def _refusal(one: PackageResult) -> Finding:
-    return Finding(
-        level=Level.WARN,
-        subject=host(one.host),
-        summary=f"{one.host} would not be patched as its baseline asks ({one.trouble}): {one.detail}",
-        next_step="Look with `apt-get --simulate` there; pin, hold or approve what it names.",
+        snapshots=kept_whole(document, hosts, look.scope.estate.groups, look.ground.fleet.membership),
     )
 
 
@@ -299,5 +313,7 @@ def _composed(
         beside=beside(scope, now),
     )
     composed = told_of_time(composed, scope, fleet, now)
+    if not look.again:
+        composed = foretold(composed, look.facts, scope)
     announce(scope, composed)
     return composed

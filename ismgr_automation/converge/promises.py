@@ -23,7 +23,7 @@ def promises(scope: Scope, fleet: Fleet) -> tuple[Guard, ...]:
     the base selects: a promise that was lowered or taken away counts from the next run on, or once its commit is
     pinned."""
     proposed = guards(scope.estate.groups, fleet.membership)
-    before = _base(scope)
+    before = base_documents(scope)
     if before is None:
         return proposed
     selectors = {name: Selector.compile(one.selector).matches for name, one in before.groups.items()}
@@ -61,7 +61,7 @@ def base_commit(history: History, last: str, pin: Pin) -> str:
     return last if last and history.descends(last, pin.commit) else pin.commit
 
 
-def _base(scope: Scope) -> Estate | None:
+def base_documents(scope: Scope) -> Estate | None:
     """The documents of the base; None where nothing is pinned, or the base is what is proposed. A pin that does not fit
     is refused elsewhere, by whoever asks for signatures."""
     pin = next((one for one in scope.safeguards.pins.all() if one.estate == scope.estate.document.name), None)

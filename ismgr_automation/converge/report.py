@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from ismgr_automation.core.address import Address
@@ -55,6 +56,16 @@ class Outcome:
     post_state: str = ""
     """Digest of a stack's state afterwards."""
     checks: tuple[CheckResult, ...] = ()
+    detail: str = ""
+    """What the engines said of what went wrong, in their own words; may have many lines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """A host that was away when the plan was made: until when it may be caught up."""
+
+    host: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +91,8 @@ class Report:
     """The plan file for what is left, as text; empty when nothing is, or when it could not be made."""
     warnings: tuple[str, ...] = ()
     """What went wrong beside the run itself: a signature or an anchor of its evidence that is missing."""
+    queued: tuple[Queued, ...] = ()
+    """Hosts of the plan that wait for their turn, because they were away."""
 
     def of(self, fate: Fate) -> tuple[Outcome, ...]:
         """The outcomes with one fate."""
@@ -148,6 +161,7 @@ def report_json(report: Report) -> JsonObject:
         "waiting": [deferred_json(one) for one in report.waiting],
         "rest": bool(report.rest),
         "warnings": list(report.warnings),
+        "queued": [{"host": one.host, "until": one.until.isoformat()} for one in report.queued],
     }
 
 
@@ -170,6 +184,7 @@ def outcome_json(outcome: Outcome) -> JsonObject:
         "undone": list(outcome.undone),
         "post_state": outcome.post_state,
         "checks": [check_json(one) for one in outcome.checks],
+        "detail": outcome.detail,
     }
 
 

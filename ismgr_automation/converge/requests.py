@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -115,9 +116,12 @@ def group_inputs(scope: Scope, name: str, fleet: Fleet) -> str:
 
 
 def baseline_content(scope: Scope, name: str) -> str:
-    """Digest of all that Git says about a baseline. Exemptions, windows and freezes have documents of their own, which
-    are inputs as well."""
-    return digest(scope.estate.baselines[name].model_dump(mode="json"))
+    """Digest of all that Git says about a baseline, with what its commands are made of. Exemptions, windows and freezes
+    have documents of their own, which are inputs as well."""
+    document = scope.estate.baselines[name]
+    words = [posixpath.normpath(word) for word in (document.snapshots.command if document.snapshots else ())]
+    code = {word: scope.engines.content.digest(word) for word in words if word in scope.tree.objects}
+    return digest({"document": document.model_dump(mode="json"), "code": code})
 
 
 def recovery_content(scope: Scope, name: str) -> str:

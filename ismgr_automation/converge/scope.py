@@ -31,7 +31,7 @@ from ismgr_automation.ports.secrets import SecretStore
 from ismgr_automation.ports.sequencer import Sequencer, Work
 from ismgr_automation.ports.source import Tree
 from ismgr_automation.ports.stacks import StackEngine
-from ismgr_automation.ports.upkeep import Balancer, ClusterManager, MachineUpkeep
+from ismgr_automation.ports.upkeep import Balancer, ClusterManager, MachineUpkeep, Snapshotter
 from ismgr_automation.ports.verification import Verifier
 
 
@@ -53,11 +53,14 @@ class Upkeep:
     balancer: Balancer
     cluster: ClusterManager
     machines: MachineUpkeep
+    snapshots: Snapshotter
     advisories: AdvisoryReader
     first_seen: FirstSeen
     records: PatchStore
     timetable: Callable[[datetime], Calendar]
     """Windows and freezes from a moment on. Raises ``InputError`` for a calendar file that cannot be read."""
+    committed: Callable[[str], datetime | None] = lambda _path: None
+    """When the last commit changed a file of the estate; None where no commit says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

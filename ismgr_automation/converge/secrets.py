@@ -12,6 +12,7 @@ deep inside a stack's config, ``{site: NAME}``       no                  the pro
 ``ssh.key``, ``ssh.become_password``                 no                  they log in
 passphrase, database password, runner key            no                  they open what is ours
 tokens and passwords of backends                     no                  they open the backends
+``snapshots.secrets`` of a baseline                  no                  they log in to whoever makes snapshots
 ===================================================  ==================  ========================================
 
 What only opens doors may be rotated at any time: no plan becomes stale by it.
@@ -165,6 +166,12 @@ def doors(estate: Estate, environment: Environment, credentials: PlanCredentials
         ),
     ]
     if credentials is None:
+        named += [
+            (f"{variable} for snapshots of baseline/{name}", value)
+            for name, document in estate.baselines.items()
+            if document.snapshots is not None
+            for variable, value in document.snapshots.secrets.items()
+        ]
         named.append(("key that signs the evidence", environment.evidence.runner_key))
     found: dict[SecretRef, str] = {}
     for what, value in named:

@@ -175,7 +175,11 @@ def hand_back(relays: Sequence[Relay], well: Sequence[str], ground: Ground, scop
     that did not get it."""
     said: dict[str, str] = {}
     for relay in relays:
-        if not relay.document.back or relay.primary not in well:
+        if not relay.document.back:
+            words = f"it stays on {relay.to}: let {relay.document.variable} say so in Git"
+            scope.context.emit(StepReported(step=f"switchover {group(relay.group)}", detail=words))
+            continue
+        if relay.primary not in well:
             continue
         cluster = cluster_of(relay.group, relay.document, ground, scope)
         try:
@@ -186,6 +190,21 @@ def hand_back(relays: Sequence[Relay], well: Sequence[str], ground: Ground, scop
         if not done.ok:
             said[relay.primary] = f"the primary of {group(relay.group)} stays on {relay.to}: {done.detail}"
     return said
+
+
+def with_present_primary(name: str, ground: Ground, scope: Scope) -> Scope:
+    """A scope in which a group's variables name the primary that its cluster has now, where the role stays where it
+    went: a host that is as it should be must not fail for what Git has yet to follow. Otherwise the scope itself."""
+    document = scope.estate.groups[name]
+    switchover = document.switchover
+    if switchover is None or switchover.back or switchover.variable not in document.variables:
+        return scope
+    seen = scope.engines.upkeep.cluster.members(cluster_of(name, switchover, ground, scope), scope.context)
+    primary = next((one.host for one in seen if one.part is Part.PRIMARY), "")
+    if not primary:
+        return scope
+    told = document.model_copy(update={"variables": {**document.variables, switchover.variable: primary}})
+    return replace(scope, estate=replace(scope.estate, groups={**scope.estate.groups, name: told}))
 
 
 def cluster_of(name: str, switchover: Switchover, ground: Ground, scope: Scope) -> Cluster:

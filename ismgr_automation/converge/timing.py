@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.core.address import Address, Kind
+from ismgr_automation.core.address import Address, Kind, baseline
 from ismgr_automation.core.errors import OutsideWindow
 from ismgr_automation.estate.maintenance import PatchBaseline
 from ismgr_automation.estate.maintenance import Scope as Kinds
@@ -15,9 +15,11 @@ from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.patching.steps import ring_name
 from ismgr_automation.planning.change import Change, Finding, Level
+from ismgr_automation.planning.firmware import is_firmware, wanted_of
 from ismgr_automation.planning.fleet import Fleet
+from ismgr_automation.planning.forecast import Estimate
 from ismgr_automation.planning.plan import MODE, PATCHING, Plan, Purpose
-from ismgr_automation.planning.timing import Clearance, Work, clearance, refused, reserve
+from ismgr_automation.planning.timing import Clearance, Work, clearance, estimate, refused
 from ismgr_automation.ports.hosts import Host
 from ismgr_automation.recovery.path import at_most
 
@@ -76,30 +78,42 @@ def _work(change: Change, plan: Plan, scope: Scope, fleet: Fleet) -> Work:
         )
     if plan.purpose not in PATCHING:
         return Work(scope=Kinds.APPLY, hosts=hosts, urgent=bool(plan.urgent))
-    baseline = baseline_of(change, scope)
     return Work(
         scope=Kinds.PATCH,
         hosts=hosts,
-        windows=baseline.windows,
-        needs=needed(names, baseline, scope),
+        windows=baseline_of(change, scope).windows,
+        needs=needed(change, scope).span,
         urgent=bool(plan.urgent),
     )
 
 
-def needed(names: Iterable[str], document: PatchBaseline, scope: Scope) -> timedelta:
-    """How long to keep free for these hosts: what past runs took on the slowest of them. They are patched together."""
-    unknown = duration(document.deadline)
+def needed(change: Change, scope: Scope) -> Estimate:
+    """How long to keep free for a change of packages or firmware: what past runs took on the slowest of its hosts, for
+    they are patched together. Of firmware nothing is remembered: its deadline counts, for each component."""
+    unknown = duration(baseline_of(change, scope).deadline)
+    if change.address.kind is Kind.MACHINE:
+        count = sum(is_firmware([one]) for one in change.steps)
+        each = f" of each of {count}" if count > 1 else ""
+        return Estimate(span=unknown * count, source=f"no history of firmware is kept: the deadline{each}")
+    names = [target.name for target in change.targets]
     records = scope.engines.upkeep.records
-    return max((reserve(records.durations(name), unknown=unknown) for name in names), default=unknown)
+    found = {name: estimate(records.durations(name), unknown=unknown) for name in names}
+    slowest = max(found, key=lambda name: found[name].span, default="")
+    if not slowest or len(set(found.values())) == 1:
+        return found.get(slowest, Estimate(span=unknown, source="the deadline"))
+    return replace(found[slowest], source=f"{found[slowest].source}, as on {slowest}")
 
 
 def baseline_of(change: Change, scope: Scope) -> PatchBaseline:
     """The baseline that asks for a change of packages or firmware."""
-    if change.address.kind is Kind.BASELINE:
-        return scope.estate.baselines[change.address.name]
-    from ismgr_automation.planning.firmware import wanted_of
+    return scope.estate.baselines[asked_by(change).name]
 
-    return scope.estate.baselines[wanted_of(change.steps[0]).baseline]
+
+def asked_by(change: Change) -> Address:
+    """The document whose batches a change is one of: its own address; for firmware, the baseline that asks for it."""
+    if change.address.kind is not Kind.MACHINE:
+        return change.address
+    return baseline(next(wanted_of(one).baseline for one in change.steps if is_firmware([one])))
 
 
 def ring_soak(change: Change, before: Sequence[Change], scope: Scope) -> timedelta:
@@ -110,5 +124,5 @@ def ring_soak(change: Change, before: Sequence[Change], scope: Scope) -> timedel
     last = ring_name(max(earlier, key=lambda one: one.batch).steps)
     if last == ring_name(change.steps):
         return timedelta()
-    rings = scope.estate.baselines[change.address.name].rings
+    rings = baseline_of(change, scope).rings
     return next((duration(one.soak) for one in rings if one.name == last), timedelta())

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ismgr_automation.converge.course import PackageWork
 from ismgr_automation.converge.drill_unit import DrillWork, apply_drill
 from ismgr_automation.converge.firmware_unit import FirmwareWork, apply_firmware
 from ismgr_automation.converge.ground import Ground, ground_of
 from ismgr_automation.converge.host_unit import HostWork, apply_hosts
 from ismgr_automation.converge.outcome import Done, carry_out, not_started
 from ismgr_automation.converge.outcomefile import read_outcome
-from ismgr_automation.converge.package_unit import PackageWork, apply_packages
+from ismgr_automation.converge.package_unit import apply_packages
 from ismgr_automation.converge.prepared import Prepared, prepared
 from ismgr_automation.converge.report import Outcome, outcome_json
 from ismgr_automation.converge.scope import Scope

@@ -4,10 +4,11 @@ Looks only; what it keeps is our own record."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from ismgr_automation.converge.promises import base_documents
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address, Kind, baseline
@@ -21,7 +22,7 @@ from ismgr_automation.patching.updates import Decider, Question, Update, version
 from ismgr_automation.planning.change import Finding, Level
 from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.planning.timing import spoken
-from ismgr_automation.ports.advisories import Advisories, SourceRead, Wanted
+from ismgr_automation.ports.advisories import Advisories, Basis, SourceRead, Wanted
 from ismgr_automation.ports.hosts import Host, Reachability
 from ismgr_automation.ports.packages import HostFacts
 
@@ -105,7 +106,9 @@ def judge(
     scope: Scope, fleet: Fleet, mine: Mapping[str, tuple[Host, ...]], reading: Reading, day: date
 ) -> tuple[tuple[Judged, ...], tuple[Finding, ...]]:
     """What is due on the hosts that were read, by the baselines as they are on a day."""
-    waivers = Waivers(scope.estate.exemptions, scope.estate.teams, day)
+    base = base_documents(scope)
+    agreed = Waivers(base.exemptions, base.teams, day) if base is not None else None
+    waivers = Waivers(scope.estate.exemptions, scope.estate.teams, day, agreed)
     first_seen = scope.engines.upkeep.first_seen.known(
         sorted({version_key(one) for fact in reading.facts.values() for one in fact.offered})
     )
@@ -153,37 +156,62 @@ def services(scope: Scope, fleet: Fleet) -> Mapping[str, frozenset[str]]:
 
 
 def _advisories(scope: Scope, document: PatchBaseline, reading: Reading) -> tuple[Advisories, list[Finding]]:
-    wanted = [Wanted(format=str(one.format), source=_place(scope, one)) for one in document.advisories]
+    wanted = {Wanted(format=str(one.format), source=_place(scope, one)): one for one in document.advisories}
     releases = sorted({one.codename for one in reading.facts.values()})
     if not wanted or not releases:
         return Advisories(), []
     address = baseline(document.name)
     try:
-        found = scope.engines.upkeep.advisories.read(wanted, releases)
+        found = scope.engines.upkeep.advisories.read(list(wanted), releases)
     except IsmgrError as problem:
         # without advisories nothing is known to be vulnerable: whoever took that for good news would be wrong
         why = f"advisories of {address} cannot be read: {problem.summary}"
         return Advisories(), [Finding(level=Level.DENY, subject=address, summary=why, next_step=problem.next_step)]
     now = datetime.now(UTC)
-    ages = [duration(one.max_age) for one in document.advisories]
-    pairs = zip(found.sources, ages, strict=False)
-    return found, [one for source, most in pairs for one in _about(source, most, address, now)]
+    sources: list[SourceRead] = []
+    said: list[Finding] = []
+    for read in found.sources:
+        named = wanted[Wanted(format=read.format, source=read.source)]
+        sources.append(_named(scope, named, read))
+        said += _about(sources[-1], duration(named.max_age), address, now)
+    return replace(found, sources=tuple(sources)), said
 
 
 def _place(scope: Scope, one: AdvisorySource) -> str:
-    return one.source if "://" in one.source else str(Path(scope.engines.content.path(one.source)))
+    return one.source if _elsewhere(one) else str(Path(scope.engines.content.path(one.source)))
+
+
+def _elsewhere(one: AdvisorySource) -> bool:
+    return "://" in one.source
+
+
+def _named(scope: Scope, one: AdvisorySource, read: SourceRead) -> SourceRead:
+    """A source by the name that its document gives it. A file of the estate that says no date itself is as old as the
+    commit that brought it: the copy that was laid out just now has a time that means nothing."""
+    if _elsewhere(one):
+        return read
+    if read.basis is Basis.DATA:
+        return replace(read, source=one.source)
+    at = scope.engines.upkeep.committed(one.source)
+    return replace(read, source=one.source, dated=at, basis=Basis.NONE if at is None else Basis.COMMIT)
 
 
 def _about(source: SourceRead, most: timedelta, address: Address, now: datetime) -> Iterable[Finding]:
-    """How old a source is, when it is too old or could not be read anew."""
-    age = now - (source.dated or source.fetched_at)
+    """How old a source is, when it is too old, when nobody knows, or when it could not be read anew."""
+    if source.since is None:
+        summary = f"{source.source} is undated: nobody can say whether it is older than the {spoken(most)} allowed"
+        step = "Commit it, or fetch the whole history of a shallow clone: a file is as old as its last change in Git."
+        yield Finding(level=Level.WARN, subject=address, summary=summary, next_step=step)
+        return
+    age = now - source.since
     if source.problem:
         summary = (
             f"{source.source} could not be read anew ({source.problem}); a copy that is {spoken(age)} old was taken"
         )
         yield Finding(level=Level.WARN, subject=address, summary=summary)
     elif age > most:
-        summary = f"{source.source} is {spoken(age)} old, and {spoken(most)} are allowed"
+        old = f"in Git since {spoken(age)}" if source.basis is Basis.COMMIT else f"{spoken(age)} old"
+        summary = f"{source.source} is {old}, and {spoken(most)} are allowed"
         step = "Fetch it anew, or raise max_age: vulnerabilities that came since are not known here."
         yield Finding(level=Level.WARN, subject=address, summary=summary, next_step=step)
 

@@ -29,7 +29,9 @@ WORKS = frozenset({"New", "Starting", "Running", "Pending", "Service", "Stopping
 """States of a task that is not at its end; every other one but ``Completed`` is a failure."""
 
 ACTION = "#UpdateService.SimpleUpdate"
-RESTARTS = ("GracefulRestart", "ForceRestart")
+GRACEFUL, SHUTDOWN = "GracefulRestart", "GracefulShutdown"
+"""Resets that ask the operating system."""
+RESTARTS = (GRACEFUL, "ForceRestart")
 _RESET_ASKED = re.compile(r"(Reset|Reboot|Restart|PowerCycle)(Is)?Required|AwaitToActivate")
 """In the MessageId of a task's messages: DMTF's own, and those that makers use."""
 
@@ -69,6 +71,12 @@ class RedfishUpkeep:
         began = monotonic()
         with self._connect(update.bmc, context) as machine:
             return _Update(machine, update, context, began).run()
+
+    def restart(self, bmc: BmcAccess, within: timedelta, context: Context) -> str:
+        """Order a GracefulRestart; where the BMC offers none, a GracefulShutdown and, when that is over, On. Never a
+        reset that asks nobody. ``within`` bounds each wait for a power state."""
+        with self._connect(bmc, context, shutdown=within, change=within) as machine:
+            return f"{machine.restart_gracefully()} through the BMC of {bmc.machine}"
 
     def power_cycle(self, bmc: BmcAccess, within: timedelta, context: Context) -> str:
         """Off - asked for first, cut after a while - and on again; returns how it went, in words."""
@@ -162,6 +170,27 @@ class _Machine(System):
         with self._translated(), self._raw():
             self._system.reset_system(kind)
         return True
+
+    def restart_gracefully(self) -> str:
+        """Ask a machine that is on to restart, once; returns the reset that was ordered."""
+        with self._translated():
+            allowed = {kind.value: kind for kind in self._system.get_allowed_reset_system_values()}
+        found = self.power()
+        if found is not Power.ON:
+            raise self._failed(f"says that the machine is {found}", "Switch it on: what does not run cannot restart.")
+        if GRACEFUL in allowed:
+            with self._translated(), self._raw():
+                self._system.reset_system(allowed[GRACEFUL])
+            return GRACEFUL
+        if not {SHUTDOWN, "On"} <= set(allowed):
+            offers = ", ".join(sorted(allowed)) or "none"
+            raise self._failed(
+                f"offers no reset that asks the operating system first: it offers {offers}",
+                "Restart the host `through: systemd`, or by hand.",
+            )
+        self._reset_until(Power.OFF, (SHUTDOWN,), self._bmc.timeouts.shutdown)
+        self.switch(Power.ON)
+        return f"{SHUTDOWN} and On"
 
     def _service(self) -> dict[str, Any]:
         path = self._root.json.get("UpdateService", {}).get("@odata.id")

@@ -62,6 +62,8 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     maintenance.baselines,
     maintenance.baseline_selectors,
     maintenance.firmware_and_rings,
+    maintenance.restarts,
+    maintenance.snapshots,
     maintenance.drains,
     maintenance.durations,
     recovery.recovery_names,

@@ -7,7 +7,7 @@ import importlib.machinery
 import importlib.util
 import re
 import sys
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -144,6 +144,8 @@ class Expression:
     program: cel.Program
     part: cel.Program | None = None
     """All that is asked of the host, where that can be told apart from the rest: ``host.labels.role == "db"``."""
+    rest: Expression | None = None
+    """Then all else, if there is anything: the whole is true where both are."""
     fields: tuple[str, ...] = ()
     """Otherwise what of the host is looked at: ``("labels.role", "site")``; ``("",)``: nobody can tell."""
 
@@ -183,7 +185,7 @@ class Expression:
             try:
                 answer = self.part.execute(given.context)
             except KeyError:
-                return False
+                return None  # not false: what else is asked may fail, and then nobody can tell
             except _FAILURES:
                 return host.name
             return answer if isinstance(answer, bool) else host.name
@@ -191,7 +193,24 @@ class Expression:
 
     def never(self, standpoint: Hashable) -> bool:
         """Whether it cannot hold for hosts with that standpoint, whatever else is given."""
-        return standpoint is False
+        return self.part is not None and (standpoint is False or standpoint is None)
+
+    @property
+    def asks_for_host(self) -> bool:
+        """Whether any of it depends on the host."""
+        return self.part is not None or bool(self.fields)
+
+    def holds_for(self, standpoint: Hashable, hostless: Given, whole: Callable[[], Given]) -> bool:
+        """What ``holds`` says of ``whole``, which has a host with that standpoint. It is made only where ``hostless``,
+        the same without the host, is not enough: a host is dear to hand over, and many ask of the same package."""
+        if isinstance(standpoint, bool) and (self.rest is None or not standpoint):
+            return standpoint
+        asked = self.rest if standpoint is True else None if self.asks_for_host else self
+        try:
+            return self.holds(whole()) if asked is None else asked.holds(hostless)
+        except InputError:
+            # asked again as a whole: that error names the host
+            return self.holds(whole())
 
 
 def compiled(source: str, dialect: Dialect) -> Expression | tuple[Flaw, ...]:
@@ -200,9 +219,11 @@ def compiled(source: str, dialect: Dialect) -> Expression | tuple[Flaw, ...]:
     if isinstance(program, tuple):
         return program
     bare = blank_texts(source)
-    asked = host_part(source, bare, tuple(dialect.trial))
-    part = library().compile(asked) if asked else None
-    return Expression(source, dialect, program, part, () if part is not None else host_fields(bare))
+    asked, others = host_part(source, bare, tuple(dialect.trial))
+    if not asked:
+        return Expression(source, dialect, program, fields=host_fields(bare))
+    rest = Expression(source, dialect, library().compile(_renamed(others))) if others else None
+    return Expression(source, dialect, program, library().compile(asked), rest)
 
 
 def parsed(source: str, dialect: Dialect) -> cel.Program | tuple[Flaw, ...]:

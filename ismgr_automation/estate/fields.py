@@ -20,6 +20,7 @@ HOST_KEY = r"^(ssh|ecdsa)-\S+ \S+.*$"
 WEB_ADDRESS = r"^https?://.+$"
 SHARE = r"^([0-9]|[1-9][0-9]|100)%$"
 LABEL = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 PATTERNS: Mapping[str, str] = {
     NAME: "lower case letters, digits, dots and hyphens",
     DURATION: "a number and ms, s, m, h or d, such as 30s, 15m or 4h",
@@ -29,6 +30,7 @@ PATTERNS: Mapping[str, str] = {
     WEB_ADDRESS: "a URL that begins with https:// or http://",
     SHARE: "a percentage, such as 5%",
     LABEL: "letters, digits, dots, underscores and hyphens",
+    VARIABLE: "the name of an environment variable: letters, digits and underscores",
 }
 """What each pattern asks for, in words; people are never shown a regular expression."""
 

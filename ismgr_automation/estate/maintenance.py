@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, NaiveDatetime
 
-from ismgr_automation.estate.fields import Document, Duration, Name, RelativePath
+from ismgr_automation.estate.fields import PATTERNS, VARIABLE, Document, Duration, Name, RelativePath, SecretValue
 
 EXPRESSION = Field(min_length=1, max_length=4096)
 
@@ -98,10 +98,22 @@ class RebootPolicy(StrEnum):
     ALWAYS = "always"
 
 
+class Through(StrEnum):
+    """Who is told to restart a host."""
+
+    SYSTEMD = "systemd"
+    """The host's own systemd, over SSH."""
+    REDFISH = "redfish"
+    """Its machine's BMC, which asks the operating system to restart: for hosts whose systemd does not do it well. Never
+    a hard reset; each host must run on a machine of a Site."""
+
+
 class Reboot(Document):
     """How hosts are restarted."""
 
     policy: RebootPolicy = RebootPolicy.IF_NEEDED
+    through: Through = Through.SYSTEMD
+    """Who is told; that the host was restarted is proven by its boot in either case."""
     back_within: Duration = "10m"
     """How long a host may take to answer again, as long as there is no history of it."""
     power_cycle: bool = False
@@ -115,7 +127,32 @@ class RollbackPolicy(StrEnum):
     ON_FAILURE = "on-failure"
     """The exact former versions are installed again, where they can be had."""
     REQUIRED = "required"
-    """As ``on-failure``; a host whose former versions cannot be had is not patched at all."""
+    """As ``on-failure``; a host whose former versions cannot be had is not patched at all. A snapshot is a way to have
+    them."""
+
+
+class Snapshots(Document):
+    """How a host's disk is kept before its packages move, and put back where the way back by packages fails or the host
+    does not answer any more. Whatever was written on the host since then is lost, data of applications included."""
+
+    command: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+    """A program and its first words. It is called without a shell as ``COMMAND create HOST NAME``, with ``restore`` or
+    ``remove`` in place of ``create``, in the estate's folder on the machine that applies, with the rights of whoever
+    applies: it is code, as a stack's program is. Where ``signed_commits`` is asked it is run from signed commits only,
+    and words that name files of the estate are inputs of the plan with the folders that these lie in; what is found
+    elsewhere is trusted as the machine itself is. Exit code 0: done; of ``create`` 3: a snapshot of this name is there
+    already, and was left as it is."""
+    deadline: Duration = "5m"
+    """How long one call may take."""
+    selector: Annotated[str, EXPRESSION] = "true"
+    """A CEL expression over ``host``: the hosts that have snapshots."""
+    databases: tuple[Name, ...] = ()
+    """HostGroups with a ``switchover`` whose hosts are put back as well. Those of all other such groups have no
+    snapshots, whatever ``selector`` says: what a database took since would be lost."""
+    secrets: Mapping[Annotated[str, Field(pattern=VARIABLE, description=PATTERNS[VARIABLE])], SecretValue] = Field(
+        default_factory=dict
+    )
+    """Environment variables that the command finds besides ours, each ``{secret: BACKEND:PATH}``."""
 
 
 class Ring(Document):
@@ -171,6 +208,8 @@ class PatchBaseline(Document):
     """MaintenanceWindows, one of which must be open; without any, always."""
     reboot: Reboot = Reboot()
     rollback: RollbackPolicy = RollbackPolicy.ON_FAILURE
+    snapshots: Snapshots | None = None
+    """How hosts are put back as a whole where ``rollback`` is not ``never`` and their packages cannot go back."""
     offline_for: Duration = "7d"
     """How long a host that could not be reached is kept in the queue to be patched when it answers again."""
     firmware: tuple[Firmware, ...] = ()
@@ -287,6 +326,9 @@ class Switchover(Document):
     name: str = "main"
     port: Annotated[int, Field(ge=1, le=65535)] = 5432
     deadline: Duration = "2m"
-    back: bool = False
-    """Whether the role goes back to its former holder once that one is done, and before it is checked. Without, suites
-    that hold hosts to what Git says of them fail from then on: let Git follow, or let them ask for something else."""
+    back: bool = True
+    """Whether the role goes back to its former holder once that one is done, and before it is checked: Git goes on to
+    be right. Without, the role stays where it went, and Git has to follow."""
+    variable: str = "postgresql_primary"
+    """The variable of the HostGroup that names the primary. Without ``back``, suites that check a patch run are given
+    the present primary in it, whatever Git still says."""

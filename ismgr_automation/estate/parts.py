@@ -15,25 +15,26 @@ _FIELD = re.compile(
 )
 
 
-def host_part(source: str, bare: str, variables: Sequence[str]) -> str:
-    """All parts joined by ``&&`` that ask only for the host, where no other part does; empty where that is not so.
+def host_part(source: str, bare: str, variables: Sequence[str]) -> tuple[str, str]:
+    """All parts joined by ``&&`` that ask only for the host, and all others, where no other asks for it too; two empty
+    texts where that is not so.
 
     ``bare`` is the source with its texts blanked out.
 
     >>> text = 'host.site == "a" && cve == "b"'
     >>> host_part(text, 'host.site == " " && cve == " "', ["host", "cve"])
-    'host.site == "a"'
+    ('host.site == "a"', 'cve == "b"')
     """
     if _UNSURE.search(bare):
-        return ""
+        return "", ""
     found: list[str] = []
+    others: list[str] = []
     for start, end in _pieces(bare):
         asked = {name for name in variables if re.search(rf"(?<![\w.]){name}\b", bare[start:end])}
-        if asked == {"host"}:
-            found.append(source[start:end].strip())
-        elif "host" in asked:
-            return ""
-    return " && ".join(found)
+        if asked != {"host"} and "host" in asked:
+            return "", ""
+        (found if "host" in asked else others).append(source[start:end].strip())
+    return " && ".join(found), " && ".join(others)
 
 
 def host_fields(bare: str) -> tuple[str, ...]:

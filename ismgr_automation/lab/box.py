@@ -45,8 +45,11 @@ class Lab:
     record: Record
 
     @classmethod
-    def up(cls, name: str = DEMO, emit: Emit = ignore, cancelled: threading.Event | None = None) -> Self:
+    def up(
+        cls, name: str = DEMO, emit: Emit = ignore, cancelled: threading.Event | None = None, *, webs: int = 1
+    ) -> Self:
         """Make a lab, or repair the one of that name; safe to repeat. What was begun is taken away when it fails.
+        ``webs`` is how many web machines each site of a new one has; one that is there keeps those that it has.
 
         Raises ``EngineMissing`` with everything that this host lacks, ``EngineFailed`` or ``EngineTimedOut`` when a
         step fails, ``Cancelled`` when somebody cancelled.
@@ -57,7 +60,7 @@ class Lab:
             if record is not None and record.phase is Phase.UP:
                 making.repair(home, record, emit)
                 return cls(home, record)
-            return cls(home, making.make(home, emit, cancelled or threading.Event()))
+            return cls(home, making.make(home, webs, emit, cancelled or threading.Event()))
 
     @classmethod
     def find(cls, name: str = DEMO) -> Self:

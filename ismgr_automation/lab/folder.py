@@ -40,11 +40,13 @@ class Record:
     index: int
     image: str
     phase: Phase
+    webs: int = 1
+    """Web machines of each site."""
 
     @property
     def topology(self) -> Topology:
         """The lab's shape."""
-        return draw(self.name, self.index)
+        return draw(self.name, self.index, self.webs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,13 @@ class Folder:
                 f"{self.record} is not of format {FORMAT}.",
                 next_step=f"`ismgr lab down --name {self.name}` removes that lab, then `ismgr lab up` makes a new one.",
             )
-        return Record(name=body["name"], index=body["index"], image=body["image"], phase=Phase(body["phase"]))
+        return Record(
+            name=body["name"],
+            index=body["index"],
+            image=body["image"],
+            phase=Phase(body["phase"]),
+            webs=body.get("webs", 1),
+        )
 
     def write(self, record: Record) -> None:
         """Remember a record."""
@@ -126,6 +134,7 @@ class Folder:
             "index": record.index,
             "image": record.image,
             "phase": str(record.phase),
+            "webs": record.webs,
         }
         write_private(self.record, json.dumps(body, indent=2) + "\n")
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Address
 
@@ -26,14 +27,14 @@ _LOST = {
 }
 
 
-def make(home: Folder, emit: Emit, cancelled: threading.Event) -> Record:
+def make(home: Folder, webs: int, emit: Emit, cancelled: threading.Event) -> Record:
     """Make a lab where there is none; what was begun is taken away when a step fails or somebody cancels."""
     started = time.monotonic()
-    preflight.check(draw(home.name, take_index(home.name, networks.indexes())))
+    preflight.check(draw(home.name, take_index(home.name, networks.indexes()), webs))
     # a run that was killed may have left anything
     take_away(home, emit)
     try:
-        record = _claim(home, emit, cancelled)
+        record = _claim(home, webs, emit, cancelled)
         for step in (_make_keys, _make_networks, _make_machines, _switch_on):
             _unless(cancelled)
             step(home, record.topology, record.image, emit)
@@ -41,7 +42,7 @@ def make(home: Folder, emit: Emit, cancelled: threading.Event) -> Record:
         emit(StepReported(step="lab", detail="taking away what was begun"))
         take_away(home, ignore)
         raise
-    record = Record(name=record.name, index=record.index, image=record.image, phase=Phase.UP)
+    record = replace(record, phase=Phase.UP)
     home.write(record)
     emit(StepReported(step="lab", detail=f"{home.name} is up", seconds=time.monotonic() - started))
     return record
@@ -102,13 +103,12 @@ def _unless(cancelled: threading.Event) -> None:
         raise Cancelled("`ismgr lab up` was stopped.", untouched="What it had begun was taken away.")
 
 
-def _claim(home: Folder, emit: Emit, cancelled: threading.Event) -> Record:
+def _claim(home: Folder, webs: int, emit: Emit, cancelled: threading.Event) -> Record:
     """Have the image, take a place in the address plan."""
     reference = image.ensure(emit, labs_root() / ".image.lock", cancelled)
     with alone():
-        record = Record(
-            name=home.name, index=take_index(home.name, networks.indexes()), image=reference, phase=Phase.STARTING
-        )
+        index = take_index(home.name, networks.indexes())
+        record = Record(name=home.name, index=index, image=reference, phase=Phase.STARTING, webs=webs)
         home.root.mkdir(mode=0o700)
         home.write(record)
         raised = settings.raise_limits()

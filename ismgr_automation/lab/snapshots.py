@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ismgr_automation.core.errors import EngineFailed, SettingsError
+from ismgr_automation.core.errors import EngineFailed, Refused, SettingsError
 from ismgr_automation.lab import machines, shell
 from ismgr_automation.lab.folder import Folder
 from ismgr_automation.lab.shell import podman, podman_json
@@ -41,11 +41,13 @@ class Snapshots:
 
     def create(self, machine: str, name: str) -> Snapshot:
         """Copy a machine's disk as it is at this moment; one that is on stands still meanwhile, for a fraction of a
-        second. What it finds after ``restore`` is what it would find after a loss of power."""
+        second. What it finds after ``restore`` is what it would find after a loss of power. Raises ``Refused`` where
+        there is one of this name: it is never made over, and nothing that is half a copy has a name."""
         target = self._path(machine, name)
         if target.exists():
-            raise SettingsError(
-                f"{machine} has a snapshot {name} already.", next_step="Take another name, or remove it first."
+            raise Refused(
+                f"{machine} has a snapshot {name} already, which stays as it is.",
+                next_step="Take another name, or remove it first.",
             )
         container = self.topology.container(self.topology.machine(machine))
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -77,7 +79,9 @@ class Snapshots:
 
     def remove(self, machine: str, name: str) -> None:
         """Remove a snapshot."""
-        shutil.rmtree(self._existing(machine, name))
+        path = self._existing(machine, name)
+        # half a copy must not look like a whole one, whenever somebody stops this
+        shutil.rmtree(path.rename(path.with_name(f".{name}.part")))
 
     def of(self, machine: str) -> tuple[Snapshot, ...]:
         """The snapshots of a machine, the oldest first."""

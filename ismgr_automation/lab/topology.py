@@ -50,7 +50,11 @@ INTERFACES: Mapping[Segment, str] = MappingProxyType(
     {Segment.MANAGEMENT: "mgmt0", Segment.DC1: "site0", Segment.DC2: "site0", Segment.WAN: "wan0"}
 )
 _OFFSETS = {Segment.MANAGEMENT: 0, Segment.DC1: 1, Segment.DC2: 2, Segment.WAN: 3}
-_PLACES = {Role.GATEWAY: ("gw1", 1), Role.EDGE: ("edge1", 2), Role.WEB: ("web1", 3), Role.DB: ("db1", 4)}
+_PLACES = ((Role.GATEWAY, "gw1", 1), (Role.EDGE, "edge1", 2), (Role.WEB, "web1", 3), (Role.DB, "db1", 4))
+_FIRST_MORE = 10
+"""The place of ``web2`` where a site has more web machines than one; the next ones follow."""
+MOST_WEBS = 20
+"""Web machines of a site for which there are addresses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +123,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """A whole lab. ``name`` and ``index`` decide everything else."""
+    """A whole lab. ``name``, ``index`` and how many web machines a site has decide everything else."""
 
     name: str
     index: int
@@ -196,13 +200,21 @@ def choose_index(name: str, taken: Iterable[int]) -> int:
     raise SettingsError("Every address range for labs is taken.", next_step="`ismgr lab down --name NAME` frees one.")
 
 
-def draw(name: str, index: int) -> Topology:
-    """Two sites of four machines each, a name server and a client, with every address.
+def draw(name: str, index: int, webs: int = 1) -> Topology:
+    """Two sites of four machines each, a name server and a client, with every address. ``webs`` is how many web
+    machines a site has; raises ``SettingsError`` when there are no addresses for so many.
 
     >>> str(draw("tests", 1).machine("db1.dc2").management)
     '10.44.0.24'
+    >>> len(draw("tests", 1, webs=7).servers)
+    20
     """
-    servers = tuple(_server(name, index, site, role) for site in SITES for role in _PLACES)
+    if not 1 <= webs <= MOST_WEBS:
+        raise SettingsError(
+            f"A site of a lab cannot have {webs} web machines.", next_step=f"Ask for 1 to {MOST_WEBS} of them."
+        )
+    more = tuple((Role.WEB, f"web{number}", _FIRST_MORE + number - 2) for number in range(2, webs + 1))
+    servers = tuple(_server(name, index, site, place) for site in SITES for place in _PLACES + more)
     own = tuple(_infrastructure(name, index, role) for role in (Role.NAMES, Role.CLIENT))
     return Topology(name=valid_name(name), index=index, machines=servers + own)
 
@@ -234,10 +246,13 @@ def _plug(index: int, segment: Segment, octet: int) -> Interface:
     )
 
 
-def _server(lab: str, index: int, site: Segment, role: Role) -> Machine:
-    short, place = _PLACES[role]
+def _server(lab: str, index: int, site: Segment, placed: tuple[Role, str, int]) -> Machine:
+    role, short, place = placed
     number = SITES.index(site) + 1
-    interfaces = [_plug(index, Segment.MANAGEMENT, 10 * number + place), _plug(index, site, 10 * place)]
+    management, own = 10 * number + place, 10 * place
+    if place >= _FIRST_MORE:
+        management, own = 20 * (number + 1) + place, 100 + place
+    interfaces = [_plug(index, Segment.MANAGEMENT, management), _plug(index, site, own)]
     if role is Role.GATEWAY:
         interfaces.append(_plug(index, Segment.WAN, 10 * number + 1))
         other = SITES[1 - SITES.index(site)]
@@ -252,7 +267,7 @@ def _server(lab: str, index: int, site: Segment, role: Role) -> Machine:
         interfaces=tuple(interfaces),
         routes=routes,
         resolver=_address(index, Segment.WAN, 5),
-        bmc=_address(index, Segment.MANAGEMENT, 100 + 10 * number + place),
+        bmc=_address(index, Segment.MANAGEMENT, 100 + management),
         uuid=_uuid(lab, name),
         serial=f"LAB{index:02d}{site.upper()}{place:03d}",
     )

@@ -10,7 +10,7 @@ from ismgr_automation.core.address import Address, Kind, baseline, host
 from ismgr_automation.estate.documents import HostGroup
 from ismgr_automation.estate.maintenance import PatchBaseline, RebootPolicy
 from ismgr_automation.patching.rings import Phase, Roles
-from ismgr_automation.patching.steps import switchover_step
+from ismgr_automation.patching.steps import snapshot_step, switchover_step
 from ismgr_automation.planning.change import Action, Certainty, Change, Finding, Level, Reason, Step
 from ismgr_automation.planning.compose import names_of
 from ismgr_automation.planning.graph import levels
@@ -33,6 +33,8 @@ class BaselineSight:
     """The machine of each host with firmware steps."""
     clusters: tuple[Roles, ...] = ()
     """Who has the primary role where, as far as it was seen."""
+    snapshots: frozenset[str] = frozenset()
+    """Hosts whose disk is kept while their packages move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +155,10 @@ def _firmware(sight: BaselineSight, name: str, batch: int, seen: Seen) -> Change
 
 
 def _besides(sight: BaselineSight, name: str, seen: Seen) -> Iterator[Step]:
-    """What goes with the packages of a host: out of service, a restart, back."""
+    """What goes with the packages of a host: out of service, a snapshot, a restart, back."""
     yield from _service(sight, name, seen)
+    if name in sight.snapshots:
+        yield snapshot_step(name)
     match sight.document.reboot.policy:
         case RebootPolicy.ALWAYS:
             yield Step(target=name, what="reboot", action=Action.CONFIGURE)

@@ -4,7 +4,7 @@ vulnerability is reported."""
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from ismgr_automation.core.address import Address, Kind
@@ -23,54 +23,99 @@ class Waived:
     not hold (over, not begun, longer than its severity allows, without an approver)."""
 
     hold: tuple[str, ...] = ()
+    proposed: tuple[str, ...] = ()
+    """Those that would hold, and that only the proposed revision brings: nothing is excepted by them."""
     lapsed: tuple[str, ...] = ()
     faults: tuple[tuple[str, str], ...] = ()
     """Names of exemptions that could not be judged, with why."""
+
+    @property
+    def covering(self) -> tuple[str, ...]:
+        """Those by which it is left alone: nobody patches what somebody is about to waive."""
+        return self.hold or self.proposed
 
 
 NOTHING = Waived()
 
 
 class Waivers:
-    """The exemptions of an estate, compiled, as they are on one day. Each distinct question is answered once."""
+    """The exemptions of an estate, compiled, as they are on one day. Each distinct question is answered once.
 
-    def __init__(self, exemptions: Mapping[str, Exemption], teams: Mapping[str, Team], day: date) -> None:
+    ``before`` are those of the revision that counts, where that is another one: what holds must hold by both.
+    """
+
+    def __init__(
+        self,
+        exemptions: Mapping[str, Exemption],
+        teams: Mapping[str, Team],
+        day: date,
+        before: Waivers | None = None,
+    ) -> None:
         """Raises ``InputError`` for a scope that does not compile."""
         self.documents: Mapping[str, Exemption] = dict(sorted(exemptions.items()))
         self.approvers = approvers(teams)
         self.day = day
-        self._scopes = tuple((name, Expression.compile(one.scope, SCOPE)) for name, one in self.documents.items())
-        self._answers: dict[Hashable, bool | str] = {}
+        self._before = before
+        scopes = [(name, Expression.compile(one.scope, SCOPE)) for name, one in self.documents.items()]
+        self._by_host = tuple(one for one in scopes if one[1].asks_for_host)
+        self._everywhere = tuple(one for one in scopes if not one[1].asks_for_host)
+        self._answers: dict[Hashable, _Answer] = {}
+        self._covered: dict[_Question, tuple[tuple[str, _Answer], ...]] = {}
+        self._givens: dict[_Question, Given] = {}
 
     def seat(self, host: Host) -> Seat:
         """A host as exemptions see it: only those that can hold for it at all are looked at again."""
         given = Given.of(f"host {host.name}", host=host)
-        points = [(name, scope, scope.standpoint(host, given)) for name, scope in self._scopes]
-        return Seat(host, tuple(one for one in points if not one[1].never(one[2])))
+        points = [(name, scope, scope.standpoint(host, given)) for name, scope in self._by_host]
+        before = self._before.seat(host) if self._before is not None else None
+        return Seat(host, tuple(one for one in points if not one[1].never(one[2])), before)
 
     def of(self, seat: Seat, package: Installed, cve: str, severity: Severity) -> Waived:
         """What they say of one CVE (empty: of an update that mends none) of an installed package."""
-        hold: list[str] = []
-        lapsed: list[str] = []
-        faults: list[tuple[str, str]] = []
-        key = (package.name, package.source, package.version, cve)
-        given: Given | None = None
-        for name, scope, point in seat.scopes:
-            answer = self._answers.get((name, point, key))
-            if answer is None:
-                given = given or _given(seat.host, package, cve)
-                answer = self._answers[name, point, key] = _answer(scope, given)
-            if isinstance(answer, str):
-                faults.append((name, answer))
-            elif answer:
-                (hold if self._holds(self.documents[name], severity) else lapsed).append(name)
-        if not hold and not lapsed and not faults:
+        found = self._said(seat, package, cve, severity)
+        if found.hold and self._before is not None and seat.before is not None:
+            agreed = self._before.of(seat.before, package, cve, severity)
+            return found if agreed.hold else replace(found, hold=(), proposed=found.hold)
+        return found
+
+    def _said(self, seat: Seat, package: Installed, cve: str, severity: Severity) -> Waived:
+        covering = self._covering(seat, (package.name, package.source, package.version, cve))
+        if not covering:
             return NOTHING
-        return Waived(hold=tuple(hold), lapsed=tuple(lapsed), faults=tuple(faults))
+        covers = [name for name, answer in covering if answer is True]
+        hold = tuple(name for name in covers if self._holds(self.documents[name], severity))
+        return Waived(
+            hold=hold,
+            lapsed=tuple(name for name in covers if name not in hold),
+            faults=tuple((name, answer) for name, answer in covering if isinstance(answer, str)),
+        )
 
     def until(self, name: str, severity: Severity) -> date:
         """The last day on which an exemption holds for a severity."""
         return until(self.documents[name], severity)
+
+    def _covering(self, seat: Seat, question: _Question) -> list[tuple[str, _Answer]]:
+        """Each exemption whose scope it is in, or of which nobody can tell, by name."""
+        if question not in self._covered:
+            said = [(name, self._answer(scope, (), seat.host, question)) for name, scope in self._everywhere]
+            self._covered[question] = tuple(one for one in said if one[1] is not False)
+        found = list(self._covered[question])
+        for name, scope, point in seat.scopes:
+            answer = self._answers.get((name, point, question))
+            if answer is None:
+                answer = self._answers[name, point, question] = self._answer(scope, point, seat.host, question)
+            if answer is not False:
+                found.append((name, answer))
+        found.sort()
+        return found
+
+    def _answer(self, scope: Expression, point: Hashable, host: Host, question: _Question) -> _Answer:
+        if question not in self._givens:
+            self._givens[question] = _given(question)
+        try:
+            return scope.holds_for(point, self._givens[question], lambda: _given(question, host))
+        except InputError as problem:
+            return problem.summary
 
     def _holds(self, one: Exemption, severity: Severity) -> bool:
         return one.approver in self.approvers and one.issued <= self.day <= until(one, severity)
@@ -82,24 +127,26 @@ class Seat:
 
     host: Host
     scopes: tuple[tuple[str, Expression, Hashable], ...]
+    before: Seat | None = None
+    """As the exemptions of the revision that counts see it."""
 
     @property
     def view(self) -> Hashable:
         """For hosts with the same, exemptions say the same."""
-        return tuple((name, point) for name, _, point in self.scopes)
+        mine = tuple((name, point) for name, _, point in self.scopes)
+        return mine, self.before.view if self.before is not None else ()
 
 
-def _given(host: Host, package: Installed, cve: str) -> Given:
-    named = {"name": package.name, "source": package.source, "version": package.version}
-    return Given.of(f"{package.name} on {host.name}", host=host, package=named, cve=cve)
+_Question = tuple[str, str, str, str]
+"""Name, source and version of a package, and a CVE."""
+_Answer = bool | str
+"""Whether a scope holds, or why nobody can tell."""
 
 
-def _answer(scope: Expression, given: Given) -> bool | str:
-    """Whether a scope holds, or why nobody can tell."""
-    try:
-        return scope.holds(given)
-    except InputError as problem:
-        return problem.summary
+def _given(question: _Question, host: Host | None = None) -> Given:
+    name, source, version, cve = question
+    about = f"{name} on {host.name}" if host else name
+    return Given.of(about, host=host, package={"name": name, "source": source, "version": version}, cve=cve)
 
 
 def until(exemption: Exemption, severity: Severity) -> date:
@@ -123,22 +170,24 @@ class Met:
 
 
 def findings(waivers: Waivers, met: Collection[Met], *, whole: bool = True) -> tuple[Finding, ...]:
-    """What is wrong with exemptions: over, covering nothing, too long, approved by nobody, impossible to judge.
+    """What is wrong with exemptions: over, covering nothing, too long, approved by nobody, only proposed, impossible to
+    judge.
 
     ``met`` is everything that was judged by them; the same one may be there many times. Without ``whole`` that is not
     all there is (hosts were left out, or could not be read), and nobody can tell what covers nothing.
     """
     covered: dict[str, set[Severity]] = {}
     for one in met:
-        for name in (*one.waived.hold, *one.waived.lapsed):
+        for name in (*one.waived.covering, *one.waived.lapsed):
             covered.setdefault(name, set()).add(one.severity)
+    proposed = {name for one in met for name in one.waived.proposed}
     faults = {fault for one in met for fault in one.waived.faults}
     found = [
         one
         for name, document in sorted(waivers.documents.items())
         for one in _about(document, covered.get(name, set()), waivers, whole=whole)
     ]
-    return (*found, *_unjudged(faults))
+    return (*found, *(_proposed(waivers.documents[name]) for name in sorted(proposed)), *_unjudged(faults))
 
 
 def _about(one: Exemption, covered: Collection[Severity], waivers: Waivers, *, whole: bool) -> Iterator[Finding]:
@@ -163,6 +212,14 @@ def _about(one: Exemption, covered: Collection[Severity], waivers: Waivers, *, w
             f"{MOST_DAYS[severity]} are allowed: for these it holds until {until(one, severity)}"
         )
         yield _finding(one.name, summary, "Shorten it, or have it approved anew before that day.")
+
+
+def _proposed(one: Exemption) -> Finding:
+    summary = (
+        f"proposed exemption {one.name} of {one.owner}: what it covers is left alone, and counts until the exemption "
+        "stands in the revision that was applied last"
+    )
+    return _finding(one.name, summary, "Have a plan of this revision approved and applied, or `ismgr trust pin` it.")
 
 
 def _unjudged(faults: Collection[tuple[str, str]]) -> Iterator[Finding]:

@@ -75,8 +75,9 @@ class Rules:
         self._day = day
         self._rules = tuple((one, Expression.compile(one.when, RULE)) for one in baseline.rules)
         self._deny = tuple((one, *one.partition("=")[::2]) for one in baseline.deny)
+        self._givens: dict[Hashable, Given] = {}
 
-    def standpoint(self, host: Host) -> Hashable:
+    def standpoint(self, host: Host) -> tuple[Hashable, ...]:
         """What of a host the answers depend on."""
         given = Given.of(f"host {host.name}", host=host)
         return tuple(rule.standpoint(host, given) for _, rule in self._rules)
@@ -107,21 +108,33 @@ class Rules:
                 return Ruling(standing=Standing.DENY, rule=whole, why=why)
         return None
 
-    def judge(self, host: Host, installed: Installed, candidate: Candidate) -> Ruling:
+    def judge(self, host: Host, standpoint: tuple[Hashable, ...], installed: Installed, candidate: Candidate) -> Ruling:
         """What the first rule that holds says of a version. A rule that cannot be evaluated defers it."""
         denied = self.denied(installed.name, candidate.offered.version)
         if denied is not None:
             return denied
-        given = Given.of(f"{installed.name} on {host.name}", host=host, package=_asked(installed, candidate))
-        for document, rule in self._rules:
+        asked = _asked(installed, candidate)
+        hostless = self._given(installed, asked)
+
+        def whole() -> Given:
+            return Given.of(f"{installed.name} on {host.name}", host=host, package=asked)
+
+        for (document, rule), point in zip(self._rules, standpoint, strict=True):
             try:
-                holds = rule.holds(given)
+                holds = rule.holds_for(point, hostless, whole)
             except InputError as problem:
                 why = f"rule {document.name} cannot be evaluated: {problem.summary}"
                 return Ruling(standing=Standing.DEFER, rule=document.name, why=why)
             if holds:
                 return self._said(document, candidate)
         return Ruling(standing=Standing.DEFER, why=f"no rule of baseline {self._baseline.name} holds for it")
+
+    def _given(self, installed: Installed, asked: Mapping[str, object]) -> Given:
+        """Values without a host, shared by all who ask the same."""
+        key = tuple(asked.values())
+        if key not in self._givens:
+            self._givens[key] = Given.of(installed.name, package=asked)
+        return self._givens[key]
 
     def _said(self, rule: BaselineRule, candidate: Candidate) -> Ruling:
         because = f": {rule.reason}" if rule.reason else ""
@@ -157,7 +170,7 @@ def _asked(installed: Installed, candidate: Candidate) -> Mapping[str, object]:
         "origin": offered.origin,
         "suite": offered.suite,
         "severity": str(candidate.severity or ""),
-        "cves": [one.cve for one in candidate.mends],
+        "cves": tuple(one.cve for one in candidate.mends),
         "security": candidate.security,
         "exploited": candidate.exploited,
         "epss": candidate.epss,

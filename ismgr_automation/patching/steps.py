@@ -12,6 +12,10 @@ from ismgr_automation.patching.updates import Update
 from ismgr_automation.planning.change import Action, Certainty, Step
 from ismgr_automation.ports.packages import Move
 
+MOVING = frozenset({Action.CREATE, Action.UPDATE})
+"""What steps of packages and firmware do; all other steps go with them."""
+_SNAPSHOT = "snapshot"
+
 
 def steps(updates: Iterable[Update], ring_of: Mapping[str, str]) -> tuple[Step, ...]:
     """A step for each update that has a target, by host and package. Equal decisions give equal steps, whatever the
@@ -61,7 +65,8 @@ def move(one: Step) -> Move:
     """
     name, colon, architecture = one.what.rpartition(":")
     before, version, digest = _text(one.before, "version"), _text(one.after, "version"), _text(one.after, "digest")
-    if not (name and colon and architecture and before and version) or digest is None:
+    fits = before is not None and bool(before) is (one.action is Action.UPDATE)
+    if not (name and colon and architecture and fits and version) or before is None or digest is None:
         raise PlanFileError(f"the step {one.what!r} of {one.target} is no move of a package from version to version")
     return Move(name=name, architecture=architecture, before=before, after=version, digest=digest)
 
@@ -74,12 +79,12 @@ def ring_name(found: Iterable[Step]) -> str:
 def step_of_move(host: str, made: Move, why: str = "") -> Step:
     """A move as a step, for what was done and for the way back: only versions are known of it.
 
-    ``move(step_of_move(host, made)) == made``, unless nothing was installed before.
+    ``move(step_of_move(host, made)) == made``.
     """
     return Step(
         target=host,
         what=f"{made.name}:{made.architecture}",
-        action=Action.UPDATE,
+        action=Action.UPDATE if made.before else Action.CREATE,
         why=why,
         before={"version": made.before},
         after={"version": made.after, "digest": made.digest},
@@ -91,7 +96,7 @@ def moves(found: Iterable[Step]) -> Mapping[str, tuple[Move, ...]]:
     is left out. Raises as ``move``."""
     by_host: dict[str, list[Move]] = {}
     for one in found:
-        if one.action is not Action.UPDATE:
+        if one.action not in MOVING:
             continue
         by_host.setdefault(one.target, []).append(move(one))
     return {host: tuple(listed) for host, listed in by_host.items()}
@@ -119,6 +124,22 @@ def gives_back(one: Step) -> str:
     """The group whose primary role a host has, gives away and gets back; empty where that is not asked for."""
     promised = (_text(one.before, "role"), _text(one.after, "role")) == ("primary", "primary")
     return one.where.removeprefix("group/") if promised else ""
+
+
+def snapshot_step(host: str) -> Step:
+    """A host's disk is kept while its packages move."""
+    return Step(
+        target=host,
+        what=_SNAPSHOT,
+        action=Action.CONFIGURE,
+        why="made before its packages move; put back where these cannot go back or it does not answer any more",
+        where="removed when the host is well",
+    )
+
+
+def with_snapshots(found: Iterable[Step]) -> frozenset[str]:
+    """The hosts that have a snapshot while their packages move."""
+    return frozenset(one.target for one in found if one.action is Action.CONFIGURE and one.what == _SNAPSHOT)
 
 
 def _text(value: Json, key: str) -> str | None:

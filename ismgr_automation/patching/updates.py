@@ -3,8 +3,9 @@ question is answered once, however many hosts ask it."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import cmp_to_key
 from operator import attrgetter
@@ -126,6 +127,11 @@ def version_key(offered: Offered) -> VersionKey:
     return VersionKey(source=f"{offered.origin}/{offered.name}", version=offered.version, digest=offered.digest)
 
 
+def is_security(offered: Offered) -> bool:
+    """Whether a version comes from a security suite."""
+    return "security" in offered.suite.lower().replace("/", "-").split("-")
+
+
 class Decider:
     """Decides for all hosts of one baseline. Raises ``InputError`` for a rule that does not compile."""
 
@@ -139,25 +145,29 @@ class Decider:
         self._sources = question.advisories.fixes
         # what depends on rules is asked less often than what depends on exemptions as well
         self._choices: dict[Hashable, dict[_Package, _Choice | None]] = {}
-        self._answers: dict[Hashable, dict[_Package, Decision | None]] = {}
+        self._answers: dict[Hashable, dict[Installed, list[tuple[list[Offered], Decision | None]]]] = {}
 
     def decide(self, host: Host, facts: HostFacts, data_classes: Collection[str] = ()) -> tuple[Update, ...]:
         """Every package of a host that could move or has an open vulnerability, by name. ``data_classes`` are those
         of the services that run on the host."""
         asker = self._asker(host, facts.codename, data_classes)
         answers = self._answers.setdefault(asker.view, {})
-        offers: dict[tuple[str, str], list[Offered]] = {}
+        offers: defaultdict[tuple[str, str], list[Offered]] = defaultdict(list)
         for one in facts.offered:
-            offers.setdefault((one.name, one.architecture), []).append(one)
+            offers[one.name, one.architecture].append(one)
         pins, sources, name = self._baseline.pins, self._sources, host.name
         found: list[Update] = []
         for package in facts.installed:
-            mine = offers.get((package.name, package.architecture), ())
+            mine = offers.get((package.name, package.architecture), [])
             if mine or package.source in sources or package.name in pins:
-                key = (package, tuple(mine))
-                if key not in answers:
-                    answers[key] = self._decided(asker, key)
-                decision = answers[key]
+                # to compare what is offered is cheaper than to make a key of it
+                for known, said in answers.get(package, ()):
+                    if known == mine:
+                        decision = said
+                        break
+                else:
+                    decision = self._decided(asker, (package, tuple(mine)))
+                    answers.setdefault(package, []).append((mine, decision))
                 if decision is not None:
                     found.append(Update(name, decision))
         found.sort(key=_BY_NAME)
@@ -165,8 +175,7 @@ class Decider:
 
     def _asker(self, host: Host, release: str, data_classes: Collection[str]) -> _Asker:
         seat = self._waivers.seat(host)
-        rules = (self._rules.standpoint(host), release)
-        return _Asker(seat, release, frozenset(data_classes), rules)
+        return _Asker(seat, release, frozenset(data_classes), self._rules.standpoint(host))
 
     def _decided(self, asker: _Asker, key: _Package) -> Decision | None:
         choices = self._choices.setdefault(asker.rules, {})
@@ -176,10 +185,28 @@ class Decider:
         if choice is None:
             return None
         package = key[0]
-        exposures = [self._exposure(asker, package, one, choice) for one in choice.holes]
+        waivers = self._waivers
+        holes = tuple(waivers.of(asker.seat, package, one.cve, one.severity) for one in choice.holes)
         waived = NOTHING
         if choice.subject is not None and not choice.subject.mends:
-            waived = self._waivers.of(asker.seat, package, "", Severity.NEGLIGIBLE)
+            waived = waivers.of(asker.seat, package, "", Severity.NEGLIGIBLE)
+        known = (asker.data_classes, holes, waived)
+        if known not in choice.decisions:
+            choice.decisions[known] = self._concluded(package, choice, *known)
+        return choice.decisions[known]
+
+    def _concluded(
+        self,
+        package: Installed,
+        choice: _Choice,
+        data_classes: frozenset[str],
+        holes: Iterable[Waived],
+        waived: Waived,
+    ) -> Decision:
+        """Who asks counts no more: this is what exemptions say to him, of each hole and of the package as a whole."""
+        exposures = [
+            self._exposure(data_classes, hole, said, choice) for hole, said in zip(choice.holes, holes, strict=True)
+        ]
         exempted = self._exempted(choice, exposures, waived)
         if exempted is not None:
             choice = replace(choice, goes=False, ruling=exempted)
@@ -193,7 +220,7 @@ class Decider:
         if not holes and not above and self._rules.pin(package.name) in {"", package.version}:
             return None
         pinned = self._pinned(package, offers, holes)
-        target, ruling = self._chosen(asker.seat.host, package, above, pinned)
+        target, ruling = self._chosen(asker, package, above, pinned)
         if target is not None and target.downgrade:
             ruling = replace(ruling, why=ruling.why + self._opened(asker.release, target.offered, holes))
         subject = target or (above[0] if above else None)
@@ -204,7 +231,7 @@ class Decider:
     ) -> tuple[Candidate, ...]:
         """What is newer than what is installed, the newest first; of one version what comes from a security suite."""
         above = [one for one in offers if newer(one.version, package.version)]
-        above.sort(key=lambda one: (not _is_security(one), not one.candidate, one.origin, one.suite, one.digest))
+        above.sort(key=lambda one: (not is_security(one), not one.candidate, one.origin, one.suite, one.digest))
         above.sort(key=cmp_to_key(lambda one, other: compare(other.version, one.version)))
         return tuple(self._candidate(one, holes) for one in above)
 
@@ -215,7 +242,7 @@ class Decider:
             offered=offered,
             mends=mends,
             severity=worst_of(one.severity for one in mends),
-            security=bool(mends) or _is_security(offered),
+            security=bool(mends) or is_security(offered),
             exploited=any(one.exploited is not None for one in mends),
             epss=max((one.epss for one in mends), default=0.0),
             seen=seen,
@@ -230,13 +257,13 @@ class Decider:
     def _pinned(self, package: Installed, offers: Iterable[Offered], holes: tuple[Hole, ...]) -> Candidate | None:
         """The offered version that the baseline pins, if there is one."""
         pin = self._rules.pin(package.name)
-        for one in sorted(offers, key=lambda one: (not _is_security(one), not one.candidate)):
+        for one in sorted(offers, key=lambda one: (not is_security(one), not one.candidate)):
             if one.version == pin:
                 return self._candidate(one, holes, downgrade=not newer(one.version, package.version))
         return None
 
     def _chosen(
-        self, host: Host, package: Installed, above: tuple[Candidate, ...], pinned: Candidate | None
+        self, asker: _Asker, package: Installed, above: tuple[Candidate, ...], pinned: Candidate | None
     ) -> tuple[Candidate | None, Ruling]:
         """Where to go, if anywhere, and what decided it."""
         held = self._rules.held(package)
@@ -248,7 +275,7 @@ class Decider:
             return None, Ruling(standing=Standing.UP_TO_DATE, why="nothing newer is offered")
         first: Ruling | None = None
         for candidate in above:
-            ruling = self._rules.judge(host, package, candidate)
+            ruling = self._rules.judge(asker.seat.host, asker.standpoint, package, candidate)
             if ruling.goes:
                 passed = f"; {above[0].offered.version} is newer: {first.why}" if first is not None else ""
                 return candidate, replace(ruling, why=ruling.why + passed)
@@ -277,7 +304,7 @@ class Decider:
         opened = [cve for cve in found if cve not in known]
         return f"; it opens {', '.join(opened)} again" if opened else ""
 
-    def _exposure(self, asker: _Asker, package: Installed, hole: Hole, choice: _Choice) -> Exposure:
+    def _exposure(self, data_classes: frozenset[str], hole: Hole, waived: Waived, choice: _Choice) -> Exposure:
         mending = [one for one in choice.above if hole in one.mends]
         known = Known(
             severity=hole.severity,
@@ -285,8 +312,7 @@ class Decider:
             first_seen=min((one.seen for one in mending if one.seen is not None), default=None),
             exploited=hole.exploited,
         )
-        waived = self._waivers.of(asker.seat, package, hole.cve, hole.severity)
-        due = sla.due(self._baseline.sla, asker.data_classes, known)
+        due = sla.due(self._baseline.sla, data_classes, known)
         return Exposure(
             cve=hole.cve,
             severity=hole.severity,
@@ -307,18 +333,19 @@ class Decider:
             return None
         mends = {one.cve for one in choice.subject.mends}
         waivers = [one.waived for one in exposures if one.cve in mends] or [waived]
-        if not all(one.hold for one in waivers):
+        if not all(one.covering for one in waivers):
             return None
-        names = sorted({one.hold[0] for one in waivers})
+        names = sorted({one.covering[0] for one in waivers})
         told = [f"{name} (approved by {self._approver(name)}) until {self._until(name, exposures)}" for name in names]
-        return Ruling(standing=Standing.EXEMPT, rule=names[0], why=f"exempted by {', '.join(told)}")
+        by = "exempted by" if all(one.hold for one in waivers) else "left alone for a proposed exemption,"
+        return Ruling(standing=Standing.EXEMPT, rule=names[0], why=f"{by} {', '.join(told)}")
 
     def _approver(self, name: str) -> str:
         return self._waivers.documents[name].approver
 
     def _until(self, name: str, exposures: Iterable[Exposure]) -> date:
         """The first day on which it ends for something that it waives here."""
-        covered = [one.severity for one in exposures if name in one.waived.hold]
+        covered = [one.severity for one in exposures if name in one.waived.covering]
         return min(self._waivers.until(name, one) for one in covered or [Severity.NEGLIGIBLE])
 
 
@@ -335,8 +362,13 @@ class _Asker:
     seat: Seat
     release: str
     data_classes: frozenset[str]
-    rules: Hashable
-    """For hosts with the same, rules give the same answers."""
+    standpoint: tuple[Hashable, ...]
+    """Where the host stands to the rules."""
+
+    @property
+    def rules(self) -> Hashable:
+        """For hosts with the same, rules give the same answers."""
+        return self.standpoint, self.release
 
     @property
     def view(self) -> Hashable:
@@ -353,6 +385,8 @@ class _Choice:
     ruling: Ruling
     holes: tuple[Hole, ...]
     above: tuple[Candidate, ...]
+    decisions: dict[Hashable, Decision] = field(default_factory=dict, compare=False)
+    """What it comes to, by all that else counts."""
 
 
 def _put_together(package: Installed, choice: _Choice, exposures: list[Exposure], waived: Waived) -> Decision:
@@ -381,7 +415,3 @@ def _put_together(package: Installed, choice: _Choice, exposures: list[Exposure]
         due=min((one.due for one in exposures if one.due and one.state is not State.EXCEPTED), default=None),
         waived=waived,
     )
-
-
-def _is_security(offered: Offered) -> bool:
-    return "security" in offered.suite.lower().replace("/", "-").split("-")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.maintenance import Firmware
@@ -12,6 +12,9 @@ from ismgr_automation.ports.upkeep import FirmwareItem
 
 WHAT = "firmware "
 """What the name of such a step begins with."""
+
+RING = "ring"
+"""The field of ``after`` that says in which ring its host is, as that of a package's step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,13 @@ def firmware_steps(
             before = {"version": item.version}
             steps.append(Step(target=host, what=f"{WHAT}{item.id}", action=Action.UPDATE, before=before, after=after))
     return tuple(sorted(steps, key=lambda step: step.what)), tuple(said)
+
+
+def in_ring(steps: Iterable[Step], ring: str) -> tuple[Step, ...]:
+    """The steps of one host, which say in which ring it is: a soak is between rings."""
+    return tuple(
+        replace(one, after={**one.after, RING: ring} if isinstance(one.after, Mapping) else one.after) for one in steps
+    )
 
 
 def wanted_of(step: Step) -> Wanted:

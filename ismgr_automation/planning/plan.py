@@ -10,6 +10,7 @@ from functools import cached_property
 
 from ismgr_automation.core.json import Json, JsonObject, digest
 from ismgr_automation.planning.change import Change, Deferred, Drift, Finding, Level, Step
+from ismgr_automation.planning.forecast import Forecast
 
 FIRST_FORMAT = "ismgr.plan/1"
 """Without batches, constraints, policies and versions of secrets. Plans of it can be read and shown for ever; applied
@@ -79,6 +80,8 @@ class Beside:
     sidecars: Mapping[str, str] = field(default_factory=dict)
     """The engines' own update plans by address, sealed (encrypted) text. Each is bound by the ``constraint`` of its
     change, which is inside the digest."""
+    forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    """What is expected of changes of packages and firmware, by their keys."""
 
 
 @dataclass(frozen=True, kw_only=True)

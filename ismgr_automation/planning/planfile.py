@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +26,7 @@ from ismgr_automation.planning.change import (
     Reason,
     Step,
 )
+from ismgr_automation.planning.forecast import Estimate, Forecast, HostForecast, forecast_json
 from ismgr_automation.planning.plan import (
     FIRST_FORMAT,
     FORMAT,
@@ -37,6 +38,7 @@ from ismgr_automation.planning.plan import (
     drift_json,
     finding_json,
 )
+from ismgr_automation.ports.packages import Need
 
 NEXT_STEP = "Make a new one with `ismgr plan --out FILE`."
 
@@ -57,6 +59,8 @@ def _beside_json(plan: Plan) -> JsonObject:
     if plan.format != FIRST_FORMAT:
         expires = beside.expires_at.astimezone(UTC).isoformat() if beside.expires_at is not None else None
         later = {"expires_at": expires, "sidecars": dict(beside.sidecars)}
+        if beside.forecasts:
+            later["forecasts"] = {key: forecast_json(one) for key, one in beside.forecasts.items()}
     return {
         "commit": beside.commit,
         "ref": beside.ref,
@@ -159,7 +163,26 @@ def _beside(body: Mapping[str, Any], format_: str) -> Beside:
     if format_ == FIRST_FORMAT:
         return first
     expires = datetime.fromisoformat(body["expires_at"]) if body["expires_at"] is not None else None
-    return replace(first, expires_at=expires, sidecars=body["sidecars"])
+    forecasts = {key: _forecast(one) for key, one in body.get("forecasts", {}).items()}
+    return replace(first, expires_at=expires, sidecars=body["sidecars"], forecasts=forecasts)
+
+
+def _forecast(body: Mapping[str, Any]) -> Forecast:
+    return Forecast(
+        takes=Estimate(span=timedelta(seconds=body["takes_seconds"]), source=body["source"]),
+        soak=timedelta(seconds=body["soak_seconds"]),
+        hosts=tuple(_host_forecast(one) for one in body["hosts"]),
+    )
+
+
+def _host_forecast(body: Mapping[str, Any]) -> HostForecast:
+    return HostForecast(
+        host=body["host"],
+        reboot=Need(body["reboot"]),
+        why=tuple(body["why"]),
+        services=tuple(body["services"]) if body["services"] is not None else None,
+        then=body["then"],
+    )
 
 
 def read_change(

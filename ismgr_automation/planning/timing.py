@@ -14,6 +14,7 @@ from ismgr_automation.core.windows import Occurrence, Recurrence, joined, zone
 from ismgr_automation.estate.maintenance import Freeze, MaintenanceWindow, Scope
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.selector import Selector
+from ismgr_automation.planning.forecast import Estimate
 from ismgr_automation.ports.hosts import Host
 
 EVERYBODY = "true"
@@ -133,10 +134,24 @@ def reserve(durations: Sequence[timedelta], *, unknown: timedelta) -> timedelta:
     >>> reserve([timedelta(minutes=9)], unknown=timedelta(minutes=30))
     datetime.timedelta(seconds=1800)
     """
-    if not durations:
-        return unknown
-    found = usual(durations)
-    return max(found, unknown) if len(durations) < FEW else found
+    return estimate(durations, unknown=unknown).span
+
+
+def estimate(durations: Sequence[timedelta], *, unknown: timedelta) -> Estimate:
+    """What ``reserve`` says, and where it comes from. ``unknown`` is a deadline that documents set.
+
+    >>> estimate([timedelta(minutes=9)] * 12, unknown=timedelta(minutes=30))
+    Estimate(span=datetime.timedelta(seconds=540), source='p95 of 12 runs')
+    """
+    count = len(durations)
+    if not count:
+        return Estimate(span=unknown, source="no history: the deadline, restarts left out")
+    found, runs = usual(durations), f"{count} run{'s' * (count != 1)}"
+    if count >= FEW:
+        return Estimate(span=found, source=f"p95 of {runs}")
+    if found > unknown:
+        return Estimate(span=found, source=f"longest of {runs}")
+    return Estimate(span=unknown, source=f"{runs} only: the deadline, restarts left out")
 
 
 def usual(durations: Sequence[timedelta]) -> timedelta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from enum import StrEnum
 from typing import Protocol
 
 
@@ -47,10 +48,25 @@ class Vulnerability:
     """Probability (0 to 1) of being exploited in the next 30 days."""
 
 
+class Basis(StrEnum):
+    """Where the date of a source comes from."""
+
+    DATA = "data"
+    """The data says it of itself: its release, its score date."""
+    COMMIT = "commit"
+    """The last commit that changed the file."""
+    FILE = "file"
+    """The time of the file."""
+    ANSWER = "answer"
+    """What the server said of its answer, or else the time when it was fetched."""
+    NONE = "none"
+    """Nobody knows how old it is."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRead:
     """One source as it was read. ``dated`` is what the data itself says (its release, its score date) or else the
-    time of the file or of the answer; ``fetched_at`` when we got it."""
+    time that ``basis`` names; ``fetched_at`` when we got it."""
 
     source: str
     format: str
@@ -60,6 +76,12 @@ class SourceRead:
     entries: int
     problem: str = ""
     """Why it could not be read anew, where an older copy was taken instead."""
+    basis: Basis = Basis.DATA
+
+    @property
+    def since(self) -> datetime | None:
+        """From when on its age counts; None where nobody knows."""
+        return None if self.basis is Basis.NONE else self.dated or self.fetched_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,8 @@ class Installed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
-    """One version of an installed package that a repository offers to a host, newer or older than what is there."""
+    """One version of a package that a repository offers to a host: of an installed one newer or older than what is
+    there, or of one that an update would bring."""
 
     name: str
     architecture: str
@@ -77,6 +78,18 @@ class Stale:
     """Its systemd unit, where it has one."""
     files: tuple[str, ...] = ()
     """What it has mapped and is no longer on the disk."""
+
+
+INIT = "init"
+"""What PID 1 is called among units."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mapped:
+    """Packages whose programs and libraries a running service has in memory; ``unit`` is ``INIT`` for PID 1."""
+
+    unit: str
+    packages: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +134,8 @@ class HostFacts:
     """One line for each reason: another kernel is installed, PID 1 has mapped what was replaced, the host asks."""
     services: tuple[str, ...] = ()
     """Units that must be restarted."""
+    mapped: tuple[Mapped, ...] | None = None
+    """What runs from which packages, by unit; None: the host did not tell."""
     unseen: int = 0
     """Processes that could not be looked at: what they need is not known."""
     free_bytes: int = 0
@@ -153,6 +168,7 @@ class Move:
     name: str
     architecture: str
     before: str
+    """Empty: it is not installed."""
     after: str
     digest: str = ""
     """``sha256:...`` of the file that must be installed; empty: whatever the signed index says (rollback)."""
@@ -217,6 +233,19 @@ class Trouble(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """A package that is not installed on a host and that apt would install besides the moves that were asked for."""
+
+    name: str
+    architecture: str
+    version: str
+    offers: tuple[Offered, ...]
+    """This very version as the signed indexes know it, once for each repository that has it; never empty."""
+    needed_by: tuple[str, ...] = ()
+    """Names of the packages, asked for or brought, that depend on it; empty: nobody could tell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackageResult:
     """What became of one host. ``made`` are the moves that really happened, read back from dpkg."""
 
@@ -225,11 +254,15 @@ class PackageResult:
     trouble: Trouble = Trouble.NONE
     detail: str = ""
     """For people: the last lines of what apt said."""
+    headline: str = ""
+    """The one line of it that says what went wrong, package and script."""
     made: tuple[Move, ...] = ()
     broken: tuple[str, ...] = ()
     """What ``dpkg --audit`` says afterwards."""
     former: tuple[str, ...] = ()
     """Packages whose former version's file is kept on the host."""
+    brings: tuple[Brought, ...] = ()
+    """Of a check that was refused as WIDER for these new packages and for nothing else."""
     seconds: float = 0.0
 
 
@@ -242,7 +275,8 @@ class PackageManager(Protocol):
         ...
 
     def check(self, request: PackageRequest, context: Context) -> tuple[PackageResult, ...]:
-        """What ``apply`` would answer, found out by simulation: DONE, NOTHING or REFUSED with why. Changes nothing."""
+        """What ``apply`` would answer, found out by simulation: DONE, NOTHING or REFUSED with why. Changes nothing.
+        Where only new packages are missing among the moves it names them (``brings``)."""
         ...
 
     def apply(self, request: PackageRequest, context: Context) -> tuple[PackageResult, ...]:
@@ -251,7 +285,7 @@ class PackageManager(Protocol):
 
     def rollback(self, request: PackageRequest, context: Context) -> tuple[PackageResult, ...]:
         """Make moves back to exact former versions, from the kept files or a repository, healing what is half-installed
-        on the way."""
+        on the way. A package that this run was to bring and that never got well is removed; one that is well stays."""
         ...
 
 

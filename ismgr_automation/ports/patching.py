@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from ismgr_automation.core.events import Emit
 from ismgr_automation.ports.packages import HostFacts, Move
 
 
@@ -21,6 +22,14 @@ class VersionKey:
     digest: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanged:
+    """What two ledgers gave each other: entries that are new, or earlier, on each side now."""
+
+    taken: int = 0
+    given: int = 0
+
+
 class FirstSeen(Protocol):
     """Since when versions are known to us, outside of the branches that plans read. Entries are only ever added."""
 
@@ -30,6 +39,15 @@ class FirstSeen(Protocol):
 
     def see(self, keys: Sequence[VersionKey], now: datetime) -> int:
         """Remember keys that were never seen; those that were keep their time. Returns how many were new."""
+        ...
+
+    def everything(self) -> Mapping[VersionKey, datetime]:
+        """All that was ever seen, with when."""
+        ...
+
+    def exchange(self, remote: str, emit: Emit) -> Exchanged:
+        """Give what was seen here to a remote that others share, and take what they saw: of each entry the earlier
+        time. Raises ``SettingsError`` for a remote that nobody named, and ``EngineError`` when it cannot be had."""
         ...
 
 
@@ -59,6 +77,8 @@ class Patched:
     """How long the host was away for it."""
     rolled_back: str = ""
     """The run that undid it; empty: nobody did."""
+    snapshot: str = ""
+    """The snapshot that the host was put back to for it; empty: its packages went back, or nothing did."""
 
 
 class PatchStore(Protocol):

@@ -1,9 +1,10 @@
-"""Taking a host out of service and back: load balancers, the primary role of a cluster, a machine's firmware."""
+"""Taking a host out of service and back: load balancers, the primary role of a cluster, a machine's firmware, its disk
+as it was before."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -175,6 +176,54 @@ class MachineUpkeep(Protocol):
         end, the machine restarted where the BMC says that it must be, and the version read again."""
         ...
 
+    def restart(self, bmc: BmcAccess, within: timedelta, context: Context) -> str:
+        """Ask the operating system to restart, once and never with force; returns what was ordered, in words. Whether
+        it happened only the host can tell. A BMC that offers no such reset is an error that says what it offers."""
+        ...
+
     def power_cycle(self, bmc: BmcAccess, within: timedelta, context: Context) -> str:
         """Off, and on again; returns how it went, in words."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotRequest:
+    """One snapshot of one host, and who is asked for it: ``command`` with a verb, the host and the name as further
+    words, started in ``root``. ``secrets`` are environment variables by name."""
+
+    host: str
+    name: str
+    command: tuple[str, ...]
+    root: Path
+    deadline: timedelta
+    secrets: Mapping[str, SecretRef] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotResult:
+    """What became of one request. ``there``: it was not made, because one of this name is there already and stays as it
+    is."""
+
+    host: str
+    ok: bool
+    there: bool = False
+    detail: str = ""
+    """For people: why it failed, with the last lines of what was said; secrets taken out."""
+    seconds: float = 0.0
+
+
+class Snapshotter(Protocol):
+    """Whoever keeps the disks of machines: a hypervisor, a storage array. What fails or takes too long is a result;
+    raises ``Cancelled`` and ``LeaseLost``."""
+
+    def create(self, request: SnapshotRequest, context: Context) -> SnapshotResult:
+        """Keep the disk as it is now. One of the same name is never made over."""
+        ...
+
+    def restore(self, request: SnapshotRequest, context: Context) -> SnapshotResult:
+        """Put the disk back as it was, and start the machine from it: in another life than before."""
+        ...
+
+    def remove(self, request: SnapshotRequest, context: Context) -> SnapshotResult:
+        """Keep it no longer."""
         ...

@@ -128,7 +128,7 @@ def _tiles(story: Story) -> tuple[Tile, ...]:
         Tile(
             label="Changes landed",
             value=f"{landed} of {len(changes)}",
-            note=f"{sum(one.outcome.changed for one in changes)} things changed",
+            note=f"{_plural(sum(one.outcome.changed for one in changes), 'thing')} changed",
             tone=Tone.GOOD if landed == len(changes) else Tone.BAD,
         ),
         Tile(
@@ -176,6 +176,7 @@ def _change(one: Told) -> ChangeView:
         "Hosts in trouble": outcome.troubled,
         "As they were before": outcome.undone,
         "Turned out not to be needed": outcome.spared,
+        "In the words of the engines": tuple(outcome.detail.splitlines()),
     }
     return ChangeView(
         anchor=anchor(one),

@@ -84,6 +84,15 @@ def test_a_move_back_says_why_and_knows_versions_only() -> None:
     assert lines(back)[1] == "  openssl 3.0.15-1 -> 3.0.11-1  back"
 
 
+def test_what_was_not_there_before_is_called_new_and_counts_as_a_package() -> None:
+    new = replace(
+        move("linux-image-2:amd64"), action=Action.CREATE, before={"version": ""}, why="needed by linux-image"
+    )
+    shown = lines(move(severity="high"), new, beside("reboot"))
+    assert shown[2:] == ["  linux-image-2 new -> 3.0.15-1  needed by linux-image", "  reboot"]
+    assert counted([change(move(), new)]) == "2 packages on 1 host"
+
+
 def test_what_goes_with_the_packages_stands_below_them() -> None:
     drain = beside("drain and restore", where="haproxy of group/edges, backend web")
     shown = lines(move(), drain, beside("reboot", unsure=True))

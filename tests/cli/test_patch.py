@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -15,11 +16,11 @@ import pytest
 from ismgr_automation.core.errors import Unreachable
 from ismgr_automation.patching.status import COLUMNS
 from ismgr_automation.patching.updates import version_key
-from ismgr_automation.ports.advisories import Advisories, Fix, SourceRead, Vulnerability
+from ismgr_automation.ports.advisories import Advisories, Basis, Fix, SourceRead, Vulnerability
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Boundary, Death, Killed, MemoryAdvisories, MemoryPackageWorld
-from ismgr_automation.ports.packages import Installed, Offered
-from ismgr_automation.ports.patching import Waiting
+from ismgr_automation.ports.packages import Installed, Move, Offered
+from ismgr_automation.ports.patching import Patched, Waiting
 from tests.cli.conftest import Say
 from tests.rehearsal import Rehearsal
 from tests.rehearsal import site as two_sites
@@ -158,9 +159,16 @@ def test_a_plan_has_a_line_for_each_package_of_each_host_and_touches_nothing(sit
     assert "db1.dc1, db1.dc2, web1.dc2 (3 hosts)\n      openssl 3.0.11-1 -> 3.0.15-1  critical" in second
     assert "curl" not in shown.out
     assert "4 packages on 4 hosts." in shown.out
+    assert "    takes 30m (no history: the deadline, restarts left out)\n    no reboot expected on web1.dc1\n" in first
+    assert "no reboot expected on db1.dc1, db1.dc2, web1.dc2" in second
+    assert "expected to take 1h in 2 waves" in shown.out
     assert not [one for one in site.packages.calls if one.startswith("apply")]
     assert version(site, "web1.dc1") == "3.0.11-1"
-    assert say("--json", "patch", "plan").result["plan"]["intent"]["purpose"] == "patch"
+    found = say("--json", "patch", "plan").result["plan"]
+    assert found["intent"]["purpose"] == "patch"
+    told = found["beside"]["forecasts"]["baseline/servers#1"]
+    assert (told["takes_seconds"], told["source"]) == (1800, "no history: the deadline, restarts left out")
+    assert [(one["host"], one["reboot"]) for one in told["hosts"]] == [("web1.dc1", "no")]
 
 
 def test_targets_and_exclusions_choose_hosts(site: Rehearsal, say: Say) -> None:
@@ -451,6 +459,10 @@ def test_a_host_that_is_away_waits_also_when_nobody_else_has_anything_to_do(site
     site.world.reach["db1.dc1"] = Reach.TIMEOUT
     applied = say("patch", "apply", "--yes")
     assert (applied.code, "Nothing to do on the hosts that could be reached." in applied.out) == (0, True)
+    assert (
+        "\nNothing was to be done on hosts that answer.\n1 host was away and waits in the queue until " in applied.out
+    )
+    assert "0 of 0" not in applied.out
     assert lines_with(say("patch", "queue").out, "db1.dc1")
 
 
@@ -508,6 +520,24 @@ def test_where_approvals_are_asked_catching_up_leaves_a_plan_to_sign(site: Rehea
     assert [one["host"] for one in say("patch", "queue", "--json").result["waiting"]] == ["db1.dc1"]
 
 
+def test_history_tells_who_was_put_back_by_snapshot(site: Rehearsal, say: Say) -> None:
+    row = Patched(
+        run="r1",
+        host="web1.dc1",
+        at=datetime.now(UTC),
+        moves=(Move(name="openssl", architecture="amd64", before="3.0.11-1", after="3.0.15-1"),),
+        took=timedelta(minutes=1),
+        rolled_back="r1",
+    )
+    site.patches.keep_patched([row, replace(row, host="web1.dc2", snapshot="ismgr-r1")])
+    lines = {host: line for line in say("patch", "history").out.splitlines() for host in HOSTS if host in line}
+    assert "at once" in lines["web1.dc1"]
+    assert "at once, by snapshot" not in lines["web1.dc1"]
+    assert "at once, by snapshot" in lines["web1.dc2"]
+    told = {one["host"]: one["snapshot"] for one in say("patch", "history", "--json").result["patched"]}
+    assert told == {"web1.dc1": "", "web1.dc2": "ismgr-r1"}
+
+
 def test_exemptions_are_written_as_openvex(site: Rehearsal, say: Say, tmp_path: Path) -> None:
     say("patch", "facts")
     document = json.loads(say("patch", "vex", "--author", "Security").out)
@@ -524,7 +554,8 @@ def test_the_page_about_patching_works_as_it_stands(
 ) -> None:
     blocks = re.findall(r"^```(\w+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     documents = {text.split()[1]: text for language, text in blocks if language == "yaml"}
-    assert list(documents) == ["baseline.yaml", "exemption.yaml", "metal.yaml"]
+    assert list(documents) == ["baseline.yaml", "exemption.yaml", "gateways.yaml", "metal.yaml"]
+    site.files["hypervisor/snapshot"] = "#!/bin/sh\n"
     site.files["patching.yaml"] = WINDOW + BASELINE[BASELINE.rindex("---") :]
     site.files |= documents
     site.packages.add("edge1.dc1", package("openssl", "3.0.15-1"))
@@ -538,3 +569,22 @@ def test_the_page_about_patching_works_as_it_stands(
         assert said.code == (2 if line.startswith("ismgr patch plan") else 0), (line, said.err)
     for file in ("patches.json", "status.csv", "openvex.json"):
         assert (tmp_path / file).exists()
+
+
+@pytest.mark.parametrize(
+    ("basis", "said"),
+    [
+        (Basis.DATA, "5h old"),
+        (Basis.ANSWER, "5h old"),
+        (Basis.COMMIT, "in Git since 5h"),
+        (Basis.NONE, "undated"),
+    ],
+)
+def test_the_age_of_advisories_is_what_somebody_knows_of_it(site: Rehearsal, say: Say, basis: Basis, said: str) -> None:
+    known = advisories()
+    site.advisories = MemoryAdvisories(
+        known=replace(known, sources=tuple(replace(one, basis=basis) for one in known.sources))
+    )
+    assert f"advisories {SOURCE} (debian), {said}, 2 entries\n" in say("patch", "status").out
+    (source,) = say("--json", "patch", "status").result["sources"]
+    assert source["basis"] == str(basis)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.console import Console
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.progress import progress
 from ismgr_automation.cli.view import show_plan, show_report
-from ismgr_automation.converge.report import Fate, Outcome, Report, report_json
+from ismgr_automation.converge.report import Fate, Outcome, Queued, Report, report_json
 from ismgr_automation.core.address import group, stack
 from ismgr_automation.core.errors import ExitCode
 from ismgr_automation.core.events import Event
@@ -160,3 +160,28 @@ def test_what_a_check_said_is_shown_and_what_passed_is_counted() -> None:
     assert "c-failed" in text
     assert "c-error" in text
     assert "1 of 4 checks passed" in text
+
+
+def test_hosts_that_were_away_are_told_with_how_long_they_wait() -> None:
+    noon = datetime(2026, 11, 2, 12, tzinfo=UTC)
+    queued = tuple(Queued(host=name, until=noon + timedelta(days=at)) for name, at in (("a", 0), ("b", 1), ("c", 0)))
+    text = shown(show_report, report(queued=queued))
+    assert "0 of 0" not in text
+    assert "2 hosts were away and wait in the queue until 2026-11-02 12:00 UTC: a, c." in text
+    assert "1 host was away and waits in the queue until 2026-11-03 12:00 UTC: b." in text
+    assert "1 host was away" in shown(show_report, report(outcome(Fate.LANDED), queued=queued))
+    assert canonical(report_json(report(queued=queued)))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"), [(0, "0 things changed"), (1, "1 thing changed"), (2, "2 things changed")]
+)
+def test_one_thing_is_no_things(changed: int, words: str) -> None:
+    assert words in shown(show_report, report(replace(outcome(Fate.LANDED), changed=changed)))
+
+
+def test_the_words_of_an_engine_stand_below_the_line_that_says_what_failed() -> None:
+    said = replace(outcome(Fate.FAILED, "web1 failed: the script"), detail="Setting up web\n[/x] dpkg: error")
+    first, *rest = shown(show_report, report(said, stopped="web1 failed: the script")).splitlines()
+    assert first.endswith("web1 failed: the script")
+    assert rest[:2] == ["    Setting up web", "    [/x] dpkg: error"]

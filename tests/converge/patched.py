@@ -163,7 +163,18 @@ def fates(report: Report) -> dict[str, Fate]:
 
 def effects(site: Rehearsal) -> list[str]:
     """Calls that change something on hosts, balancers or machines, in order."""
-    changing = {"apply", "rollback", "reboot", "services", "drain", "restore", "switchover", "update", "power_cycle"}
+    changing = {
+        "apply",
+        "rollback",
+        "reboot",
+        "services",
+        "drain",
+        "restore",
+        "switchover",
+        "update",
+        "power_cycle",
+        "restart",
+    }
     return [one for one in (*site.packages.calls, *site.service.calls) if one.split()[0] in changing]
 
 

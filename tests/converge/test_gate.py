@@ -578,6 +578,41 @@ def test_what_held_patients_data_before_the_commit_is_judged_so(clinic, site, pl
     assert weigh(proposal, plan, NOW).met is not asked
 
 
+WAIVER = """\
+kind: Exemption
+name: carried
+scope: host.labels.role == "db"
+owner: platform
+approver: ben
+reason: the vendor is asked
+issued: 2026-11-01
+expires: 2026-11-20
+"""
+
+
+@pytest.mark.parametrize(
+    ("agreed", "proposed", "asked"),
+    [
+        pytest.param(None, WAIVER, True, id="brought"),
+        pytest.param(WAIVER, WAIVER.replace("11-20", "11-30"), True, id="prolonged"),
+        pytest.param(WAIVER.replace("role", "other"), WAIVER, True, id="widened"),
+        pytest.param(WAIVER, WAIVER, False, id="agreed on"),
+        pytest.param(None, WAIVER.replace('"db"', '"web"'), False, id="of other hosts"),
+    ],
+)
+def test_a_commit_does_not_waive_for_itself_what_it_would_need_approval_to_patch(clinic, agreed, proposed, asked):
+    quiet = PATIENTS.replace("groups: [everybody]", "groups: []")
+    files = {**HOSPITAL, "site.yaml": quiet, **({"exemption.yaml": agreed} if agreed else {})}
+    clinic.pin(clinic.repo.commit("hospital", files, by="ada"))
+    clinic.repo.commit("waive", {"exemption.yaml": proposed, "p.yml": "[]\n# again\n"}, by="ada")
+    web = Host(name="web1", address="192.0.2.2", origin="stack/servers", labels={"role": "web"})
+    sightings = (*FLEET.sightings, Sighting(host=web, stack=Address.parse("stack/servers")))
+    proposal = replace(clinic.proposal(), fleet=lambda: replace(FLEET, sightings=sightings))
+    # what is applied has nothing to do with the host that is left unpatched
+    plan = clinic.plan(cast.change("group/everybody", Action.CONFIGURE, targets=("web1",)))
+    assert weigh(proposal, plan, NOW).met is not asked
+
+
 def test_the_gate_runs_no_code_of_the_estate(clinic, tmp_path):
     hooks = tmp_path / "hooks"
     hooks.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from ismgr_automation.patching.updates import version_key
 from ismgr_automation.planning.change import Action, Level
 from ismgr_automation.planning.plan import Purpose
 from ismgr_automation.planning.planfile import read, write
+from ismgr_automation.ports.advisories import Advisories, Basis, Fix, SourceRead, Vulnerability
 from ismgr_automation.ports.hosts import Reach
+from ismgr_automation.ports.memory import MemoryAdvisories
 from tests.converge.patched import (
     NEW,
     OLD,
@@ -35,6 +38,7 @@ from tests.converge.patched import (
     today,
     versions,
 )
+from tests.converge.test_promises import pinned
 from tests.rehearsal import NOON, Rehearsal
 
 
@@ -206,9 +210,10 @@ def test_every_host_is_patched_and_the_next_plan_is_empty(clinic: Rehearsal) -> 
     assert clinic.ledgers["lab"].rows == {}
 
 
-def test_an_exempted_package_is_left_alone_and_shown(clinic: Rehearsal) -> None:
+def waive(site: Rehearsal) -> None:
+    """Leave web2 unpatched for a while."""
     day = NOON.date()
-    clinic.files["exemption.yaml"] = f"""\
+    site.files["exemption.yaml"] = f"""\
 kind: Exemption
 name: carried
 scope: host.name == "web2"
@@ -218,11 +223,46 @@ reason: the vendor is asked
 issued: {day - days(5)}
 expires: {day + days(5)}
 """
-    found = plan(clinic)
+
+
+def shown(site: Rehearsal) -> list[tuple[str, str, tuple[str, ...]]]:
+    """How web2 stands: decided how, in which state, by which exemptions."""
+    found = rows(standing(site.scope(), NOON).status)
+    return [(one.standing, str(one.state), one.exemptions) for one in found if one.host == "web2"]
+
+
+@pytest.fixture
+def exposed(clinic: Rehearsal) -> Rehearsal:
+    """What is offered mends a vulnerability that was due long ago."""
+    source = "https://tracker.example/debian.json"
+    clinic.edit("baseline.yaml", "rings:", f'advisories: [{{format: debian, source: "{source}"}}]\nrings:')
+    mended = Fix(cve="CVE-2026-1", source="tool", release="bookworm", fixed=NEW)
+    hole = Vulnerability(cve="CVE-2026-1", severity="critical", published=NOON.date() - days(300))
+    known = Advisories(fixes={"tool": (mended,)}, vulnerabilities={"CVE-2026-1": hole})
+    clinic.advisories = MemoryAdvisories(known=known)
+    return clinic
+
+
+def test_an_exempted_package_is_left_alone_and_shown(exposed: Rehearsal) -> None:
+    waive(exposed)
+    found = plan(exposed)
     assert "web2 tool:amd64" not in planned_moves(found)
     assert len(planned_moves(found)) == 4
-    shown = [one for one in rows(standing(clinic.scope(), NOON).status) if one.host == "web2"]
-    assert [(one.standing, one.exemptions) for one in shown] == [("exempt", ("carried",))]
+    assert shown(exposed) == [("exempt", "excepted", ("carried",))]
+
+
+def test_an_exemption_that_only_the_proposal_brings_hides_no_breach_until_it_was_applied(exposed: Rehearsal) -> None:
+    pinned(exposed)
+    assert shown(exposed) == [("approve", "breached", ())]
+    waive(exposed)
+    found = plan(exposed)
+    assert "web2 tool:amd64" not in planned_moves(found)
+    (said,) = [one for one in found.findings if one.subject.kind is Kind.EXEMPTION]
+    assert said.summary.startswith("proposed exemption carried of platform")
+    assert shown(exposed) == [("exempt", "breached", ())]
+    pinned(exposed)
+    assert not [one for one in plan(exposed).findings if one.subject.kind is Kind.EXEMPTION]
+    assert shown(exposed) == [("exempt", "excepted", ("carried",))]
 
 
 def test_exemptions_that_are_over_or_cover_nothing_are_findings_of_the_plan(clinic: Rehearsal) -> None:
@@ -252,6 +292,44 @@ def test_advisories_that_cannot_be_read_are_an_error_not_good_news(clinic: Rehea
     found = plan(clinic)
     assert found.errored
     assert "advisories of baseline/all cannot be read: There is no tracker." in [one.summary for one in found.findings]
+
+
+@pytest.mark.parametrize(
+    ("read", "told", "said"),
+    [
+        (Basis.DATA, Basis.DATA, ""),
+        (Basis.FILE, Basis.COMMIT, ""),
+        (Basis.FILE, Basis.COMMIT, "advisories/debian.json is in Git since 4d, and 3d are allowed"),
+        (Basis.FILE, Basis.NONE, "advisories/debian.json is undated: nobody can say whether it is older than the 3d"),
+    ],
+)
+def test_advisories_of_the_estate_have_the_name_and_the_age_that_git_gives_them(
+    clinic: Rehearsal, read: Basis, told: Basis, said: str
+) -> None:
+    name, now = "advisories/debian.json", datetime.now(UTC)
+    clinic.files[name] = "{}"
+    clinic.edit("baseline.yaml", "rings:", f"advisories: [{{format: debian, source: {name}}}]\nrings:")
+    if told is Basis.COMMIT:
+        clinic.committed[name] = now - days(4 if said else 2)
+    scope = clinic.scope()
+    source = SourceRead(
+        source=str(scope.tree.root / name),
+        format="debian",
+        digest="sha256:0",
+        dated=now if read is Basis.FILE else now - days(1),
+        fetched_at=now,
+        entries=1,
+        basis=read,
+    )
+    reader = MemoryAdvisories(known=Advisories(sources=(source,)))
+    upkeep = replace(scope.engines.upkeep, advisories=reader)
+    found = standing(replace(scope, engines=replace(scope.engines, upkeep=upkeep)), now)
+    (shown,) = found.sources
+    assert (shown.source, shown.basis) == (name, told)
+    assert shown.since == {Basis.DATA: now - days(1), Basis.COMMIT: clinic.committed.get(name)}.get(told)
+    warned = [one.summary for one in found.findings if name in one.summary]
+    assert len(warned) == bool(said)
+    assert all(one.startswith(said) for one in warned)
 
 
 def test_a_pair_whose_other_half_is_away_is_left_alone_and_all_others_are_patched(clinic: Rehearsal) -> None:

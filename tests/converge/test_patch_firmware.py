@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from ismgr_automation.converge.report import Fate
-from ismgr_automation.core.errors import EngineFailed, ExitCode
+from ismgr_automation.core.errors import EngineFailed, ExitCode, OutsideWindow
+from ismgr_automation.core.events import SoakStarted
 from ismgr_automation.planning.change import Action
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Death, Killed
+from ismgr_automation.ports.packages import Need
 from ismgr_automation.ports.runs import RunState
 from tests.converge.patched import NEW, OLD, exactly, fates, offer, order, patch, patched, plan, today, versions
 from tests.rehearsal import Rehearsal
@@ -154,3 +157,90 @@ def test_a_run_that_dies_anywhere_reads_again_before_it_goes_on(clinic: Rehearsa
         assert bios(clinic) == {"db1": WANTED, "web1": WANTED}, passed[nth - 1]
         assert clinic.service.primaries() == ["db1"], passed[nth - 1]
         assert set(clinic.service.servers.values()) <= {"ready"}, passed[nth - 1]
+
+
+def ringed(site: Rehearsal, soak: str) -> None:
+    """web1 is a ring that soaks, db1 comes after it."""
+    site.edit("baseline.yaml", 'selector: host.name == "web1"}', f'selector: host.name == "web1", soak: {soak}}}')
+
+
+def test_a_ring_soaks_and_is_looked_at_again_before_the_firmware_of_the_next_one(clinic: Rehearsal) -> None:
+    ringed(clinic, "1s")
+    planned, scope = today(clinic), clinic.scope()
+    waited: list[float] = []
+    scope.context.cancelled.wait = lambda timeout=None: waited.append(timeout) or False  # type: ignore[method-assign]
+    with order(clinic) as calls:
+        clinic.world.watch.append(calls.append)
+        report = clinic.apply(planned, scope=scope)
+    assert report.ok, report.stopped
+    (begun,) = [one for one in clinic.events if isinstance(one, SoakStarted)]
+    assert str(begun.subject) == "baseline/all"
+    assert 0 < begun.seconds <= 1
+    assert waited == [begun.seconds]
+    mine = [one for one in calls if one in {"update web1", "verify web1", "update db1"}]
+    assert mine == ["update web1", "verify web1", "verify web1", "update db1"]
+
+
+def test_a_ring_that_does_not_stay_well_on_its_new_firmware_stops_the_run(clinic: Rehearsal) -> None:
+    ringed(clinic, "1s")
+    planned, scope = today(clinic), clinic.scope()
+
+    def worse(timeout: float | None = None) -> bool:
+        clinic.world.unhealthy.add("web1")
+        return False
+
+    scope.context.cancelled.wait = worse  # type: ignore[method-assign]
+    report = clinic.apply(planned, scope=scope)
+    assert report.stopped == "baseline/all did not stay well for 1 s: is_healthy on web1"
+    assert bios(clinic) == {"db1": "P1", "web1": WANTED}
+
+
+def test_firmware_is_not_begun_on_a_ring_before_the_packages_of_the_one_before_have_soaked(clinic: Rehearsal) -> None:
+    ringed(clinic, "1s")
+    clinic.edit(
+        "baseline.yaml", "- {name: canary", "- {name: first, selector: host.name == 'web2', soak: 1s}\n- {name: canary"
+    )
+    only_web2(clinic)
+    planned, scope = today(clinic), clinic.scope()
+    scope.context.cancelled.wait = lambda _timeout=None: False  # type: ignore[method-assign]
+    keys = [key for wave in planned.waves for key in wave]
+    assert keys == ["baseline/all#1", "machine/web1", "machine/db1"]
+    assert clinic.apply(planned, scope=scope).ok
+    assert len([one for one in clinic.events if isinstance(one, SoakStarted)]) == 2
+
+
+def only_web2(site: Rehearsal) -> None:
+    """A package is due on web2 alone."""
+    site.packages.repository.extend([offer(OLD), offer(NEW)])
+    site.packages.read_lists(site.packages.machines["web2"])
+
+
+def test_firmware_waits_for_the_window_of_its_baseline(clinic: Rehearsal) -> None:
+    clinic.edit("baseline.yaml", "rings:", "windows: [nights]\nrings:")
+    clinic.files["window.yaml"] = (
+        "kind: MaintenanceWindow\nname: nights\ntime_zone: UTC\nstart: 2001-01-01T00:00:00\nduration: 1h\n"
+    )
+    with pytest.raises(OutsideWindow, match="window/nights is closed"):
+        exactly(clinic, today(clinic))
+    assert "update web1" not in clinic.service.calls
+
+
+def test_firmware_after_a_failure_that_spends_the_budget_is_not_begun(clinic: Rehearsal) -> None:
+    clinic.world.unhealthy.add("web1")
+    report = patch(clinic)
+    assert fates(report) == {"machine/web1": Fate.FAILED, "machine/db1": Fate.NOT_STARTED}
+    assert bios(clinic)["db1"] == "P1"
+
+
+def test_firmware_is_foretold_by_its_deadline_because_nobody_measured_it(clinic: Rehearsal) -> None:
+    ringed(clinic, "2h")
+    clinic.edit("baseline.yaml", "firmware: [", 'firmware: [{component: NIC, version: "8", image: "https://x/n"}, ')
+    found = plan(clinic).beside.forecasts
+    told = {key: (one.takes.span, one.takes.source, one.soak) for key, one in found.items()}
+    kept = "no history of firmware is kept: the deadline"
+    assert told == {
+        "machine/web1": (timedelta(minutes=30), kept, timedelta()),
+        "machine/db1": (timedelta(minutes=60), f"{kept} of each of 2", timedelta(hours=2)),
+    }
+    (host,) = found["machine/web1"].hosts
+    assert (host.reboot, host.why) == (Need.UNKNOWN, ("its BMC tells that when it has the firmware",))

@@ -9,7 +9,9 @@ import pytest
 
 from ismgr_automation.converge.patch import plan_rollback
 from ismgr_automation.converge.patching import history, standing, waiting
-from ismgr_automation.core.errors import ExitCode, InputError
+from ismgr_automation.converge.report import Queued
+from ismgr_automation.core.errors import EngineFailed, EstateError, ExitCode, InputError
+from ismgr_automation.core.events import StepReported
 from ismgr_automation.planning.plan import Purpose
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.patching import Patched, Waiting
@@ -130,6 +132,122 @@ def test_otherwise_it_is_a_failure_that_is_counted(patient: Rehearsal, allowed: 
     assert set(on_new(patient)) >= {"db1", "db2", "web2", "web3"}
 
 
+def through_redfish(site: Rehearsal) -> None:
+    """web1, the only host that is patched, is always restarted through its BMC."""
+    machines(site)
+    site.edit("baseline.yaml", 'host.labels.role != "lb"', 'host.name == "web1"')
+    site.edit("baseline.yaml", "policy: if-needed", "policy: always, through: redfish, power_cycle: true")
+
+
+def restarts(site: Rehearsal) -> None:
+    """Its BMC does what it is told."""
+
+    def ordered(call: str) -> None:
+        if call == "restart web1":
+            site.scope().engines.upkeep.restarter.begin_life("web1")
+
+    site.service.watch.append(ordered)
+
+
+def told_restarts(site: Rehearsal) -> list[str]:
+    return [one.detail for one in site.events if isinstance(one, StepReported) and one.step == "restart web1"]
+
+
+def test_a_host_is_restarted_through_the_bmc_of_its_machine_and_its_boot_proves_it(clinic: Rehearsal) -> None:
+    through_redfish(clinic)
+    restarts(clinic)
+    report = patch(clinic)
+    assert report.ok, report.stopped
+    assert clinic.service.restarted == ["web1"]
+    assert lives(clinic)["web1"] == 2
+    assert not [one for one in clinic.packages.calls if one.startswith("reboot")]
+    assert told_restarts(clinic) == ["boot-1 became boot-2; GracefulRestart through the BMC of web1"]
+    assert clinic.patches.patched("web1")[0].rebooted
+
+
+def test_a_bmc_that_says_that_it_did_and_did_not_is_found_out_by_the_boot(clinic: Rehearsal) -> None:
+    through_redfish(clinic)
+    clinic.edit("baseline.yaml", ", power_cycle: true}", "}\nrollback: never")
+    report = patch(clinic)
+    assert "web1 did not come back: it still has the life before" in report.outcomes[0].summary
+    assert clinic.service.restarted == ["web1"]
+
+
+def test_a_bmc_that_offers_no_graceful_restart_costs_its_host_and_the_plug_is_not_pulled(clinic: Rehearsal) -> None:
+    through_redfish(clinic)
+    clinic.service.faults["restart web1"] = EngineFailed(
+        "It offers ForceOff, On.", engine="redfish", untouched="Nothing was changed.", next_step="Use systemd."
+    )
+    report = patch(clinic)
+    assert "web1 was not restarted: It offers ForceOff, On." in report.outcomes[0].summary
+    assert clinic.service.cycled == []
+    assert "await web1" not in clinic.packages.calls
+
+
+def test_an_order_whose_answer_was_lost_is_looked_for_on_the_host(clinic: Rehearsal) -> None:
+    through_redfish(clinic)
+    restarts(clinic)
+    clinic.service.faults["restart web1"] = EngineFailed("No answer.", engine="redfish", next_step="Look.")
+    report = patch(clinic)
+    assert report.ok, report.stopped
+    assert lives(clinic)["web1"] == 2
+    assert told_restarts(clinic) == ["boot-1 became boot-2; what its BMC did is not known: No answer."]
+
+
+def test_a_host_that_has_another_life_already_is_not_restarted_again(clinic: Rehearsal) -> None:
+    through_redfish(clinic)
+    installed: list[str] = []
+
+    def somebody_else(call: str) -> None:
+        if installed and call == "facts web1":
+            installed.clear()
+            clinic.scope().engines.upkeep.restarter.begin_life("web1")
+        elif call == "apply web1":
+            installed.append(call)
+
+    clinic.packages.watch.append(somebody_else)
+    report = patch(clinic)
+    assert report.ok, report.stopped
+    assert clinic.service.restarted == []
+    assert told_restarts(clinic) == ["boot-1 became boot-2"]
+
+
+def test_one_machine_that_cannot_be_restarted_leaves_the_others_to_be(patient: Rehearsal) -> None:
+    machines(patient)
+    patient.files["site.yaml"] += """\
+- name: web2
+  address: 192.0.2.31
+  bmc: {address: "https://192.0.2.41", username: admin, password: {secret: "env:APP"}}
+"""
+    patient.edit("baseline.yaml", 'host.labels.role != "lb"', 'host.name in ["web1", "web2"]')
+    patient.edit("baseline.yaml", 'selector: host.name == "web1"}', 'selector: "true", waves: ["100%"]}')
+    patient.edit("baseline.yaml", "policy: if-needed", "policy: always, through: redfish")
+    patient.service.faults["restart web2"] = EngineFailed(
+        "It offers On.", engine="redfish", untouched="Nothing was changed.", next_step="Use systemd."
+    )
+    restarts(patient)
+    report = patch(patient)
+    assert report.outcomes[0].troubled == ("web2",)
+    assert (lives(patient)["web1"], lives(patient)["web2"]) == (2, 1)
+    assert told_restarts(patient) == ["boot-1 became boot-2; GracefulRestart through the BMC of web1"]
+
+
+def test_a_host_that_nobody_can_restart_as_its_baseline_says_is_refused_by_its_line(clinic: Rehearsal) -> None:
+    machines(clinic)
+    clinic.edit("baseline.yaml", "policy: if-needed", "policy: if-needed, through: redfish")
+    with pytest.raises(EstateError) as refused:
+        plan(clinic)
+    summaries = [one.summary for one in refused.value.diagnostics]
+    assert summaries == [
+        f"PatchBaseline 'all' restarts host {name} through its BMC, and it has none"
+        for name in ("db1", "db2", "web2", "web3")
+    ]
+    line = next(
+        number for number, text in enumerate(clinic.files["baseline.yaml"].splitlines(), 1) if "through" in text
+    )
+    assert {(one.position.path, one.position.line) for one in refused.value.diagnostics} == {("baseline.yaml", line)}
+
+
 def test_how_long_to_wait_for_a_host_is_learned_from_its_past(clinic: Rehearsal) -> None:
     clinic.edit("baseline.yaml", "policy: if-needed", "policy: always, back_within: 10m")
     seen: dict[str, timedelta] = {}
@@ -173,7 +291,12 @@ def test_a_broken_postinst_is_healed_by_going_back(patient: Rehearsal) -> None:
 
     patient.packages.watch.append(mended)
     report = patch(patient)
-    assert "web1 failed (broken)" in report.outcomes[0].summary
+    script = "installed tool package post-installation script subprocess returned error"
+    assert f"web1 failed (broken): {script}; web1 is back" in report.outcomes[0].summary
+    assert report.outcomes[0].detail.splitlines() == [
+        f"web1: {script}",
+        "web1: E: Sub-process dpkg returned an error code (1)",
+    ]
     assert "web1 is back at the former versions" in report.outcomes[0].summary
     installed = patient.packages.machines["web1"].installed["tool"]
     assert (installed.version, installed.status) == (OLD, "ii")
@@ -298,8 +421,10 @@ def test_who_is_away_when_it_is_planned_is_left_out_queued_and_counted(clinic: R
     assert planned.absent == ("web2",)
     assert "web2 tool:amd64" not in planned_moves(planned)
     assert waiting(clinic.scope()) == ()
-    assert exactly(clinic, planned).ok
+    report = exactly(clinic, planned)
+    assert report.ok
     (one,) = waiting(clinic.scope())
+    assert report.queued == (Queued(host="web2", until=one.expires_at),)
     assert (one.host, one.baseline, one.run) == ("web2", "all", "")
     assert one.expires_at - one.since == days(7)
     status = standing(clinic.scope(), NOON).status
@@ -340,7 +465,7 @@ def test_a_place_in_the_queue_is_kept(clinic: Rehearsal) -> None:
     first = Waiting(host="web2", baseline="all", since=NOON, expires_at=NOON + days(1))
     clinic.patches.enqueue([first])
     clinic.world.reach["web2"] = Reach.TIMEOUT
-    assert exactly(clinic, today(clinic)).ok
+    assert exactly(clinic, today(clinic)).queued == (Queued(host="web2", until=first.expires_at),)
     assert waiting(clinic.scope()) == (first,)
 
 

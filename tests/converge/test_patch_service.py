@@ -9,7 +9,7 @@ import pytest
 
 from ismgr_automation.converge.patch import plan_rollback
 from ismgr_automation.converge.report import Fate
-from ismgr_automation.core.errors import EngineFailed, ExitCode
+from ismgr_automation.core.errors import EngineFailed, ExitCode, StalePlan
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.hosts import Reach
@@ -236,3 +236,69 @@ def _dies(site: Rehearsal, planned: Plan) -> bool:
     except Killed:
         return True
     return False
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Rehearsal:
+    """A process died between taking two hosts out of service and patching them, and a document was edited since."""
+    passed, _ = boundaries(tmp_path / "whole")
+    site = crashed(tmp_path / "died", 1 + passed.index("before apply web2"))
+    site.let_go()
+    assert drained(site) == ["web/web2", "web/web3"]
+    site.edit("baseline.yaml", "rings:", "holds: [other]\nrings:")
+    site.service.calls.clear()
+    site.packages.calls.clear()
+    site.world.calls.clear()
+    return site
+
+
+def test_a_resume_that_is_refused_puts_hosts_back_and_does_nothing_else(left: Rehearsal) -> None:
+    run = left.runs.runs()[0].id
+    before = versions(left)
+    with left.open() as estate, pytest.raises(StalePlan, match=r"baseline\.yaml changed") as caught:
+        estate.resume(run)
+    assert caught.value.exit_code is ExitCode.REFUSED
+    assert caught.value.untouched.startswith(f"web2, web3 are back in service where run {run} had drained them")
+    assert drained(left) == []
+    assert left.service.calls == ["restore web/web2", "restore web/web3"]
+    assert (left.packages.calls, versions(left)) == ([], before)
+    assert left.runs.run(run).state is RunState.RUNNING
+
+
+def test_what_somebody_else_had_drained_stays_so_after_a_refusal(left: Rehearsal) -> None:
+    left.service.servers["lb1", "web/web3"] = "maint"
+    with left.open() as estate, pytest.raises(StalePlan):
+        estate.resume(left.runs.runs()[0].id)
+    assert drained(left) == ["web/web3"]
+
+
+def test_hosts_that_a_refusal_could_not_put_back_are_named_with_the_command_that_tries_again(left: Rehearsal) -> None:
+    run = left.runs.runs()[0].id
+    left.service.faults["restore web/web2"] = FAILED
+    with left.open() as estate, pytest.raises(StalePlan) as caught:
+        estate.resume(run)
+    assert caught.value.untouched.startswith("web3 is back in service")
+    assert f"`ismgr resume {run}` tries again to put back: web2 is not back in service" in caught.value.next_step
+    assert drained(left) == ["web/web2"]
+    left.service.faults.clear()
+    with left.open() as estate, pytest.raises(StalePlan):
+        estate.resume(run)
+    assert drained(left) == []
+
+
+def test_a_refusal_that_cannot_put_anything_back_is_still_the_refusal(left: Rehearsal) -> None:
+    left.service.faults.update({f"restore web/web{number}": KeyError("a bug") for number in (2, 3)})
+    with left.open() as estate, pytest.raises(StalePlan) as caught:
+        estate.resume(left.runs.runs()[0].id)
+    assert caught.value.untouched == "Nothing was touched."
+    assert "tries again to put back: a bug in ismgr" in caught.value.next_step
+
+
+def test_a_refused_resume_of_a_run_that_had_drained_nobody_touches_nothing(tmp_path: Path) -> None:
+    passed, _ = boundaries(tmp_path / "whole")
+    site = crashed(tmp_path / "died", 1 + passed.index("before drain web/web1"))
+    site.let_go()
+    site.edit("baseline.yaml", "rings:", "holds: [other]\nrings:")
+    with site.open() as estate, pytest.raises(StalePlan):
+        estate.resume(site.runs.runs()[0].id)
+    assert drained(site) == []

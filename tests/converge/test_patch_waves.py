@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ismgr_automation.converge.report import Fate
+from ismgr_automation.converge.report import Fate, failed_checks
+from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.verify import verify
 from ismgr_automation.core.errors import ExitCode
-from ismgr_automation.core.events import BudgetSpent, SoakFinished, SoakStarted, WaveStarted
+from ismgr_automation.core.events import BudgetSpent, SoakFinished, SoakStarted, StepReported, WaveStarted
 from ismgr_automation.planning.planfile import read
+from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Reach
+from ismgr_automation.ports.memory import MemoryVerifier
 from ismgr_automation.ports.upkeep import Part
+from ismgr_automation.ports.verification import CheckResult, SuiteRequest, Verdict
 from tests.converge.patched import (
     NEW,
     OLD,
     effects,
     exactly,
     fates,
+    offer,
     on_new,
     order,
     patch,
     patched,
+    plan,
     planned_moves,
     today,
     versions,
@@ -128,10 +136,52 @@ def test_the_standby_goes_first_then_the_role_then_the_old_primary_and_the_role_
     assert clinic.service.primaries() == ["db1"]
 
 
-def test_the_role_stays_where_it_went_unless_it_is_asked_back(clinic: Rehearsal) -> None:
+def test_the_role_goes_back_unless_somebody_says_otherwise(clinic: Rehearsal) -> None:
     clinic.edit("groups.yaml", "switchover: {back: true}", "switchover: {}")
     assert patch(clinic).ok
+    assert clinic.service.primaries() == ["db1"]
+
+
+def strict(site: Rehearsal) -> Scope:
+    """A scope whose suite of the databases fails where the variables name another primary than there is."""
+
+    class Strict(MemoryVerifier):
+        def verify(self, request: SuiteRequest, context: Context) -> tuple[CheckResult, ...]:
+            named = request.variables.get("postgresql_primary")
+            wrong = named is not None and [named] != site.service.primaries()
+            verdict = Verdict.FAILED if wrong else Verdict.PASSED
+            return tuple(replace(one, verdict=verdict) for one in super().verify(request, context))
+
+    scope = site.scope()
+    return replace(scope, engines=replace(scope.engines, verifier=Strict(site.world)))
+
+
+def test_where_the_role_stays_suites_are_told_who_has_it_and_people_that_git_must_follow(clinic: Rehearsal) -> None:
+    named = "switchover: {back: false}\nvariables: {postgresql_primary: db1}"
+    clinic.edit("groups.yaml", "switchover: {back: true}", named)
+    report = clinic.apply(plan(clinic), scope=strict(clinic))
+    assert report.ok, report.stopped
     assert clinic.service.primaries() == ["db2"]
+    assert set(versions(clinic).values()) == {NEW}
+    said = [one.detail for one in clinic.events if isinstance(one, StepReported)]
+    assert "it stays on db2: let postgresql_primary say so in Git" in said
+    # whoever only looks is still held to what Git says
+    assert failed_checks(verify(strict(clinic)))
+    # and the next run begins from where the role is
+    clinic.packages.repository.append(offer("1.2-1"))
+    for machine in clinic.packages.machines.values():
+        clinic.packages.read_lists(machine)
+    report = clinic.apply(plan(clinic), scope=strict(clinic))
+    assert report.ok, report.stopped
+    assert clinic.service.primaries() == ["db1"]
+
+
+def test_where_the_role_goes_back_suites_hold_hosts_to_what_git_says(clinic: Rehearsal) -> None:
+    named = "switchover: {back: true}\nvariables: {postgresql_primary: db2}"
+    clinic.edit("groups.yaml", "switchover: {back: true}", named)
+    report = clinic.apply(plan(clinic), scope=strict(clinic))
+    assert not report.ok
+    assert versions(clinic)["db2"] == OLD
 
 
 def test_a_primary_without_a_successor_is_not_touched_and_told(clinic: Rehearsal) -> None:

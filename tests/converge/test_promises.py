@@ -24,10 +24,9 @@ def pinned(site: Rehearsal) -> None:
     documents, _ = load(tree.root, tree.objects)
     assert documents is not None
     known: dict[str, Estate] = {tree.revision.commit: documents}
-    pin = Pin(estate="two-sites", folder="", commit=tree.revision.commit, signers=())
-    site.safeguards = replace(
-        site.safeguards, pins=MemoryPins({"two-sites": pin}), documents=lambda commit: known[commit]
-    )
+    name = documents.document.name
+    pin = Pin(estate=name, folder="", commit=tree.revision.commit, signers=())
+    site.safeguards = replace(site.safeguards, pins=MemoryPins({name: pin}), documents=lambda commit: known[commit])
 
 
 @pytest.mark.parametrize(

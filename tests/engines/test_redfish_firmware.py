@@ -53,6 +53,8 @@ class Fake:
     """Answers 503 to so many looks at the task."""
     refuses_reset: bool = False
     updateable: bool = True
+    kinds: list[str] = field(default_factory=lambda: ["On", "ForceOff", "GracefulShutdown", "GracefulRestart"])
+    """The resets that it offers."""
     wanted: tuple[str, str] = ("BIOS", "2.18.0")
 
     def done(self) -> dict[str, Any]:
@@ -100,8 +102,7 @@ def service(box: list[Fake]) -> flask.Flask:  # noqa: C901 - one small function 
 
     @application.get(SYSTEM)
     def system() -> Any:
-        kinds = ["On", "ForceOff", "GracefulShutdown", "GracefulRestart"]
-        action = {"target": f"{SYSTEM}/Actions/Reset", "ResetType@Redfish.AllowableValues": kinds}
+        action = {"target": f"{SYSTEM}/Actions/Reset", "ResetType@Redfish.AllowableValues": box[0].kinds}
         power = box[0].power
         return {"Id": "1", "Name": "S", "PowerState": power, "Actions": {"#ComputerSystem.Reset": action}}
 
@@ -309,3 +310,37 @@ def test_a_bmc_that_cannot_be_asked_is_an_error(fake, bmc, upkeep, context) -> N
         upkeep.inventory(replace(bmc, address=f"https://127.0.0.1:{free_port()}"), context)
     with pytest.raises(CredentialRejected):
         upkeep.inventory(replace(bmc, username="nobody"), context)
+
+
+@pytest.mark.parametrize("resets", [["GracefulRestart"], ["GracefulShutdown", "On"]])
+def test_a_restart_asks_the_operating_system_once(fake, bmc, upkeep, context, resets: list[str]) -> None:
+    fake.kinds = ["On", "ForceOff", "ForceRestart", *resets]
+    said = upkeep.restart(bmc, timedelta(seconds=10), context)
+    assert said == f"{' and '.join(resets)} through the BMC of db1.dc1"
+    assert (fake.resets, fake.power) == (resets, "On")
+
+
+@pytest.mark.parametrize("kinds", [["On", "ForceOff", "ForceRestart"], ["ForceRestart", "GracefulShutdown"]])
+def test_a_bmc_that_could_only_pull_the_plug_says_what_it_offers_and_does_nothing(
+    fake, bmc, upkeep, context, kinds: list[str]
+) -> None:
+    fake.kinds = kinds
+    offers = ", ".join(sorted(kinds))
+    with pytest.raises(EngineFailed, match=f"asks the operating system first: it offers {offers}") as refused:
+        upkeep.restart(bmc, timedelta(seconds=10), context)
+    assert refused.value.untouched
+    assert fake.resets == []
+
+
+def test_a_machine_that_is_off_is_not_restarted(fake, bmc, upkeep, context) -> None:
+    fake.power = "Off"
+    with pytest.raises(EngineFailed, match="says that the machine is Off"):
+        upkeep.restart(bmc, timedelta(seconds=10), context)
+    assert fake.resets == []
+
+
+def test_a_reset_that_the_bmc_refuses_is_an_error_and_not_sent_again(fake, bmc, upkeep, context) -> None:
+    fake.refuses_reset = True
+    with pytest.raises(EngineFailed, match="door is open"):
+        upkeep.restart(bmc, timedelta(seconds=10), context)
+    assert fake.resets == []

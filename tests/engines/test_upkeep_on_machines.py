@@ -10,15 +10,17 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.engines.haproxy import HaproxyBalancer
 from ismgr_automation.engines.postgresql import PostgresqlManager
+from ismgr_automation.engines.redfish_firmware import RedfishUpkeep
 from ismgr_automation.engines.restart import SystemdRestarter
-from ismgr_automation.engines.secrets import Backends
+from ismgr_automation.engines.secrets import Backends, PrivateFiles
 from ismgr_automation.lab import Lab
 from ismgr_automation.lab.topology import Segment
 from ismgr_automation.ports.hosts import Ssh
 from ismgr_automation.ports.packages import Boot, Fleet, Restart
-from ismgr_automation.ports.upkeep import Cluster, Part, Pool
+from ismgr_automation.ports.upkeep import BmcAccess, Cluster, Part, Pool
 from tests.fixtures_lab import switch_on
 from tests.playbooks.world import World
 
@@ -122,3 +124,28 @@ def test_a_machine_is_restarted_with_proof_and_only_once(world: World) -> None:
     assert "cron.service-that-is-not-there" in services.detail
     (services,) = restarter.services(replace(request, units={"web1.dc2": ("ssh.service",)}), world.context())
     assert (services.ok, services.proof) == (True, "active: ssh.service")
+
+
+def test_a_machine_is_restarted_by_its_bmc_and_its_boot_proves_it(world: World, tmp_path: Path) -> None:
+    user, password = world.lab.bmc_credential("web1.dc2")
+    (tmp_path / "bmc").write_text(password)
+    (tmp_path / "bmc").chmod(0o600)
+    access = BmcAccess(
+        machine="web1.dc2",
+        address=world.lab.bmc_url("web1.dc2"),
+        username=user,
+        password=SecretRef.parse("file:bmc"),
+        ca=world.lab.folder.authority,
+    )
+    upkeep = RedfishUpkeep(Backends({"file": PrivateFiles(root=tmp_path)}))
+    restarter = SystemdRestarter(STORE)
+    request = Restart(fleet=fleet(world, "web1.dc2"), boots={}, within=WITHIN)
+    (here,) = restarter.services(replace(request, units={"web1.dc2": ("ssh.service",)}), world.context())
+    assert here.boot is not None
+    said = upkeep.restart(access, WITHIN, world.context())
+    assert said == "GracefulRestart through the BMC of web1.dc2"
+    (back,) = restarter.await_back(replace(request, boots={"web1.dc2": here.boot}), world.context())
+    assert (back.ok, back.detail) == (True, "")
+    assert back.proof.startswith("PID 1 started at tick ")
+    assert back.boot is not None
+    assert back.boot.after(here.boot)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,11 +116,12 @@ def test_an_answer_that_is_no_truth_value_is_an_error():
         ("package.security", [(DB, WEB), (DB, BARE), (WEB, BARE)]),
         ('package.security && host.site == "dc1"', [(DB, WEB)]),
         ('host.name == "db1" && cve == "CVE-1"', [(WEB, BARE)]),
+        ('cve == "CVE-1" && has(host.labels.role) && host.labels.role == "db"', [(WEB, BARE)]),
         ("host.labels.role == package.name", []),
         ('host.site == "dc1" || cve == "x"', [(DB, WEB)]),
         ("host.labels.exists(one, one == cve)", []),
         ('host["site"] == "dc1" || cve == "x"', []),
-        ('cve == "a && host.name" && host.labels.role == "db"', [(WEB, BARE)]),
+        ('cve == "a && host.name" && host.labels.role == "db"', []),
     ],
 )
 def test_hosts_that_an_expression_cannot_tell_apart_have_one_standpoint(source, alike):
@@ -145,6 +148,7 @@ ATOMS = st.sampled_from(
         'int(host.labels.role) > 1 // && host.site == "x"\n',
         'host.labels.exists(l, l == "role")',
         "cve in [host.name, 'CVE-1']",
+        "int(package.name) > 0",
     ]
 )
 SCOPES = st.recursive(
@@ -168,6 +172,24 @@ def test_hosts_with_one_standpoint_get_one_answer(source, cve, name):
     for host in (DB, WEB, BARE):
         answers.setdefault(expression.standpoint(host), set()).add(_answer(expression, host, cve, name))
     assert all(len(found) == 1 for found in answers.values())
+
+
+@given(JOINED, st.sampled_from(["CVE-1", "", "web1"]), st.sampled_from(["db", "&& host.name"]))
+def test_asking_without_the_host_gives_the_answer_of_the_whole(source, cve, name):
+    expression = compiled(source, SCOPE)
+    assert isinstance(expression, Expression)
+    hostless = Given.of("x", package={"name": name}, cve=cve)
+    for host in (DB, WEB, BARE):
+        whole = Given.of("x", host=host, package={"name": name}, cve=cve)
+        apart = partial(expression.holds_for, expression.standpoint(host), hostless, lambda whole=whole: whole)
+        assert _told(apart) == _told(partial(expression.holds, whole))
+
+
+def _told(ask):
+    try:
+        return ask()
+    except InputError as problem:
+        return problem.summary
 
 
 @given(st.text(max_size=60) | st.text(alphabet="package.host.labels[]()\"'=&|!? 1\n", max_size=60))

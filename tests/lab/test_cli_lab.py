@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ismgr_automation.cli import lab as command
 from ismgr_automation.cli.face import Face
-from ismgr_automation.core.errors import IsmgrError, SettingsError, Unreachable
+from ismgr_automation.core.errors import IsmgrError, Refused, SettingsError, Unreachable
 from ismgr_automation.lab import Lab
 from tests.fixtures_lab import switch_off, switch_on, until
 
@@ -109,6 +109,8 @@ def test_snapshots_are_kept_listed_and_removed(lab: Lab, capsys):
     options = ("--name", lab.record.name)
     shown, *_ = run("snapshot", "create", "edge1.dc2", "typed", *options)
     assert shown.startswith("kept: edge1.dc2 typed, taken ")
+    with pytest.raises(Refused, match="stays as it is"):
+        run("snapshot", "create", "edge1.dc2", "typed", *options)
     run("snapshot", "list", "edge1.dc2", *options, as_json=True)
     (row,) = json.loads(capsys.readouterr().out)["snapshots"]
     assert (row["machine"], row["name"]) == ("edge1.dc2", "typed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from ipaddress import IPv4Address
 
@@ -120,6 +121,14 @@ def test_a_record_is_read_as_it_was_written(home):
     home.write(record)
     assert home.read() == record
     assert home.record.stat().st_mode & 0o077 == 0
+
+
+def test_a_record_remembers_how_many_web_machines_there_are_and_an_older_one_has_one(home):
+    home.write(Record(name="demo", index=0, image="an-image", phase=Phase.UP, webs=7))
+    body = json.loads(home.record.read_text())
+    assert home.read().topology == draw("demo", 0, 7)
+    home.record.write_text(json.dumps({key: value for key, value in body.items() if key != "webs"}))
+    assert home.read().topology == TOPOLOGY
 
 
 def test_no_record_and_half_a_record_are_no_lab(home):

@@ -10,7 +10,7 @@ import requests
 import sushy
 from sushy import auth, exceptions
 
-from ismgr_automation.core.errors import SettingsError
+from ismgr_automation.core.errors import Refused, SettingsError
 from ismgr_automation.engines.process import Finished
 from ismgr_automation.lab import Fault, FaultKind, Lab, patches
 from ismgr_automation.lab.folder import Folder
@@ -254,7 +254,7 @@ def test_a_snapshot_brings_back_what_was_changed_deleted_or_new(patched: Lab):
     taken = snapshots.create(SITE_1, "before")
     try:
         assert snapshots.of(SITE_1) == (taken,)
-        with pytest.raises(SettingsError, match="already"):
+        with pytest.raises(Refused, match="already"):
             snapshots.create(SITE_1, "before")
         sh(patched, SITE_1, "echo lost > /etc/kept; touch /etc/new; rm --recursive /srv/there")
         assert snapshots.restore(SITE_1, "before") == taken

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ismgr_automation.core.errors import SettingsError
-from ismgr_automation.lab.topology import HIGHEST_INDEX, Role, Segment, choose_index, draw, valid_name
+from ismgr_automation.lab.topology import HIGHEST_INDEX, MOST_WEBS, Role, Segment, choose_index, draw, valid_name
 
 AGREED = [
     ("gw1.dc1", {"management": "10.40.0.11", "dc1": "10.41.0.10", "wan": "10.43.0.11"}, "10.40.0.111"),
@@ -32,9 +32,9 @@ def test_the_demo_has_the_agreed_addresses(name, addresses, bmc):
     assert (str(machine.bmc) if machine.bmc else None) == bmc
 
 
-@given(st.integers(0, HIGHEST_INDEX))
-def test_no_address_mac_uuid_or_serial_is_there_twice(index):
-    topology = draw("any", index)
+@given(st.integers(0, HIGHEST_INDEX), st.sampled_from([1, 2, 7, MOST_WEBS]))
+def test_no_address_mac_uuid_or_serial_is_there_twice(index, webs):
+    topology = draw("any", index, webs)
     cards = [card for machine in topology.machines for card in machine.interfaces]
     addresses = [card.address for card in cards] + [one.bmc for one in topology.servers]
     addresses += [topology.controller, topology.window.address]
@@ -78,6 +78,21 @@ def test_only_gateways_are_on_two_networks_besides_management():
     for machine in draw("demo", 0).machines:
         segments = {card.segment for card in machine.interfaces} - {Segment.MANAGEMENT}
         assert (len(segments) == 2) == (machine.role is Role.GATEWAY)
+
+
+@pytest.mark.parametrize("webs", [2, 7, MOST_WEBS])
+def test_more_web_machines_change_nothing_about_the_others(webs):
+    usual, larger = draw("demo", 0), draw("demo", 0, webs)
+    more = [one for one in larger.machines if one not in usual.machines]
+    assert [one for one in larger.machines if one in usual.machines] == list(usual.machines)
+    assert {one.role for one in more} == {Role.WEB}
+    assert [one.name for one in more] == [f"web{n}.{site}" for site in ("dc1", "dc2") for n in range(2, webs + 1)]
+
+
+@pytest.mark.parametrize("webs", [0, MOST_WEBS + 1])
+def test_a_site_with_no_addresses_for_its_machines_is_refused(webs):
+    with pytest.raises(SettingsError, match=f"cannot have {webs} web machines"):
+        draw("demo", 0, webs)
 
 
 def test_an_unknown_machine_is_an_error_that_lists_those_there_are():

@@ -9,8 +9,8 @@ import pytest
 
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.estate.maintenance import Severity
-from ismgr_automation.patching.exemptions import NOTHING, Met, Waived, approvers, findings
-from tests.patching.cases import HOST, TEAM, exemption, installed, waivers
+from ismgr_automation.patching.exemptions import NOTHING, Met, Waived, Waivers, approvers, findings
+from tests.patching.cases import DAY, HOST, TEAM, exemption, installed, waivers
 
 DEMO = installed("1.0-1")
 ENDLESS = {"issued": date(2026, 11, 1), "expires": date(2027, 11, 1)}
@@ -111,3 +111,47 @@ def test_who_did_not_see_everything_calls_no_exemption_orphaned():
     assert findings(unseen, (), whole=False) == ()
     (over,) = findings(waivers(exemption(expires=date(2026, 11, 1))), (), whole=False)
     assert "whether it still covers anything was not seen" in over.summary
+
+
+NARROW = 'cve == "CVE-2026-2"'
+EVERYWHERE = exemption()
+
+
+def _against(base, proposed, cve="CVE-2026-1"):
+    """What a proposal says of one CVE where something else was agreed on."""
+    named = [{one.name: one for one in listed} for listed in (base, proposed)]
+    teams = {TEAM.name: TEAM}
+    found = Waivers(named[1], teams, DAY, before=Waivers(named[0], teams, DAY))
+    return found.of(found.seat(HOST), DEMO, cve, Severity.HIGH)
+
+
+@pytest.mark.parametrize(
+    ("base", "proposed", "said"),
+    [
+        ([], [EVERYWHERE], Waived(proposed=("carried",))),
+        ([exemption(scope=NARROW)], [EVERYWHERE], Waived(proposed=("carried",))),
+        ([exemption(expires=date(2026, 11, 19))], [EVERYWHERE], Waived(proposed=("carried",))),
+        ([exemption(approver="Bob")], [EVERYWHERE], Waived(proposed=("carried",))),
+        ([EVERYWHERE], [EVERYWHERE], Waived(hold=("carried",))),
+        ([EVERYWHERE], [exemption(name="renamed")], Waived(hold=("renamed",))),
+        ([EVERYWHERE], [exemption(scope=NARROW)], NOTHING),
+        ([EVERYWHERE], [], NOTHING),
+        ([EVERYWHERE], [exemption(expires=date(2026, 11, 19))], Waived(lapsed=("carried",))),
+    ],
+    ids=["brought", "widened", "prolonged", "signed by another", "kept", "renamed", "narrowed", "removed", "ended"],
+)
+def test_what_is_waived_must_be_so_by_what_was_agreed_on_and_by_what_is_proposed(base, proposed, said):
+    assert _against(base, proposed) == said
+
+
+def test_what_a_widened_exemption_covered_before_it_covers_still():
+    assert _against([exemption(scope=NARROW)], [EVERYWHERE], cve="CVE-2026-2").hold == ("carried",)
+
+
+def test_an_exemption_that_is_only_proposed_is_a_finding_that_says_how_it_comes_to_hold():
+    met = [Met(severity=Severity.HIGH, waived=Waived(proposed=("carried",)))]
+    (found,) = findings(waivers(EVERYWHERE), met)
+    assert found.summary.startswith(
+        "proposed exemption carried of operations: what it covers is left alone, and counts"
+    )
+    assert "approved and applied" in found.next_step

@@ -13,7 +13,7 @@ from ismgr_automation.core.json import digest
 from ismgr_automation.estate.maintenance import Severity
 from ismgr_automation.patching.rules import Ruling, Standing
 from ismgr_automation.patching.sla import State
-from ismgr_automation.patching.steps import move, move_of, moves, step, steps
+from ismgr_automation.patching.steps import move, move_of, moves, step, step_of_move, steps
 from ismgr_automation.patching.updates import Decision, Exposure, Update
 from ismgr_automation.planning.change import Action, Step
 from ismgr_automation.planning.plan import step_json
@@ -73,6 +73,12 @@ def test_equal_decisions_give_equal_digests_in_any_order(found, random):
     assert len(one) == sum(bool(each.decision.target) for each in found)
 
 
+@given(NAMES, VERSIONS | st.just(""), VERSIONS)
+def test_a_move_that_was_made_gives_a_step_that_gives_it_back_also_where_nothing_was_before(name, before, after):
+    made = Move(name=name, architecture="amd64", before=before, after=after, digest="sha256:abc")
+    assert move(read_step(step_json(step_of_move("db1", made)))) == made
+
+
 def _update(**fields):
     given_ = {"package": "demo", "architecture": "amd64", "source": "demo", "installed": "1.0-1", "target": "1.1-1"}
     ruling = Ruling(standing=Standing.APPROVE, rule="everything", why="rule everything approves it")
@@ -108,6 +114,12 @@ def test_the_moves_of_a_plan_are_grouped_by_host():
     assert [one.after["ring"] for one in found] == ["test", ""]
 
 
+def test_a_new_package_is_a_move_and_a_restart_is_none():
+    made = Move(name="demo-2", architecture="amd64", before="", after="1.1-1")
+    beside = Step(target="db1", what="reboot", action=Action.CONFIGURE)
+    assert moves([step_of_move("db1", made), beside]) == {"db1": (made,)}
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -115,6 +127,8 @@ def test_the_moves_of_a_plan_are_grouped_by_host():
         {"what": ":amd64"},
         {"before": None},
         {"before": {"version": ""}},
+        {"action": Action.CREATE},
+        {"action": Action.CREATE, "before": None},
         {"after": {"version": 1, "digest": ""}},
         {"after": {"version": "1.1-1"}},
         {"after": "1.1-1"},

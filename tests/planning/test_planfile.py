@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from ismgr_automation.core.errors import PlanFileError
 from ismgr_automation.core.json import digest
 from ismgr_automation.planning.change import Reason
+from ismgr_automation.planning.forecast import Estimate, Forecast, HostForecast
 from ismgr_automation.planning.plan import FORMAT, change_json
 from ismgr_automation.planning.planfile import read, read_change, write
 from ismgr_automation.ports.memory import Desired, MemorySecretStore
+from ismgr_automation.ports.packages import Need
 from tests.planning.test_compose import (
     composed,
     group,
@@ -97,6 +100,26 @@ def test_what_the_second_format_adds_is_inside_the_digest_or_beside_it() -> None
     assert later.digest == plan.digest
     for one in (*inside, later):
         assert read(write(one), "plan.json") == one
+
+
+def test_what_is_foretold_stands_beside_the_digest_and_cannot_be_altered() -> None:
+    plan = read((FORMATS / "2" / "fresh-site.json").read_text(encoding="utf-8"), "fresh-site.json")
+    hosts = (
+        HostForecast(host="web1", reboot=Need.YES, why=("PID 1",), services=("a.service",), then="told only"),
+        HostForecast(host="web2", reboot=Need.UNKNOWN),
+    )
+    one = Forecast(
+        takes=Estimate(span=timedelta(minutes=3), source="p95 of 12 runs"), soak=timedelta(hours=1), hosts=hosts
+    )
+    foretold = replace(plan, beside=replace(plan.beside, forecasts={plan.changes[0].key: one}))
+    assert foretold.digest == plan.digest
+    text = write(foretold)
+    assert read(text, "plan.json") == foretold
+    assert "forecasts" not in write(plan)
+    for before, after in (("p95 of 12 runs", "p95 of 13 runs"), ('"takes_seconds": 180', '"takes_seconds": 18')):
+        assert before in text
+        with pytest.raises(PlanFileError):
+            read(text.replace(before, after), "plan.json")
 
 
 @given(observations())

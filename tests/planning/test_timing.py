@@ -21,6 +21,7 @@ from ismgr_automation.planning.timing import (
     clear_for_all,
     clearance,
     earliest,
+    estimate,
     recurrence,
     refused,
     reserve,
@@ -254,6 +255,23 @@ def test_what_is_reserved_is_the_95th_percentile_and_few_samples_are_not_trusted
 ) -> None:
     past = [one * MINUTE for one in reversed(minutes)]
     assert reserve(past, unknown=30 * MINUTE) == expected * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [
+        ([], "no history: the deadline, restarts left out"),
+        ([10], "1 run only: the deadline, restarts left out"),
+        ([10, 10, 45], "longest of 3 runs"),
+        ([10, 11, 12, 13, 14], "p95 of 5 runs"),
+        ([*range(1, 101)], "p95 of 100 runs"),
+    ],
+    ids=str,
+)
+def test_an_estimate_says_whether_it_was_measured(minutes: list[int], expected: str) -> None:
+    past = [one * MINUTE for one in minutes]
+    found = estimate(past, unknown=30 * MINUTE)
+    assert (found.span, found.source) == (reserve(past, unknown=30 * MINUTE), expected)
 
 
 @given(st.lists(st.timedeltas(timedelta(), 9 * HOUR), max_size=60), st.timedeltas(timedelta(), 9 * HOUR))

@@ -199,6 +199,48 @@ def test_where_former_versions_are_required_a_host_without_one_is_refused_before
     assert (found.fate, found.former) == (PackageFate.DONE, ("web",))
 
 
+def needing(world: MemoryPackageWorld) -> None:
+    """The new web needs new packages, one through the other."""
+    world.needs[("web", "2.0")], world.needs[("libnew", "1.0")] = ("libnew",), ("libdeep",)
+    world.repository.extend([offered("libnew", "1.0", "sha256:n"), offered("libdeep", "1.0")])
+    world.read_lists(world.machines["web1"])
+
+
+LIBNEW = Move(name="libnew", architecture="all", before="", after="1.0", digest="sha256:n")
+LIBDEEP = Move(name="libdeep", architecture="all", before="", after="1.0")
+
+
+def test_new_packages_are_named_by_check_and_made_when_they_are_asked_for(world: MemoryPackageWorld) -> None:
+    needing(world)
+    packages = MemoryPackages(world)
+    (told,) = packages.check(request(WEB, fleet=ONE), context())
+    assert (told.fate, told.trouble, told.detail) == (PackageFate.REFUSED, Trouble.WIDER, "libdeep=1.0,libnew=1.0")
+    assert [(one.name, one.version, one.needed_by) for one in told.brings] == [
+        ("libdeep", "1.0", ("libnew",)),
+        ("libnew", "1.0", ("web",)),
+    ]
+    refused = apply(world, WEB, LIBNEW)
+    assert (refused.trouble, refused.brings) == (Trouble.WIDER, ())
+    done = apply(world, WEB, LIBNEW, LIBDEEP, former_required=True)
+    assert (done.fate, done.made, done.former) == (PackageFate.DONE, (WEB, LIBNEW, LIBDEEP), ("web",))
+
+
+def test_a_new_package_that_is_there_in_another_version_was_moved(world: MemoryPackageWorld) -> None:
+    needing(world)
+    world.machines["web1"].installed["libnew"] = installed("libnew")
+    assert apply(world, WEB, replace(LIBNEW, after="2.0")).trouble is Trouble.MOVED
+
+
+def test_on_the_way_back_a_new_package_stays_if_it_is_well_and_goes_if_it_never_was(world: MemoryPackageWorld) -> None:
+    needing(world)
+    world.broken.add(("libdeep", "1.0"))
+    assert apply(world, WEB, LIBNEW, LIBDEEP).trouble is Trouble.BROKEN
+    assert rollback(world, WEB).fate is PackageFate.DONE
+    there = world.machines["web1"].installed
+    assert (there["web"].version, there["libnew"].version) == ("1.0", "1.0")
+    assert "libdeep" not in there
+
+
 def test_what_was_left_half_installed_is_installed_again(world: MemoryPackageWorld) -> None:
     packages = MemoryPackages(world)
     world.broken.add(("web", "2.0"))

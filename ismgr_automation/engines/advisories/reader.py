@@ -16,7 +16,7 @@ from ismgr_automation.engines.advisories.findings import Findings
 from ismgr_automation.engines.advisories.limits import Limits
 from ismgr_automation.engines.advisories.moments import file_time, http_date
 from ismgr_automation.engines.advisories.releases import INSTALLED, codenames
-from ismgr_automation.ports.advisories import Advisories, SourceRead, Wanted
+from ismgr_automation.ports.advisories import Advisories, Basis, SourceRead, Wanted
 
 STANDARD = Limits()
 ASK_AFTER = timedelta(hours=1)
@@ -33,6 +33,7 @@ class _Got:
     digest: str
     dated: datetime | None
     fetched_at: datetime
+    basis: Basis = Basis.ANSWER
     problem: str = ""
 
 
@@ -163,7 +164,7 @@ class FileAdvisories:
         path = _path(one.source)
         digest = unpack.digest_of(path, places.plain(one.source), self._limits)
         dated = file_time(path.stat().st_mtime)
-        return _Got(wanted=one, path=path, digest=digest, dated=dated, fetched_at=self._now())
+        return _Got(wanted=one, path=path, digest=digest, dated=dated, fetched_at=self._now(), basis=Basis.FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +201,7 @@ def _told(got: _Got, rows: object) -> SourceRead:
         fetched_at=got.fetched_at,
         entries=entries,
         problem=got.problem,
+        basis=Basis.DATA if dated is not None else got.basis,
     )
 
 

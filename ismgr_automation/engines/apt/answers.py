@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ismgr_automation.engines.apt.bringing import brought_of
 from ismgr_automation.engines.apt.reading import broken_of
-from ismgr_automation.engines.apt.troubles import trouble_of
+from ismgr_automation.engines.apt.troubles import headline, trouble_of
 from ismgr_automation.engines.ssh.remote import Answer
 from ismgr_automation.ports.hosts import Reach
-from ismgr_automation.ports.packages import Move, PackageFate, PackageResult, Trouble
+from ismgr_automation.ports.packages import Brought, Move, PackageFate, PackageResult, Trouble
 
 SAID_LINES = 12
 """How many lines of apt's own words people are shown."""
@@ -50,6 +51,7 @@ class _Told:
     states: dict[tuple[str, str], _State]
     broken: tuple[str, ...]
     former: tuple[str, ...]
+    brings: tuple[Brought, ...]
 
 
 def result_of(answer: Answer, verb: Verb, moves: Sequence[Move]) -> PackageResult:
@@ -59,7 +61,7 @@ def result_of(answer: Answer, verb: Verb, moves: Sequence[Move]) -> PackageResul
         return PackageResult(
             host=answer.host, fate=fate, detail=f"{answer.reach}: {answer.detail}", seconds=answer.seconds
         )
-    told = _told(answer.output)
+    told = _told(answer.output, moves)
     if not told.ended:
         return _unfinished(answer, verb, told)
     trouble = _trouble(told)
@@ -71,9 +73,11 @@ def result_of(answer: Answer, verb: Verb, moves: Sequence[Move]) -> PackageResul
         fate=_fate(verb, told, trouble, made),
         trouble=trouble,
         detail=_detail(told),
+        headline=_headline(told) if trouble is not Trouble.NONE else "",
         made=made if _acts(verb) else (),
         broken=told.broken,
         former=told.former if _acts(verb) else (),
+        brings=told.brings if trouble is Trouble.WIDER and not _acts(verb) else (),
         seconds=answer.seconds,
     )
 
@@ -123,12 +127,17 @@ def _detail(told: _Told) -> str:
     return "\n".join(filter(None, ("" if word == _BY_APT else words, *told.said[-SAID_LINES:])))
 
 
+def _headline(told: _Told) -> str:
+    word, _, words = told.trouble.partition(" ")
+    return headline(told.said) if word == _BY_APT or not words else words
+
+
 def _is_there(told: _Told, move: Move) -> bool:
     state = told.states.get((move.name, move.architecture))
     return state is not None and state.version == move.after and state.status[1:2] == "i"
 
 
-def _told(output: str) -> _Told:
+def _told(output: str, moves: Sequence[Move]) -> _Told:
     words: dict[str, list[str]] = {}
     for line in output.split("\n"):
         word, _, rest = line.partition(" ")
@@ -146,6 +155,7 @@ def _told(output: str) -> _Told:
         },
         broken=broken_of(words.get("audit", ())),
         former=tuple(dict.fromkeys(words.get("former", ()))),
+        brings=brought_of(words, moves),
     )
 
 

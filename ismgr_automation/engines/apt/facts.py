@@ -31,7 +31,7 @@ class AptFacts:
         Raises ``InputError`` for hosts that cannot be rendered or a key that cannot be used, ``Cancelled``.
         """
         job = Job(
-            script=script("facts.sh"),
+            script=script("offers.sh", "facts.sh"),
             rights=Rights.ROOT_IF_POSSIBLE,
             become_password=fleet.become_password,
             deadline=DEADLINE,
@@ -42,9 +42,10 @@ class AptFacts:
         return tuple(_facts(one, now) for one in answers)
 
 
-def script(name: str) -> str:
-    """A script of this package, by its file's name."""
-    return (importlib.resources.files("ismgr_automation.engines.apt") / name).read_text(encoding="utf-8")
+def script(*names: str) -> str:
+    """Scripts of this package as one, by the names of their files."""
+    folder = importlib.resources.files("ismgr_automation.engines.apt")
+    return "".join((folder / name).read_text(encoding="utf-8") for name in names)
 
 
 def _facts(answer: Answer, now: datetime) -> HostFacts | Reachability:

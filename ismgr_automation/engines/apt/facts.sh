@@ -4,19 +4,18 @@ section() { printf '@@ %s\n' "$1"; }
 packages() {
     dpkg-query -W -f '${db:Status-Abbrev}\t${Package}\t${Architecture}\t${Version}\t${source:Package}\t${source:Version}\t${Section}\n'
 }
-# versions of installed packages that are offered, and not installed: name, version, whether apt would choose it, place
-versions() {
+names() {
     packages | awk -F '\t' -v native="$(dpkg --print-architecture)" '
-        substr($1, 2, 1) !~ /[nc]/ { print ($3 == native || $3 == "all") ? $2 : $2 ":" $3 }' | xargs -r apt-cache policy |
-        awk '
-            /^[^ ]/ { name = substr($0, 1, length($0) - 1); next }
-            /^  Candidate: / { candidate = $2; next }
-            /^ \*\*\* / { version = ""; next }
-            /^     [^ ]/ { version = $1; next }
-            /^        / && version != "" && $2 != "/var/lib/dpkg/status" {
-                sub(/^ +-?[0-9]+ /, "")
-                printf "%s\t%s\t%d\t%s\n", name, version, version == candidate, $0
-            }'
+        substr($1, 2, 1) !~ /[nc]/ { print ($3 == native || $3 == "all") ? $2 : $2 ":" $3 }'
+}
+# packages that are not installed and that the newest versions would bring: they get an age before anybody asks for them.
+# Our own pins do not count here, they name what is there: apt reads a folder of links to all others
+coming() {
+    parts=$(mktemp -d) || return 0
+    find /etc/apt/preferences.d -mindepth 1 -maxdepth 1 ! -name ismgr-patch -exec ln -s {} "$parts" \; 2>/dev/null
+    apt-get -s -q -o Debug::NoLocking=true -o Dir::Etc::PreferencesParts="$parts" --no-install-recommends \
+        --with-new-pkgs upgrade 2>/dev/null | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }'
+    rm -rf "$parts"
 }
 # files that processes have mapped and that are no longer on the disk: pid, file; a pid alone: we may not look at it
 replaced() {
@@ -29,6 +28,45 @@ replaced() {
             sub(/ \(deleted\)$/, "", line)
             if (line ~ /^\/(usr|bin|sbin|lib|opt)/ && !((pid, line) in seen)) { seen[pid, line] = 1; print pid "\t" line }
         }'
+}
+# packages whose files run: the service (or "init": PID 1), and their names. Some paths are known to dpkg without /usr
+mapped() {
+    grep -H ' r-xp .* /' /proc/[0-9]*/maps 2>/dev/null | awk '
+        function unit(pid, file, line, parts, i, found) {
+            if (pid == 1) return "init"
+            file = "/proc/" pid "/cgroup"
+            while (found == "" && (getline line <file) > 0) {
+                if (line !~ /^[0-9]+:(name=systemd)?:/ || line ~ /\/user/) continue
+                for (i = split(line, parts, "/"); i > 1 && found == ""; i--) if (parts[i] ~ /\.service$/) found = parts[i]
+            }
+            close(file)
+            return found
+        }
+        part == 1 {
+            if (NF != 6) next
+            split($0, place, "/")
+            if (!(place[3] in units)) units[place[3]] = unit(place[3])
+            name = units[place[3]]
+            # that it could be looked at is told also where it is of no package
+            if (name == "init") found[name] = found[name] ""
+            sub(/^\/usr\//, "/", $6)
+            if (name != "" && !(($6, name) in runs)) { runs[$6, name] = 1; users[$6] = users[$6] "\t" name }
+            next
+        }
+        {
+            sub(/^\/usr\//, "/")
+            if (!($0 in users)) next
+            package = FILENAME
+            sub(/.*\//, "", package)
+            sub(/(:[^:]*)?\.list$/, "", package)
+            count = split(users[$0], names, "\t")
+            for (i = 2; i <= count; i++)
+                if (!((names[i], package) in seen)) {
+                    seen[names[i], package] = 1
+                    found[names[i]] = found[names[i]] " " package
+                }
+        }
+        END { for (name in found) print name "\t" substr(found[name], 2) }' part=1 - part=2 /var/lib/dpkg/info/*.list
 }
 
 section os
@@ -49,7 +87,7 @@ dpkg --print-architecture
 section releases
 apt-cache policy
 section versions
-offered=$(versions)
+offered=$({ names && coming; } | versions)
 printf '%s\n' "$offered"
 section records
 printf '%s\n' "$offered" | awk -F '\t' 'NF > 1 && !seen[$1 "=" $2]++ { print $1 "=" $2 }' | xargs -r apt-cache show |
@@ -68,6 +106,8 @@ section units
 for pid in $(printf '%s\n' "$stale" | awk -F '\t' 'NF == 2 { print $1 }' | sort -un); do
     printf '%s\t%s\t%s\n' "$pid" "$(cat "/proc/$pid/comm")" "$(tr '\n' ' ' <"/proc/$pid/cgroup")"
 done 2>/dev/null
+section mapped
+mapped
 section needrestart
 if [ "$(id -u)" = 0 ] && command -v needrestart >/dev/null; then needrestart -b -r l 2>/dev/null </dev/null; fi
 section reboot-required

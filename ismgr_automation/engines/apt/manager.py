@@ -28,6 +28,8 @@ GRACE = timedelta(seconds=30)
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~-]*")
 _DIGEST = re.compile(r"(sha256:[0-9a-f]{64})?")
+_NOTHING = "-"
+"""The word of the script for what is not installed before, and for no digest."""
 _ODD = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -88,7 +90,7 @@ def _arguments(verb: Verb, request: PackageRequest, context: Context) -> tuple[s
 
 def _input(moves: tuple[Move, ...]) -> str:
     rows = "".join("\t".join(_fields(move)) + "\n" for move in moves)
-    return f"{rows}@@ work\nfence() (\n{fencing.SCRIPT}\n)\n{script('work.sh')}"
+    return f"{rows}@@ work\nfence() (\n{fencing.SCRIPT}\n)\n{script('offers.sh', 'work.sh')}"
 
 
 def _fields(move: Move) -> tuple[str, ...]:
@@ -96,12 +98,12 @@ def _fields(move: Move) -> tuple[str, ...]:
     words: Mapping[str, str] = {
         "name": move.name,
         "architecture": move.architecture,
-        "version before": move.before,
+        "version before": move.before or _NOTHING,
         "version after": move.after,
     }
     for what, word in words.items():
-        if not _WORD.fullmatch(word):
+        if not _WORD.fullmatch(word) and (what, word) != ("version before", _NOTHING):
             raise InputError(f"{word!r} is no {what} of a Debian package.")
     if not _DIGEST.fullmatch(move.digest):
         raise InputError(f"{move.digest!r} is no digest of {move.name}: sha256: and 64 digits are needed.")
-    return (*words.values(), move.digest or "-")
+    return (*words.values(), move.digest or _NOTHING)

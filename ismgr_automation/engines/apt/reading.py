@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.engines.apt.restarts import Signs, newest_kernel, reboot_need, services_to_restart
-from ismgr_automation.ports.packages import Boot, HostFacts, Installed, Offered, Stale
+from ismgr_automation.ports.packages import INIT, Boot, HostFacts, Installed, Mapped, Offered, Stale
 
 Sections = Mapping[str, Sequence[str]]
 
@@ -78,6 +78,60 @@ def broken_of(audit: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def offered_of(sections: Sections) -> Iterator[Offered]:
+    """What is offered: one for each version and repository; the first repository of a kind (origin, suite, component)
+    counts. Raises ``ValueError``, ``IndexError`` or ``KeyError`` for lines that do not belong there."""
+    native = sections["architecture"][0].strip()
+    releases, records = _releases(sections["releases"]), records_of(sections["records"])
+    seen: set[tuple[str, ...]] = set()
+    for line in filter(None, sections["versions"]):
+        word, version, candidate, place = line.split("\t")
+        name, _, foreign = word.partition(":")
+        record = next(
+            (
+                found
+                for architecture in ([foreign] if foreign else [native, "all"])
+                if (found := records.get((name, architecture, version)))
+            ),
+            {},
+        )
+        release = releases.get(place, {})
+        suite = release.get("a") or release.get("n", "")
+        key = (word, version, release.get("o", ""), suite, release.get("c", ""))
+        if key in seen:
+            continue
+        seen.add(key)
+        source, source_version = _source(name, version, record.get("Source", ""))
+        yield Offered(
+            name=name,
+            architecture=record.get("Architecture", foreign or native),
+            version=version,
+            source=source,
+            source_version=source_version,
+            section=record.get("Section", ""),
+            digest=f"sha256:{record['SHA256']}" if "SHA256" in record else "",
+            size_bytes=int(record.get("Size", "0")),
+            origin=release.get("o", ""),
+            suite=suite,
+            component=release.get("c", ""),
+            candidate=candidate == "1",
+        )
+
+
+def records_of(lines: Sequence[str]) -> Mapping[tuple[str, str, str], Mapping[str, str]]:
+    """Records of ``apt-cache show``, by package, architecture and version. Raises ``KeyError`` where they lack."""
+    found: dict[tuple[str, str, str], Mapping[str, str]] = {}
+    record: dict[str, str] = {}
+    for line in (*lines, ""):
+        name, colon, value = line.partition(": ")
+        if colon:
+            record[name] = value.strip()
+        elif record:
+            found.setdefault((record["Package"], record["Architecture"], record["Version"]), record)
+            record = {}
+    return found
+
+
 def _reason(paragraph: str) -> str:
     return next((short for words, short in _AUDIT if words in paragraph), paragraph or "not well")
 
@@ -122,7 +176,7 @@ def _facts(reading: Reading, sections: Sections) -> HostFacts:
         kernel_installed=newest_kernel(signs),
         boot=_boot(sections["boot"]),
         installed=installed,
-        offered=tuple(_offered(sections)),
+        offered=tuple(offered_of(sections)),
         broken=broken_of(sections["audit"]),
         lists_read_at=_newest(sections["lists"]),
         stale=stale,
@@ -130,6 +184,7 @@ def _facts(reading: Reading, sections: Sections) -> HostFacts:
         reboot_why=why,
         services=services_to_restart(signs),
         unseen=len(unseen | (set() if init_seen else {1})),
+        mapped=_mapped(sections.get("mapped", ())),
         free_bytes=min(int(line) for line in sections["free"] if line) * 1024,
         seconds=reading.seconds,
     )
@@ -166,45 +221,6 @@ def _installed(lines: Sequence[str]) -> Iterator[Installed]:
             )
 
 
-def _offered(sections: Sections) -> Iterator[Offered]:
-    """One for each version and repository; the first repository of a kind (origin, suite, component) counts."""
-    native = sections["architecture"][0].strip()
-    releases, records = _releases(sections["releases"]), _records(sections["records"])
-    seen: set[tuple[str, ...]] = set()
-    for line in filter(None, sections["versions"]):
-        word, version, candidate, place = line.split("\t")
-        name, _, foreign = word.partition(":")
-        record = next(
-            (
-                found
-                for architecture in ([foreign] if foreign else [native, "all"])
-                if (found := records.get((name, architecture, version)))
-            ),
-            {},
-        )
-        release = releases.get(place, {})
-        suite = release.get("a") or release.get("n", "")
-        key = (word, version, release.get("o", ""), suite, release.get("c", ""))
-        if key in seen:
-            continue
-        seen.add(key)
-        source, source_version = _source(name, version, record.get("Source", ""))
-        yield Offered(
-            name=name,
-            architecture=record.get("Architecture", foreign or native),
-            version=version,
-            source=source,
-            source_version=source_version,
-            section=record.get("Section", ""),
-            digest=f"sha256:{record['SHA256']}" if "SHA256" in record else "",
-            size_bytes=int(record.get("Size", "0")),
-            origin=release.get("o", ""),
-            suite=suite,
-            component=release.get("c", ""),
-            candidate=candidate == "1",
-        )
-
-
 def _source(name: str, version: str, field: str) -> tuple[str, str]:
     """A record names its source only where it has another name or version."""
     source, _, rest = field.partition(" ")
@@ -222,19 +238,6 @@ def _releases(lines: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
             found[place] = {name: value for name, _, value in pairs}
         elif words and words[0].lstrip("-").isdecimal():
             place = line.strip().partition(" ")[2].strip()
-    return found
-
-
-def _records(lines: Sequence[str]) -> Mapping[tuple[str, str, str], Mapping[str, str]]:
-    found: dict[tuple[str, str, str], Mapping[str, str]] = {}
-    record: dict[str, str] = {}
-    for line in (*lines, ""):
-        name, colon, value = line.partition(": ")
-        if colon:
-            record[name] = value.strip()
-        elif record:
-            found.setdefault((record["Package"], record["Architecture"], record["Version"]), record)
-            record = {}
     return found
 
 
@@ -271,6 +274,16 @@ def unit_of(groups: str) -> str:
         if units := [one for one in parts if one.endswith(".service")]:
             return units[-1]
     return ""
+
+
+def _mapped(lines: Sequence[str]) -> tuple[Mapped, ...] | None:
+    """None where PID 1 could not be looked at: then nobody knows what else was not seen."""
+    found = [Mapped(unit=unit, packages=tuple(sorted(names.split()))) for unit, _, names in _cells(lines)]
+    return tuple(sorted(found, key=lambda one: one.unit)) if any(one.unit == INIT for one in found) else None
+
+
+def _cells(lines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    return (line.partition("\t") for line in lines if line)
 
 
 def _needrestart(lines: Sequence[str]) -> Mapping[str, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ismgr_automation.ports.packages import Trouble
 
@@ -41,6 +42,7 @@ TABLE: tuple[tuple[str, Trouble], ...] = (
 )
 """Words (a regular expression, letter case as printed) to meaning; the first row that matches counts."""
 
+_SCRIPT = re.compile(r"package \S+ script subprocess|(post|pre)-\S+ script subprocess")
 _COMPILED = tuple((re.compile(words), trouble) for words, trouble in TABLE)
 
 
@@ -51,3 +53,19 @@ def trouble_of(words: str) -> Trouble:
     <Trouble.VANISHED: 'vanished'>
     """
     return next((trouble for pattern, trouble in _COMPILED if pattern.search(words)), Trouble.OTHER)
+
+
+def headline(said: Sequence[str]) -> str:
+    """The line that says what went wrong: the script of a package that failed, or else the first that the table knows;
+    the last one where it knows none.
+
+    >>> headline(["Setting up web (2) ...", "Oh no", "dpkg: error processing package web (--configure):",
+    ...           " installed web package post-installation script subprocess returned error exit status 1",
+    ...           "E: Sub-process /usr/bin/dpkg returned an error code (1)"])
+    'installed web package post-installation script subprocess returned error exit status 1'
+    """
+    known = [line for line in said if any(pattern.search(line) for pattern, _trouble in _COMPILED)]
+    # what apt concludes in an error of its own names the package; the line of the transport before it does not
+    errors = [line for line in known if line.startswith("E: ")]
+    scripts = [line for line in said if _SCRIPT.search(line)]
+    return next(iter([*scripts, *errors, *known, *said[-1:]]), "").strip()

@@ -1,6 +1,7 @@
 # Does one piece of work with exact versions, and tells what it finds in lines. It outlives the connection that asked.
 # CALL VERB RUN SECONDS KEEP LEASE TOKEN; CALL is a folder with a file "moves", whose rows are: name, architecture,
-# version before, version after, digest or "-". KEEP: 0 no former versions, 1 those that can be had, 2 all or nothing.
+# version before or "-" (it is not installed), version after, digest or "-". KEEP: 0 no former versions, 1 those that can
+# be had, 2 all or nothing. offers.sh comes before it in one text.
 call=$1 verb=$2 run=$3 seconds=$4 keep=$5 lease=$6 token=$7
 umask 022
 export LC_ALL=C PATH="$PATH:/usr/sbin:/sbin" DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none
@@ -33,7 +34,7 @@ states() {
     awk -F '\t' -v OFS='\t' '
         part == 1 { exact[$1, $2] = $3 OFS $4; any[$1] = $3 OFS $4; next }
         {
-            now = ($1, $2) in exact ? exact[$1, $2] : $1 in any ? any[$1] : "un" OFS ""
+            now = ($1, $2) in exact ? exact[$1, $2] : $1 in any && $3 != "-" ? any[$1] : "un" OFS ""
             print $1, $2, $3, $4, $5, ($2 == "all" ? $1 : $1 ":" $2), now
         }' part=1 there part=2 moves
 }
@@ -66,10 +67,19 @@ refuse() {
     [ -z "$2" ] || said "$2"
     finish refused
 }
+# what this run was to bring and what never got well goes on the way back, or nothing else could be done on this host
+strays() {
+    [ "$verb" = rollback ] && [ -s "$home/new" ] || return 0
+    awk -F '\t' '
+        part == 1 { new[$1, $2] = 1; next }
+        ($1, $2) in new && substr($3, 2, 1) !~ /[nci]/ { print $1 "\t" ($2 == "all" ? $1 : $1 ":" $2) }
+        ' part=1 "$home/new" part=2 there
+}
 # what is to be done: rows of states whose version is not there, and well, yet; what this run has done before counts as
 # done by us
 look() {
     states >states
+    strays >strays
     awk -F '\t' '!($8 == $4 && substr($7, 2, 1) == "i")' states >todo
     [ -e "$home/asked" ] && cat "$home/asked" >before
     touch before
@@ -78,17 +88,18 @@ look() {
         !($8 == $4 && substr($7, 2, 1) == "i") || ($6 "=" $4) in asked { print "todo " $1, $2 }
         ' part=1 before part=2 states
     awk -F '\t' -v verb="$verb" '
+        $3 == "-" && substr($7, 2, 1) ~ /[nc]/ { next }
         $8 != $3 && $8 != $4 && (verb != "rollback" || substr($7, 2, 1) ~ /[nci]/) {
             print $1 " is " ($8 == "" ? "not installed" : $8)
         }' todo >moved
     [ -s moved ] && refuse "moved $(paste -s -d , moved)"
-    [ -s todo ] && return 0
+    [ -s todo ] || [ -s strays ] && return 0
     case $verb in apply | rollback) pin || refuse "no-room the pins cannot be written" ;; esac
     finish done
 }
 # the versions as the signed indexes know them, and the room that they need
 offers() {
-    : >specs
+    cut -f 2 strays | sed 's/$/-/' >specs
     : >asked
     while IFS='	' read -r name architecture before after digest spec status version; do
         file=
@@ -130,8 +141,9 @@ offers() {
 simulate() {
     xargs apt-get -s -q -y -o APT::Get::AutomaticRemove=false -o Debug::NoLocking=true install \
         --no-install-recommends --allow-downgrades <specs >simulated 2>&1 || refuse apt simulated
-    awk -F '\t' '
-        part == 1 { wanted[$1, $4] = named[$1] = 1; next }
+    awk -F '\t' -v OFS='\t' '
+        part == 1 { wanted[$1, $4] = named[$1] = exact[$1, $2, $4] = 1; next }
+        part == 2 { goes[$1] = 1; next }
         {
             split($0, word, " ")
             if (word[1] !~ /^(Inst|Remv|Conf)$/) next
@@ -141,10 +153,27 @@ simulate() {
             if (word[1] == "Conf" && (name in here || name in named)) next
             version = ""
             if (match($0, /\([^ )]+/)) version = substr($0, RSTART + 1, RLENGTH - 1)
-            if (word[1] == "Remv") print "-" name
-            else if (!((name, version) in wanted)) print name "=" version
-        }' part=1 todo part=2 simulated | sort -u >wider
-    [ -s wider ] && refuse "wider $(paste -s -d , wider)"
+            architecture = ""
+            if (match($0, /\[[^] ]+\]\)/)) architecture = substr($0, RSTART + 1, RLENGTH - 3)
+            fresh = word[1] == "Inst" && word[3] !~ /^\[/
+            if (word[1] == "Remv") { if (!(name in goes)) print "-" name, "other" }
+            else if (!((name, version) in wanted)) print name "=" version, fresh ? "new" : "other", name, architecture, version
+            else if (fresh && !((name, architecture, version) in exact))
+                print name ":" architecture "=" version, "new", name, architecture, version
+        }' part=1 todo part=2 strays part=3 simulated | sort -u >wider
+    [ -s wider ] || return 0
+    [ "$verb" != check ] || grep -q '	other' wider || brings
+    refuse "wider $(cut -f 1 wider | paste -s -d , -)"
+}
+# new packages, with what the signed indexes know of them and of what may need them
+brings() {
+    awk -F '\t' -v OFS='\t' '{ print "brings " $3, $4, $5 }' wider
+    echo "architecture $(dpkg --print-architecture)"
+    apt-cache policy | sed 's/^/releases /'
+    awk -F '\t' '{ print ($4 == "all" ? $3 : $3 ":" $4) }' wider | versions | sed 's/^/versions /'
+    awk -F '\t' '{ print ($4 == "all" ? $3 : $3 ":" $4) "=" $5 }' wider | xargs apt-cache show >fresh 2>&1
+    cat fresh records | sed -n -E \
+        '/^((Package|Source|Version|Architecture|Section|Size|SHA256|Depends|Pre-Depends|Provides): |$)/s/^/records /p'
 }
 # nobody holds dpkg's lock, or gave it back in time
 lock() {
@@ -160,6 +189,7 @@ former() {
         part=1 "$call/had" part=2 "$call/todo" | xargs -r apt-get -q download >"$call/fetched" 2>&1 ||
         { grep -q 'No space left\|enough free space' "$call/fetched" && cd "$call" && refuse apt fetched; }
     while IFS='	' read -r name architecture before after digest spec status version; do
+        [ "$before" != - ] || continue
         file=$(kept "$name" "$before" "$architecture")
         case $file in
         "$home"/*) ;;
@@ -197,11 +227,19 @@ install() {
     xargs apt-get -q -y -o DPkg::Lock::Timeout="$((seconds / 2))" -o APT::Get::AutomaticRemove=false install --download-only \
         --no-install-recommends --allow-downgrades <specs >fetched 2>&1 8>&- || refuse apt fetched
     awk -F '\t' '{ print $6 "=" $4 }' todo >>"$home/asked"
+    awk -F '\t' '$3 == "-" { print $1 "\t" $2 }' todo >>"$home/new"
+    # nobody chose by hand what came with others: whoever clears that away later must find it as it was
+    apt-mark showauto 2>/dev/null | awk -F '\t' '
+        part == 1 { automatic[$1] = 1; next }
+        $3 == "-" || $1 in automatic || $6 in automatic { print $6 }' part=1 - part=2 todo >>"$home/automatic"
     journal "installing $verb $(awk -F '\t' '{ print $6 "=" $4 }' todo | paste -s -d ' ')" ||
         refuse "no-room the journal cannot be written"
     echo begun
     # shellcheck disable=SC2046  names and paths have no spaces
     apt install --no-install-recommends --allow-downgrades $(cat specs) >done 2>&1
+    set -- $?
+    xargs -r apt-mark auto <"$home/automatic" >/dev/null 2>&1
+    return "$1"
 }
 try() {
     if install; then

@@ -11,7 +11,7 @@ from typing import Any
 
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.core.json import Json, JsonObject, canonical
-from ismgr_automation.ports.packages import Boot, HostFacts, Installed, Move, Need, Offered, Stale
+from ismgr_automation.ports.packages import Boot, HostFacts, Installed, Mapped, Move, Need, Offered, Stale
 
 FORMAT = "ismgr.facts/1"
 
@@ -41,6 +41,7 @@ def facts_json(facts: HostFacts) -> JsonObject:
         "reboot_why": facts.reboot_why,
         "services": facts.services,
         "free_bytes": facts.free_bytes,
+        "mapped": [[one.unit, *one.packages] for one in facts.mapped] if facts.mapped is not None else None,
         "unseen": facts.unseen,
         "seconds": repr(facts.seconds),
     }
@@ -76,6 +77,8 @@ def read_facts(body: Mapping[str, Any]) -> HostFacts:
         reboot_why=tuple(body["reboot_why"]),
         services=tuple(body["services"]),
         free_bytes=body["free_bytes"],
+        # readings of before this was looked at have none
+        mapped=_mapped(body.get("mapped")),
         unseen=body["unseen"],
         seconds=float(body["seconds"]),
     )
@@ -176,6 +179,12 @@ def _offered(row: Sequence[Any]) -> Offered:
         component=component,
         candidate=candidate,
     )
+
+
+def _mapped(rows: Sequence[Any] | None) -> tuple[Mapped, ...] | None:
+    if rows is None:
+        return None
+    return tuple(Mapped(unit=unit, packages=tuple(packages)) for unit, *packages in rows)
 
 
 def _stale(row: Sequence[Any]) -> Stale:

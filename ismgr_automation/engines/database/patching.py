@@ -114,6 +114,7 @@ class DatabasePatchStore:
                 "rebooted": int(one.rebooted),
                 "restart_us": microseconds(one.restart) if one.restart is not None else None,
                 "rolled_back": one.rolled_back,
+                "snapshot": one.snapshot,
             }
             for one in patched
         ]
@@ -172,4 +173,5 @@ def _patched(row: sa.Row[Any]) -> Patched:
         rebooted=bool(row.rebooted),
         restart=timedelta(microseconds=row.restart_us) if row.restart_us is not None else None,
         rolled_back=row.rolled_back,
+        snapshot=row.snapshot,
     )

@@ -20,9 +20,9 @@ from sqlalchemy import (
 
 from ismgr_automation.core.errors import EngineFailed
 
-VERSION = 4
+VERSION = 5
 """1 is the foundation's file: the table ``applied`` alone, without a version. 2 has leases, runs and their steps too, 3
-what is remembered between patch runs, 4 the results of drills."""
+what is remembered between patch runs, 4 to which snapshots hosts were put back, 5 the results of drills."""
 
 LOCK = 0x69736D6772
 """The advisory lock of PostgreSQL under which tables are made."""
@@ -168,6 +168,7 @@ PATCHED = Table(
     Column("rebooted", Integer, nullable=False),
     Column("restart_us", Large),
     Column("rolled_back", Text, nullable=False),
+    Column("snapshot", Text, nullable=False, server_default=""),
     Index("patched_newest", "environment", "at_us"),
     Index("patched_newest_of_host", "environment", "host", "at_us"),
     sqlite_strict=True,
@@ -218,4 +219,14 @@ def upgrade(connection: sa.Connection, schema: str | None, place: str) -> None:
     refuse_newer(found, place)
     if found < VERSION:
         METADATA.create_all(connection)
+        _add_columns(connection, schema)
         connection.execute(sa.insert(VERSIONS).values(version=VERSION, at=datetime.now(UTC).isoformat()))
+
+
+def _add_columns(connection: sa.Connection, schema: str | None) -> None:
+    """Columns that tables of before have not; each has a value for the rows that are there."""
+    known = {one["name"] for one in sa.inspect(connection).get_columns(PATCHED.name, schema=schema)}
+    if PATCHED.c.snapshot.name not in known:
+        quote = connection.dialect.identifier_preparer.quote
+        place = ".".join(quote(part) for part in (schema, PATCHED.name) if part)
+        connection.execute(sa.text(f"ALTER TABLE {place} ADD COLUMN snapshot TEXT NOT NULL DEFAULT ''"))

@@ -9,41 +9,49 @@ for each version and digest, the oldest first::
 A commit rewrites the files of the packages that have news and the few folders above them; a look-up reads one small
 file for each package, all in one process. ``git grep openssl refs/ismgr/first-seen`` finds a package by hand.
 
-Machines that write to ledgers of their own join them so: fetch the other's ref under another name, ``absorb`` it, push.
-The union of both is taken, the earlier time of each version, in a commit that has both as parents; so the push adds to
-what is there, and whoever fetches it only has to follow. Times only ever move to an earlier one that somebody wrote
-down: whoever may push to the ref can make a version older, and it wants the protection of a branch.
+Machines that write to ledgers of their own join them by ``exchange``, over a remote that they share: the other's ref is
+fetched under another name, taken in by ``absorb``, and pushed on top of what is there. The union of both is taken, the
+earlier time of each version, in a commit that has both as parents; so the push adds to what is there, and whoever
+fetches it only has to follow. Times only ever move to an earlier one that somebody wrote down: whoever may push to the
+ref can make a version older, and it wants the protection of a branch.
 """
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from ismgr_automation.core.errors import EngineFailed
+from ismgr_automation.core.events import Emit, StepReported
 from ismgr_automation.engines.git.refs import RefFolder
+from ismgr_automation.engines.git.remote import Remote
 from ismgr_automation.engines.git.repository import DEADLINE, ENGINE, Repository
-from ismgr_automation.ports.patching import VersionKey
+from ismgr_automation.ports.patching import Exchanged, VersionKey
 
 REF = "refs/ismgr/first-seen"
 
 Entries = Mapping[VersionKey, datetime]
 
+_TRIES = 10
+PAUSE = timedelta(seconds=2)
 _EMPTY = "-"
 _PLAIN = "/+:~"
 
 
 class GitFirstSeen:
     """``ports.patching.FirstSeen`` in the repository around the estate's folder; ``estate`` is its name, since a
-    repository may hold several. Raises ``InputError`` outside of a repository, ``EngineError`` when git fails or a file
-    is not ours."""
+    repository may hold several; ``pause`` is the longest between two tries to push. Raises ``InputError`` outside of a
+    repository, ``EngineError`` when git fails or a file is not ours."""
 
-    def __init__(self, directory: Path, estate: str, deadline: timedelta = DEADLINE) -> None:
+    def __init__(self, directory: Path, estate: str, deadline: timedelta = DEADLINE, pause: timedelta = PAUSE) -> None:
         self._directory = directory
         self._estate = estate
         self._deadline = deadline
+        self._pause = pause
 
     def known(self, keys: Sequence[VersionKey]) -> Entries:
         """Those that were seen before, with when."""
@@ -90,6 +98,48 @@ class GitFirstSeen:
 
         folder.build(files, f"Take in what {ref} saw", other)
         return changed
+
+    def everything(self) -> Entries:
+        """All that was ever seen for this estate, with when."""
+        folder = self._folder()
+        tip = folder.tip()
+        inside = f"{self._estate}/"
+        paths = {path for path in folder.listing(tip) if path.startswith(inside)} if tip else set()
+        return {key: at for entries in self._read(folder, tip, paths).values() for key, at in entries.items()}
+
+    def exchange(self, remote: str, emit: Emit) -> Exchanged:
+        """Join with what a remote has, for all estates, without force; again when somebody else was faster. Raises
+        ``SettingsError``, ``Unreachable``, ``CredentialRejected``; then what was taken so far stays here."""
+        repository = self._repository()
+        folder, other = RefFolder(repository, REF), Remote(repository, remote)
+        taken = 0
+        for attempt in range(_TRIES):
+            with other.fetched(REF) as theirs:
+                emit(StepReported(step="fetch", detail=f"{REF} from {remote}: {theirs[:12] or 'it has none yet'}"))
+                taken += self.absorb(theirs) if theirs else 0
+                ours = folder.tip()
+                if ours == theirs:
+                    return Exchanged(taken=taken)
+                given = self._news(folder, theirs, ours)
+                if other.push(ours, REF, theirs):
+                    emit(StepReported(step="push", detail=f"{REF} to {remote}: {ours[:12]}"))
+                    return Exchanged(taken=taken, given=given)
+            emit(StepReported(step="again", detail=f"somebody else pushed to {remote} meanwhile"))
+            time.sleep(random.uniform(0, min(self._pause.total_seconds(), 0.1 * 2**attempt)))  # noqa: S311  no secret
+        raise EngineFailed(
+            f"{REF} could not be pushed to {remote}: others were faster, {_TRIES} times.",
+            engine=ENGINE,
+            subject=remote,
+            untouched="The remote has nothing of ours yet; what it had is here now.",
+            next_step="Try again.",
+        )
+
+    def _news(self, folder: RefFolder, old: str, new: str) -> int:
+        """How many entries of a commit another (empty: none) lacks, or has with a later time."""
+        before, after = (folder.listing(old) if old else {}), folder.listing(new)
+        differing = {path for path, blob in after.items() if before.get(path) != blob}
+        mine, theirs = self._read(folder, new, differing), self._read(folder, old, differing & before.keys())
+        return sum(len(entries.items() - theirs.get(path, {}).items()) for path, entries in mine.items())
 
     @staticmethod
     def _read(folder: RefFolder, commit: str, paths: Iterable[str]) -> Mapping[str, Entries]:

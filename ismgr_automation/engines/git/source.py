@@ -6,12 +6,12 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from ismgr_automation.core.errors import EngineFailed, InputError
-from ismgr_automation.engines.git.repository import DEADLINE, ENGINE, Item, Repository, library
+from ismgr_automation.engines.git.repository import DEADLINE, ENGINE, NO_COMMIT, Item, Repository, library, sound
 from ismgr_automation.ports.source import Revision, Tree
 
 _LFS = b"version https://git-lfs."
@@ -42,6 +42,27 @@ class GitSource:
         objects = {one.path: one.blob for one in items}
         return Tree(root=into, revision=Revision(commit=commit, ref=ref), objects=objects)
 
+    def committed(self, tree: Tree, path: str) -> datetime | None:
+        """When a file or folder of a tree that was laid out got the content that it has there, by the date of the
+        commit. None for what is not in Git as it is there, and where a shallow clone ends before its last change."""
+        repository = Repository.around(self._directory, self._deadline)
+        commit = tree.revision.commit
+        here = _below(path, tree.objects)
+        if not here or commit == NO_COMMIT:
+            return None
+        listed = repository.run(["ls-tree", "-r", "-z", "--full-tree", commit, "--", f"{repository.prefix}{path}"])
+        rows = [line.partition(b"\t") for line in listed.split(b"\0") if line]
+        there = {sound(name).removeprefix(repository.prefix): head.split()[2].decode() for head, _, name in rows}
+        if there != here:
+            return None
+        place = f":(top,literal){repository.prefix}{path}"
+        found = repository.run(["log", "-1", "--format=%ct %P", "--end-of-options", commit, "--", place])
+        seconds, *parents = found.decode("ascii").split()
+        # the oldest commit of a shallow clone seems to have made all that is there
+        if not parents and repository.run(["rev-parse", "--is-shallow-repository"]).strip() == b"true":
+            return None
+        return datetime.fromtimestamp(int(seconds), UTC)
+
 
 def start(directory: Path) -> bool:
     """Make the folder a Git repository, unless it is inside one already; says whether it did."""
@@ -61,6 +82,12 @@ def start(directory: Path) -> bool:
             ) from None
         return True
     return False
+
+
+def _below(path: str, objects: Mapping[str, str]) -> Mapping[str, str]:
+    """A file, or the files of a folder, with their ids."""
+    folder = f"{path.rstrip('/')}/"
+    return {name: blob for name, blob in objects.items() if name == path or name.startswith(folder)}
 
 
 def _lay_out(repository: Repository, items: Sequence[Item], into: Path) -> None:

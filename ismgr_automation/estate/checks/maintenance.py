@@ -12,9 +12,16 @@ from ismgr_automation.core.errors import InputError
 from ismgr_automation.core.windows import LONGEST, YEARS, Recurrence, rule_flaws
 from ismgr_automation.estate.checks.groups import Path, inside, selector, wave_sizes
 from ismgr_automation.estate.checks.sites import time_zone
-from ismgr_automation.estate.documents import HostGroup, Role, Team
+from ismgr_automation.estate.documents import HostGroup, Role, Site, Team
 from ismgr_automation.estate.draft import Draft, Entry, unknown, wrong
-from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWindow, PatchBaseline
+from ismgr_automation.estate.maintenance import (
+    Exemption,
+    Freeze,
+    MaintenanceWindow,
+    PatchBaseline,
+    RollbackPolicy,
+    Through,
+)
 from ismgr_automation.estate.order import each_step
 from ismgr_automation.estate.recovery import DrillSchedule, RecoveryPlan
 from ismgr_automation.estate.resolve import duration
@@ -147,6 +154,55 @@ def firmware_and_rings(draft: Draft) -> Iterator[Diagnostic]:
             yield from selector(entry, ("firmware", index, "selector"), firmware.selector, whose)
 
 
+def restarts(draft: Draft) -> Iterator[Diagnostic]:
+    """Hosts can be restarted through Redfish only where there are machines. Which host runs on which of them is known
+    when hosts are: plans look at each."""
+    sites = [site for _, site in draft.each(Site)]
+    if len(sites) < len(draft.names("Site")) or any(one.machines for one in sites):
+        return
+    for entry, baseline in draft.each(PatchBaseline):
+        if baseline.reboot.through is Through.REDFISH:
+            summary = f"{entry.label} restarts hosts through their BMCs, and no Site has a machine"
+            yield wrong(entry.marked.at("reboot", "through"), summary, "machines of a Site, or systemd")
+
+
+def snapshots(draft: Draft) -> Iterator[Diagnostic]:
+    """Snapshots of hosts that can be selected, for a way back that is asked for; databases by the name of their group,
+    with what that costs."""
+    for entry, baseline in draft.each(PatchBaseline):
+        if baseline.snapshots is None:
+            continue
+        yield from selector(
+            entry, ("snapshots", "selector"), baseline.snapshots.selector, f"snapshots of {entry.label}"
+        )
+        if baseline.rollback is RollbackPolicy.NEVER:
+            yield Diagnostic(
+                summary=f"{entry.label} never rolls back, so that no snapshot is made",
+                position=entry.marked.key("snapshots"),
+                expected="rollback: on-failure or required",
+                severity=Severity.WARNING,
+            )
+        for index, name in enumerate(baseline.snapshots.databases):
+            yield from _database(draft, entry, name, index)
+
+
+def _database(draft: Draft, entry: Entry, name: str, index: int) -> Iterator[Diagnostic]:
+    place, known = entry.marked.at("snapshots", "databases", index), draft.names("HostGroup")
+    group = draft.sound(HostGroup, name)
+    if name not in known:
+        yield unknown("group", name, known, place, entry.label)
+    elif group is not None and group.switchover is None:
+        summary = f"HostGroup {name!r} has no switchover: its hosts have snapshots without being named"
+        yield wrong(place, summary, "a group with a switchover")
+    elif group is not None:
+        yield Diagnostic(
+            summary=f"a host of HostGroup {name!r} that is put back to its snapshot loses what was written on it since",
+            position=place,
+            expected="only members that can be rebuilt from the others",
+            severity=Severity.WARNING,
+        )
+
+
 def drains(draft: Draft) -> Iterator[Diagnostic]:
     """Balancers are a group that exists, and another one; each host is a server of its own."""
     for entry, group in draft.each(HostGroup):
@@ -184,6 +240,8 @@ def _durations(draft: Draft) -> Iterator[tuple[Entry, Path, str, bool]]:
         yield entry, ("offline_for",), baseline.offline_for, False
         yield entry, ("reboot", "back_within"), baseline.reboot.back_within, True
         yield entry, ("sla", "due_soon"), baseline.sla.due_soon, False
+        if baseline.snapshots is not None:
+            yield entry, ("snapshots", "deadline"), baseline.snapshots.deadline, True
         yield from ((entry, ("rules", i, "after"), one.after, False) for i, one in enumerate(baseline.rules))
         yield from ((entry, ("rings", i, "soak"), one.soak, False) for i, one in enumerate(baseline.rings))
         yield from (

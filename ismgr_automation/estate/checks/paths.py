@@ -4,6 +4,7 @@ a set of names; only shipped content is looked at on disk."""
 from __future__ import annotations
 
 import difflib
+import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def other_files(draft: Draft) -> Iterator[Diagnostic]:
 
 
 def maintenance_files(draft: Draft) -> Iterator[Diagnostic]:
-    """Calendars of windows, and advisories that are kept in the estate."""
+    """Calendars of windows, advisories that are kept in the estate, and programs of it that make snapshots."""
     trees = _trees(draft)
     for entry, window in draft.each(MaintenanceWindow):
         yield from _present(trees, [("calendar", window.calendar, entry.marked.at("calendar"))])
@@ -134,6 +135,10 @@ def maintenance_files(draft: Draft) -> Iterator[Diagnostic]:
                 if "://" not in one.source
             ],
         )
+        program = baseline.snapshots.command[0] if baseline.snapshots is not None else ""
+        if "/" in program and not program.startswith("/"):
+            place = entry.marked.at("snapshots", "command", 0)
+            yield from _present(trees, [("snapshot command", posixpath.normpath(program), place)])
 
 
 def _present(trees: tuple[_Names, _Names], named: Iterable[tuple[str, str | None, Position]]) -> Iterator[Diagnostic]:

@@ -19,11 +19,10 @@ from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceL
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
 from ismgr_automation.ports.memory.leases import MemoryClock, MemoryExecutors, MemoryLeaseStore
+from ismgr_automation.ports.memory.package_world import MemoryMachine, MemoryPackageWorld
 from ismgr_automation.ports.memory.packages import (
     MemoryFacts,
-    MemoryMachine,
     MemoryPackages,
-    MemoryPackageWorld,
     MemoryRestarter,
 )
 from ismgr_automation.ports.memory.patching import MemoryFirstSeen, MemoryPatchStore
@@ -40,6 +39,7 @@ from ismgr_automation.ports.memory.sequencer import (
     MortalJournal,
     MortalLedger,
 )
+from ismgr_automation.ports.memory.snapshots import MemorySnapshots
 from ismgr_automation.ports.memory.stacks import MemoryStackEngine
 from ismgr_automation.ports.memory.upkeep import MemoryBalancer, MemoryCluster, MemoryMachineUpkeep, MemoryUpkeepWorld
 from ismgr_automation.ports.memory.world import UNKNOWN, Desired, MemoryWorld, Program, StackLock, Task
@@ -85,6 +85,7 @@ __all__ = [
     "MemorySecretStore",
     "MemorySignatures",
     "MemorySigner",
+    "MemorySnapshots",
     "MemorySource",
     "MemoryStackEngine",
     "MemoryStandby",

@@ -3,19 +3,19 @@ repositories offer them, and what goes wrong. No package is installed anywhere."
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
-from ismgr_automation.core.errors import Cancelled
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Reach, Reachability
+from ismgr_automation.ports.memory.package_world import MemoryMachine, MemoryPackageWorld, life
 from ismgr_automation.ports.packages import (
-    Boot,
+    Brought,
     Fleet,
     HostFacts,
     Installed,
+    Mapped,
     Move,
     Need,
     Offered,
@@ -26,93 +26,6 @@ from ismgr_automation.ports.packages import (
     RestartResult,
     Trouble,
 )
-
-Key = tuple[str, str]
-"""Name and version of a package."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryMachine:
-    """One host."""
-
-    installed: dict[str, Installed] = field(default_factory=dict)
-    """By name."""
-    lists: list[Offered] = field(default_factory=list)
-    """What it last read of the repositories."""
-    reads: list[datetime] = field(default_factory=list)
-    """When it read them."""
-    kept: set[Key] = field(default_factory=set)
-    """Files of former versions."""
-    pins: dict[str, str] = field(default_factory=dict)
-    fences: dict[str, int] = field(default_factory=dict)
-    lives: list[Boot] = field(default_factory=lambda: [_life(1)])
-    """The present one is the last."""
-    reboot_why: list[str] = field(default_factory=list)
-    services: set[str] = field(default_factory=set)
-    """Units that run on replaced files."""
-    made: dict[str, set[Key]] = field(default_factory=dict)
-    """What each run installed."""
-
-    @property
-    def boot(self) -> Boot:
-        """Its present life."""
-        return self.lives[-1]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryPackageWorld:
-    """All that there is: hosts, what the repository offers, and faults by host. ``answers`` says whether a host can be
-    reached; ``MemoryWorld.answer`` fits."""
-
-    machines: dict[str, MemoryMachine] = field(default_factory=dict)
-    repository: list[Offered] = field(default_factory=list)
-    clock: Callable[[], datetime] = lambda: datetime(2026, 11, 26, 12, tzinfo=UTC)
-    answers: Callable[[str], Reach] = lambda _: Reach.OK
-    reboots: dict[str, str] = field(default_factory=dict)
-    """Packages whose new version wants the host restarted, each with why."""
-    restarts: dict[str, str] = field(default_factory=dict)
-    """Packages whose new version leaves a unit on the old files."""
-    unknown_reboot: set[str] = field(default_factory=set)
-    """Hosts of which nobody can tell whether they must be restarted."""
-    locked: set[str] = field(default_factory=set)
-    """Hosts on which somebody else holds dpkg's lock."""
-    full: set[str] = field(default_factory=set)
-    wider: dict[str, str] = field(default_factory=dict)
-    """Packages that apt would not change without another one, which is named."""
-    broken: set[Key] = field(default_factory=set)
-    """Versions whose maintainer script fails."""
-    dies: dict[str, int] = field(default_factory=dict)
-    """Hosts whose connection is lost, once, when so many moves were made."""
-    stays_down: set[str] = field(default_factory=set)
-    """Hosts that do not come back from a restart."""
-    stubborn: set[str] = field(default_factory=set)
-    """Units that do not run after a restart."""
-    calls: list[str] = field(default_factory=list)
-    """Everything that was asked for, in order: ``apply web1``."""
-    watch: list[Callable[[str], None]] = field(default_factory=list)
-    """Called with each call before it is made: the place to cancel or to move the world in the middle of a run."""
-    lock: threading.RLock = field(default_factory=threading.RLock)
-
-    def add(self, host: str, *installed: Installed) -> MemoryMachine:
-        """A host with these packages, which has read what the repository offers now."""
-        machine = MemoryMachine(installed={one.name: one for one in installed})
-        self.machines[host] = machine
-        self.read_lists(machine)
-        return machine
-
-    def read_lists(self, machine: MemoryMachine) -> None:
-        """As ``apt-get update`` does."""
-        machine.lists[:] = self.repository
-        machine.reads.append(self.clock())
-
-    def called(self, verb: str, host: str, context: Context) -> None:
-        """Note a call for one host; raises ``Cancelled``."""
-        text = f"{verb} {host}"
-        self.calls.append(text)
-        for one in self.watch:
-            one(text)
-        if context.cancelled.is_set():
-            raise Cancelled(f"{text} was stopped.", next_step="Run it again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +45,11 @@ class MemoryFacts:
             return Reachability(host=name, reach=reach)
         machine = self.world.machines[name]
         there = machine.installed
+        coming = {needed for names in self.world.needs.values() for needed in names}
+
+        def has(offer: Offered) -> str:
+            return there[offer.name].version if offer.name in there else ""
+
         unknown = name in self.world.unknown_reboot
         return HostFacts(
             host=name,
@@ -143,14 +61,21 @@ class MemoryFacts:
             kernel_installed="6.1.0-18-amd64",
             boot=machine.boot,
             installed=tuple(there[one] for one in sorted(there)),
-            offered=tuple(one for one in machine.lists if one.name in there and one.version != there[one.name].version),
+            offered=tuple(
+                one for one in machine.lists if (one.name in there or one.name in coming) and one.version != has(one)
+            ),
             broken=_broken(machine),
             lists_read_at=machine.reads[-1] if machine.reads else None,
             reboot=Need.YES if machine.reboot_why else Need.UNKNOWN if unknown else Need.NO,
             reboot_why=tuple(machine.reboot_why) or (("nobody can tell",) if unknown else ()),
             services=tuple(sorted(machine.services)),
+            mapped=self._mapped(),
             free_bytes=0 if name in self.world.full else 10 * 2**30,
         )
+
+    def _mapped(self) -> tuple[Mapped, ...] | None:
+        known = self.world.mapped
+        return tuple(Mapped(unit=one, packages=known[one]) for one in sorted(known)) if known else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +120,20 @@ class MemoryPackages:
         if verb != "check" and not _fence(machine, request, context):
             return PackageResult(host=name, fate=PackageFate.REFUSED, trouble=Trouble.FENCED)
         todo = [one for one in moves if not _is_there(machine, one)]
+        brings = self._brings(machine, todo) if verb != "rollback" else ()
         trouble, detail = self._refusal(verb, name, todo)
+        if trouble is Trouble.NONE and brings:
+            trouble, detail = Trouble.WIDER, ",".join(f"{one.name}={one.version}" for one in brings)
+        elif trouble is not Trouble.NONE:
+            brings = ()
         if trouble is not Trouble.NONE:
             return PackageResult(
-                host=name, fate=PackageFate.REFUSED, trouble=trouble, detail=detail, broken=_broken(machine)
+                host=name,
+                fate=PackageFate.REFUSED,
+                trouble=trouble,
+                detail=detail,
+                broken=_broken(machine),
+                brings=brings if verb == "check" else (),
             )
         if verb == "check":
             return PackageResult(host=name, fate=PackageFate.DONE if todo else PackageFate.NOTHING)
@@ -206,14 +141,40 @@ class MemoryPackages:
         if missing and request.former_required:
             trouble, detail = Trouble.NO_FORMER, f"{missing[0].name} {missing[0].before}"
             return PackageResult(host=name, fate=PackageFate.REFUSED, trouble=trouble, detail=detail)
-        return self._make(name, request, todo)
+        return self._make(verb, name, request, todo)
 
     @staticmethod
     def _keep(machine: MemoryMachine, todo: Sequence[Move]) -> list[Move]:
         """Keep the files of former versions; returns the moves whose file cannot be had."""
         offered = {(one.name, one.version) for one in machine.lists}
-        machine.kept.update({(one.name, one.before) for one in todo} & offered)
-        return [one for one in todo if (one.name, one.before) not in machine.kept]
+        replaced = [one for one in todo if one.before]
+        machine.kept.update({(one.name, one.before) for one in replaced} & offered)
+        return [one for one in replaced if (one.name, one.before) not in machine.kept]
+
+    def _brings(self, machine: MemoryMachine, todo: Sequence[Move]) -> tuple[Brought, ...]:
+        """What is needed, not installed and not asked for, with what that needs in turn."""
+        asked = {one.name for one in todo}
+        found: dict[str, Offered] = {}
+        needed_by: dict[str, set[str]] = {}
+        left = [(one.name, one.after) for one in todo]
+        for key in left:
+            for name in self.world.needs.get(key, ()):
+                if name in machine.installed or name in asked:
+                    continue
+                needed_by.setdefault(name, set()).add(key[0])
+                if name not in found:
+                    found[name] = next(one for one in reversed(machine.lists) if one.name == name)
+                    left.append((name, found[name].version))
+        return tuple(
+            Brought(
+                name=name,
+                architecture=one.architecture,
+                version=one.version,
+                offers=(one,),
+                needed_by=tuple(sorted(needed_by[name])),
+            )
+            for name, one in sorted(found.items())
+        )
 
     def _refusal(self, verb: str, name: str, todo: Sequence[Move]) -> tuple[Trouble, str]:
         if todo and name in self.world.locked:
@@ -229,12 +190,18 @@ class MemoryPackages:
     def _obstacle(self, verb: str, machine: MemoryMachine, move: Move) -> tuple[Trouble, str] | None:
         """Why one move cannot be made, or None."""
         there = machine.installed.get(move.name)
+        if there is None and not move.before:
+            return self._unavailable(verb, machine, move)
         # half-installed at the version that is wanted is nobody else's doing
         known = {move.before} if there is None or there.well else {move.before, move.after}
         if there is None or (there.version not in known and (verb != "rollback" or there.well)):
             return Trouble.MOVED, f"{move.name} is {there.version if there else 'not installed'}"
         if verb == "rollback" and (move.name, move.after) in machine.kept:
             return None
+        return self._unavailable(verb, machine, move)
+
+    def _unavailable(self, verb: str, machine: MemoryMachine, move: Move) -> tuple[Trouble, str] | None:
+        """Why the file of a version cannot be had from the repository, or None."""
         if (offer := self._offer(machine, move)) is None:
             return Trouble.NO_FORMER if verb == "rollback" else Trouble.VANISHED, f"{move.name} {move.after}"
         if move.digest not in {"", offer.digest}:
@@ -246,11 +213,16 @@ class MemoryPackages:
         known = (one for one in machine.lists if (one.name, one.version) == (move.name, move.after))
         return next((one for one in known if one in self.world.repository), None)
 
-    def _make(self, name: str, request: PackageRequest, todo: Sequence[Move]) -> PackageResult:
+    def _make(self, verb: str, name: str, request: PackageRequest, todo: Sequence[Move]) -> PackageResult:
         machine = self.world.machines[name]
         moves = request.moves.get(name, ())
         mine = machine.made.setdefault(request.run, set())
-        fate, trouble = PackageFate.DONE, Trouble.NONE
+        new = machine.brought.setdefault(request.run, set())
+        new.update(one.name for one in todo if not one.before)
+        if verb == "rollback":
+            for stray in [one for one in new if one in machine.installed and not machine.installed[one].well]:
+                del machine.installed[stray]
+        fate, trouble, headline = PackageFate.DONE, Trouble.NONE, ""
         for number, move in enumerate((*todo, None)):
             if self.world.dies.get(name) == number:
                 del self.world.dies[name]
@@ -260,6 +232,7 @@ class MemoryPackages:
             mine.add((move.name, move.after))
             if not self._install(machine, move):
                 fate, trouble = PackageFate.FAILED, Trouble.BROKEN
+                headline = f"installed {move.name} package post-installation script subprocess returned error"
                 break
         made = tuple(one for one in moves if (one.name, one.after) in mine and _is_there(machine, one))
         machine.pins.update({one.name: one.after for one in moves if _is_there(machine, one)})
@@ -267,6 +240,8 @@ class MemoryPackages:
             host=name,
             fate=PackageFate.NOTHING if fate is PackageFate.DONE and not made else fate,
             trouble=trouble,
+            detail=f"{headline}\nE: Sub-process dpkg returned an error code (1)" if headline else "",
+            headline=headline,
             made=made,
             broken=_broken(machine),
             former=tuple(one.name for one in moves if (one.name, one.before) in machine.kept),
@@ -274,10 +249,9 @@ class MemoryPackages:
 
     def _install(self, machine: MemoryMachine, move: Move) -> bool:
         well = (move.name, move.after) not in self.world.broken
-        there = machine.installed[move.name]
         new = next((one for one in machine.lists if (one.name, one.version) == (move.name, move.after)), None)
         machine.installed[move.name] = replace(
-            there,
+            machine.installed.get(move.name) or _named(move),
             version=move.after,
             source_version=new.source_version if new else move.after,
             status="ii" if well else "iF",
@@ -321,7 +295,7 @@ class MemoryRestarter:
         """Restart a machine, as a BMC would."""
         machine = self.world.machines[name]
         if name not in self.world.stays_down:
-            machine.lives.append(_life(len(machine.lives) + 1))
+            machine.lives.append(life(len(machine.lives) + 1))
             machine.reboot_why.clear()
             machine.services.clear()
 
@@ -352,10 +326,6 @@ class MemoryRestarter:
         )
 
 
-def _life(number: int) -> Boot:
-    return Boot(boot_id=f"boot-{number}", init_started=number)
-
-
 def _fence(machine: MemoryMachine, request: PackageRequest, context: Context) -> bool:
     """Whether our token is not too small; the host keeps it."""
     if not request.fence or not context.token:
@@ -364,6 +334,11 @@ def _fence(machine: MemoryMachine, request: PackageRequest, context: Context) ->
         return False
     machine.fences[request.fence] = context.token
     return True
+
+
+def _named(move: Move) -> Installed:
+    """A package that was not there."""
+    return Installed(name=move.name, architecture=move.architecture, version="", source=move.name, source_version="")
 
 
 def _is_there(machine: MemoryMachine, move: Move) -> bool:

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from ismgr_automation.core.errors import SettingsError
+from ismgr_automation.core.events import Emit, StepReported
 from ismgr_automation.ports.packages import HostFacts
-from ismgr_automation.ports.patching import Patched, VersionKey, Waiting
+from ismgr_automation.ports.patching import Exchanged, Patched, VersionKey, Waiting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +19,8 @@ class MemoryFirstSeen:
     """``ports.patching.FirstSeen``; put a time into ``entries`` to say that a version was seen then."""
 
     entries: dict[VersionKey, datetime] = field(default_factory=dict)
+    remotes: dict[str, dict[VersionKey, datetime]] = field(default_factory=dict)
+    """What others saw, by the name of a remote."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def known(self, keys: Sequence[VersionKey]) -> Mapping[VersionKey, datetime]:
@@ -30,6 +34,24 @@ class MemoryFirstSeen:
             new = [key for key in dict.fromkeys(keys) if key not in self.entries]
             self.entries.update(dict.fromkeys(new, now))
             return len(new)
+
+    def everything(self) -> Mapping[VersionKey, datetime]:
+        """All that is there."""
+        with self.lock:
+            return dict(self.entries)
+
+    def exchange(self, remote: str, emit: Emit) -> Exchanged:
+        """Both have the union with the earlier times."""
+        if remote not in self.remotes:
+            raise SettingsError(f"There is no remote {remote!r}.", next_step="Put one into ``remotes``.")
+        there = self.remotes[remote]
+        emit(StepReported(step="exchange", detail=remote))
+        with self.lock:
+            both = {**self.entries, **{key: min(at, self.entries.get(key, at)) for key, at in there.items()}}
+            found = Exchanged(taken=len(both.items() - self.entries.items()), given=len(both.items() - there.items()))
+            self.entries.update(both)
+            there.update(both)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,8 @@ class MemoryUpkeepWorld:
     """Machines and components whose update says that it is complete, and is not."""
     cycled: list[str] = field(default_factory=list)
     """Machines that were power-cycled, in order."""
+    restarted: list[str] = field(default_factory=list)
+    """Machines whose operating system was asked to restart, in order."""
     faults: dict[str, BaseException] = field(default_factory=dict)
     """Raised when the call of this name is made: ``drain web/web1``, ``switchover db2``, ``update db1``."""
     calls: list[str] = field(default_factory=list)
@@ -230,6 +232,13 @@ class MemoryMachineUpkeep:
             found[component] = update.version
             reset = component in self.world.at_next_boot
             return FirmwareResult(machine=machine, ok=True, before=before, after=update.version, reset=reset)
+
+    def restart(self, bmc: BmcAccess, within: timedelta, context: Context) -> str:  # noqa: ARG002  the port's
+        """Note it in ``MemoryUpkeepWorld.restarted``."""
+        with self.world.lock:
+            self._asked("restart", bmc, context)
+            self.world.restarted.append(bmc.machine)
+            return f"GracefulRestart through the BMC of {bmc.machine}"
 
     def power_cycle(self, bmc: BmcAccess, within: timedelta, context: Context) -> str:  # noqa: ARG002  the port's
         """Note it in ``MemoryUpkeepWorld.cycled``."""

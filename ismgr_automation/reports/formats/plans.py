@@ -5,6 +5,7 @@ from __future__ import annotations
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.planning.change import Action, Certainty, Level, Reason
 from ismgr_automation.planning.plan import FIRST_FORMAT, FORMAT, Purpose
+from ismgr_automation.ports.packages import Need
 from ismgr_automation.reports.formats.shapes import (
     ADDRESS,
     ANYTHING,
@@ -120,7 +121,8 @@ def _change(format_: str) -> JsonObject:
 def _beside(format_: str) -> JsonObject:
     moved = {"address": ADDRESS, "target": TEXT, "what": TEXT, "before": ANYTHING, "after": ANYTHING}
     finding = {"level": choice(Level), "subject": ADDRESS, "summary": TEXT, "next_step": TEXT}
-    later = {"expires_at": one_of(MOMENT, {"type": "null"}), "sidecars": NAMES}
+    nothing: JsonObject = {"type": "null"}
+    later = {"expires_at": one_of(MOMENT, nothing), "sidecars": NAMES, "forecasts": named(_forecast())}
     return record(
         {
             "commit": TEXT,
@@ -134,5 +136,15 @@ def _beside(format_: str) -> JsonObject:
             "reasons": named(choice(Reason)),
             "drift": listed(record(moved)),
             "findings": listed(record(finding)),
-        }
+        },
+        optional=("forecasts",),
+    )
+
+
+def _forecast() -> JsonObject:
+    """What is expected of a change; nothing is decided from it."""
+    services = one_of(listed(TEXT), {"type": "null"})
+    host = {"host": TEXT, "reboot": choice(Need), "why": listed(TEXT), "services": services, "then": TEXT}
+    return record(
+        {"takes_seconds": WHOLE, "source": TEXT, "soak_seconds": WHOLE, "hosts": listed(record(host))},
     )

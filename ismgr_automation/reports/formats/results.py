@@ -11,6 +11,7 @@ from ismgr_automation.reports.formats.plans import deferred, step
 from ismgr_automation.reports.formats.shapes import (
     ADDRESS,
     DIGEST,
+    MOMENT,
     NUMBER,
     TEXT,
     WHOLE,
@@ -66,8 +67,10 @@ def _report() -> JsonObject:
             "waiting": listed(deferred()),
             "rest": YES_OR_NO,
             "warnings": listed(TEXT),
+            "queued": listed(record({"host": TEXT, "until": MOMENT})),
         },
-        optional=("reason",),
+        # older reports have none
+        optional=("reason", "queued"),
     )
 
 
@@ -90,9 +93,10 @@ def _outcome() -> JsonObject:
             "undone": listed(TEXT),
             "post_state": TEXT,
             "checks": listed(check()),
+            "detail": TEXT,
         },
         # the first reports of this format have none
-        optional=("undone",),
+        optional=("undone", "detail"),
     )
 
 

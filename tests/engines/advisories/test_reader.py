@@ -13,7 +13,7 @@ import pytest
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.engines.advisories import FileAdvisories, Limits
 from ismgr_automation.estate.maintenance import AdvisoryFormat, Severity
-from ismgr_automation.ports.advisories import Fix, Vulnerability
+from ismgr_automation.ports.advisories import Basis, Fix, Vulnerability
 from tests.engines.advisories.site import START, Clock, samples, wanted
 
 
@@ -84,6 +84,7 @@ def test_each_source_says_how_old_it_is_in_its_own_words_if_it_has_any(reader: F
         "kev": datetime(2026, 11, 24, 15, 0, tzinfo=UTC),
         "osv": datetime(2026, 11, 21, 9, 30, tzinfo=UTC),
     }
+    assert {form: one.basis for form, one in found.items() if one.basis is not Basis.DATA} == {"debian": Basis.FILE}
     assert {form: one.entries for form, one in found.items()} == {"debian": 4, "epss": 3, "kev": 2, "osv": 3}
     assert {one.fetched_at for one in found.values()} == {START}
 

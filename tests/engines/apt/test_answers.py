@@ -126,3 +126,15 @@ def test_people_are_shown_the_last_words():
 @given(st.text(max_size=400), st.sampled_from(Verb))
 def test_any_text_gives_one_result(text, verb):
     assert read(text + END, verb).host == "web1"
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        (APPLIED["broken"][0], "E: Sub-process /usr/bin/dpkg returned an error code (1)"),
+        (APPLIED["refused"][0], "other=3"),
+        (APPLIED["all made"][0], ""),
+    ],
+)
+def test_what_went_wrong_has_one_line(output: str, line: str) -> None:
+    assert read(output).headline == line

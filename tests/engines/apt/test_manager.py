@@ -19,6 +19,8 @@ WRONG = {
     "an architecture with a line": {"moves": {"web1": (replace(WEB, architecture="all\nx"),)}},
     "no version": {"moves": {"web1": (replace(WEB, after=""),)}},
     "a pattern as a version": {"moves": {"web1": (replace(WEB, after="1.*"),)}},
+    "a version before that is an option": {"moves": {"web1": (replace(WEB, before="-1"),)}},
+    "a version after that stands for nothing": {"moves": {"web1": (replace(WEB, after="-"),)}},
     "a short digest": {"moves": {"web1": (replace(WEB, digest="sha256:1234"),)}},
     "no run": {"run": "/.."},
 }

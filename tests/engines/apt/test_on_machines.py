@@ -14,7 +14,7 @@ from ismgr_automation.engines.apt import AptFacts, AptManager
 from ismgr_automation.engines.apt.facts import script
 from ismgr_automation.engines.apt.reading import Reading, facts_of
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.packages import HostFacts, Need, PackageFate, PackageRequest, PackageResult, Trouble
+from ismgr_automation.ports.packages import INIT, HostFacts, Need, PackageFate, PackageRequest, PackageResult, Trouble
 from tests.engines.apt.world import BROKEN, DEBS, HELLO, LIB, SLOW, TOOL, Box, Deb, back, move, until
 
 pytestmark = pytest.mark.lab
@@ -79,6 +79,18 @@ def begin_slow(box: Box, work: Callable[[], object]) -> tuple[threading.Thread, 
     thread, found = background(work)
     until("the maintainer script runs", lambda: box.sh("ls /run/slow-began 2>/dev/null").strip() != "")
     return thread, found
+
+
+def withdraw(box: Box, name: str, version: str) -> None:
+    """Offer everything but one version; the host has read the indexes of before."""
+    box.repository.publish(*(one for one in DEBS if (one.name, one.version) != (name, version)))
+
+
+def forget(box: Box, context: Context, name: str, version: str) -> None:
+    """Nobody has one version any more, and the host knows it."""
+    withdraw(box, name, version)
+    manager(box).refresh(box.fleet, timedelta(seconds=30), context)
+    box.sh("rm -f /var/cache/apt/archives/*.deb")
 
 
 def test_exact_versions_are_installed_pinned_and_read_back_and_former_ones_kept(box, context):
@@ -192,7 +204,7 @@ def test_a_held_lock_is_told_after_waiting_for_it(box, context, verb):
     holder = box.start(HOLD_LOCK)
     until("the lock is held", lambda: box.sh("ls /run/test-locked 2>/dev/null") != "")
     try:
-        result = verb(box, context, HELLO, deadline=timedelta(seconds=4))
+        result = verb(box, context, HELLO, deadline=timedelta(seconds=10))
     finally:
         box.sh("rm -f /run/test-locked")
         holder.communicate(timeout=30)
@@ -247,6 +259,7 @@ def test_a_broken_maintainer_script_is_told_and_healed_by_the_exact_former_versi
     assert (result.fate, result.trouble) == (PackageFate.FAILED, Trouble.BROKEN)
     assert result.broken == ("ismgr-broken: half configured",)
     assert "I am broken" in result.detail
+    assert result.headline.startswith("installed ismgr-broken package post-installation script subprocess")
     assert BROKEN not in result.made
     healed = rollback(box, context, back(HELLO), back(BROKEN))
     assert (healed.fate, healed.broken) == (PackageFate.DONE, ())
@@ -263,17 +276,13 @@ def test_what_somebody_else_left_half_configured_is_no_part_of_our_moves(box, co
 
 def test_a_former_version_comes_from_the_kept_file_when_no_repository_has_it(box, context):
     apply(box, context, HELLO)
-    box.repository.publish(*(one for one in DEBS if (one.name, one.version) != ("ismgr-hello", "1.0")))
-    manager(box).refresh(box.fleet, timedelta(seconds=30), context)
-    box.sh("rm -f /var/cache/apt/archives/*.deb")
+    forget(box, context, "ismgr-hello", "1.0")
     assert rollback(box, context, back(HELLO)).fate is PackageFate.DONE
     assert box.versions()["ismgr-hello"] == "ii 1.0"
 
 
 def test_a_former_version_that_nobody_has_is_told(box, context):
-    box.repository.publish(*(one for one in DEBS if (one.name, one.version) != ("ismgr-hello", "1.0")))
-    manager(box).refresh(box.fleet, timedelta(seconds=30), context)
-    box.sh("rm -f /var/cache/apt/archives/*.deb")
+    forget(box, context, "ismgr-hello", "1.0")
     result = apply(box, context, HELLO)
     assert (result.fate, result.former) == (PackageFate.DONE, ())
     refused = rollback(box, context, back(HELLO))
@@ -428,6 +437,14 @@ def test_facts_name_the_service_that_runs_on_a_replaced_file_and_not_the_machine
     assert one.files == ("/usr/local/sbin/napping",)
 
 
+def test_facts_name_the_packages_that_pid_1_and_services_run_from(box, context):
+    mapped = {one.unit: one.packages for one in facts(box, context).mapped}
+    assert {"systemd", "libc6"} <= set(mapped[INIT])
+    assert {"systemd", "libc6"} <= set(mapped["systemd-journald.service"])
+    assert "dbus-bin" in mapped["dbus.service"] or "dbus-daemon" in mapped["dbus.service"]
+    assert not {"dbus-bin", "dbus-daemon"} & set(mapped[INIT])
+
+
 def test_facts_believe_a_host_that_asks_for_a_restart(box, context):
     box.sh("echo libc6 >/run/reboot-required.pkgs; : >/run/reboot-required")
     try:
@@ -439,9 +456,58 @@ def test_facts_believe_a_host_that_asks_for_a_restart(box, context):
 
 def test_facts_without_root_say_unknown_of_what_they_may_not_see(box):
     text = box.sh(
-        'HOME=/ exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -c "$1" 2>/dev/null', script("facts.sh")
+        'HOME=/ exec setpriv --reuid 65534 --regid 65534 --clear-groups sh -c "$1" 2>/dev/null',
+        script("offers.sh", "facts.sh"),
     )
     found = facts_of(Reading(host="box", text=text, read_at=datetime(2026, 11, 26, tzinfo=UTC)))
     assert (found.reboot, found.reboot_why) == (Need.UNKNOWN, ("what PID 1 has mapped could not be looked at",))
     assert found.unseen > 1
+    assert found.mapped is None
     assert [one.version for one in found.offered if one.name == "ismgr-hello"] == ["2.0"]
+
+
+def test_where_former_versions_are_required_they_are_kept_before_anything_moves(box, context):
+    result = apply(box, context, HELLO, LIB, former_required=True)
+    assert (result.fate, result.former) == (PackageFate.DONE, ("ismgr-hello", "ismgr-lib"))
+    kept = box.sh("ls /var/lib/ismgr/patch/run-1/former").split()
+    assert kept == ["ismgr-hello_1.0_all.deb", "ismgr-lib_1.0-1_amd64.deb"]
+    forget(box, context, "ismgr-hello", "1.0")
+    assert rollback(box, context, back(HELLO), back(LIB)).fate is PackageFate.DONE
+    assert (box.versions()["ismgr-hello"], box.versions()["ismgr-lib"]) == ("ii 1.0", "ii 1.0-1")
+
+
+def test_where_former_versions_are_required_one_that_nobody_has_keeps_all_packages_as_they_are(box, context):
+    forget(box, context, "ismgr-hello", "1.0")
+    before = box.versions()
+    result = apply(box, context, HELLO, LIB, former_required=True)
+    assert (result.fate, result.trouble, result.made) == (PackageFate.REFUSED, Trouble.NO_FORMER, ())
+    assert result.headline == "ismgr-hello 1.0"
+    assert box.versions() == before
+    assert box.sh("ls /etc/apt/preferences.d/ismgr-patch 2>/dev/null") == ""
+    # whoever can do without is not held up
+    assert apply(box, context, HELLO, LIB, run="run-2").fate is PackageFate.DONE
+
+
+def test_a_former_version_that_only_apt_has_kept_is_enough_where_it_is_required(box, context):
+    box.sh("cd /run && apt-get -q download ismgr-hello=1.0")
+    forget(box, context, "ismgr-hello", "1.0")
+    box.sh("mv /run/ismgr-hello_1.0_all.deb /var/cache/apt/archives/")
+    result = apply(box, context, HELLO, former_required=True)
+    assert (result.fate, result.former) == (PackageFate.DONE, ("ismgr-hello",))
+    box.sh("rm -f /var/cache/apt/archives/*.deb")
+    assert rollback(box, context, back(HELLO)).fate is PackageFate.DONE
+
+
+def test_a_version_that_was_withdrawn_since_the_host_read_its_indexes_is_told_before_anything_moves(box, context):
+    withdraw(box, "ismgr-hello", "2.0")
+    box.sh("rm -f /var/cache/apt/archives/*.deb")
+    before = box.versions()
+    # the host still believes its indexes
+    assert check(box, context, HELLO, LIB).fate is PackageFate.DONE
+    result = apply(box, context, LIB, HELLO)
+    assert (result.fate, result.trouble, result.made) == (PackageFate.REFUSED, Trouble.VANISHED, ())
+    assert "ismgr-hello" in result.headline
+    assert box.versions() == before
+    assert box.sh("ls /etc/apt/preferences.d/ismgr-patch 2>/dev/null") == ""
+    # what is still there can go
+    assert apply(box, context, LIB, run="run-2").fate is PackageFate.DONE

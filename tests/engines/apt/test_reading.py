@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.engines.apt.reading import Reading, broken_of, facts_of, unit_of
-from ismgr_automation.ports.packages import Boot, HostFacts, Need, Stale
+from ismgr_automation.ports.packages import Boot, HostFacts, Mapped, Need, Stale
 
 CASES = Path(__file__).parents[2] / "cases" / "apt"
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
@@ -179,3 +179,14 @@ UNITS = {
 @pytest.mark.parametrize(("groups", "unit"), UNITS.items())
 def test_the_unit_of_a_process_is_that_of_the_system_alone(groups, unit):
     assert unit_of(groups) == unit
+
+
+def test_what_services_have_in_memory_is_read_by_unit_and_unknown_where_pid_1_is_not_among_them():
+    rows = ("ssh.service\topenssh-server libc6", "init\tsystemd libc6")
+    text = case("machine").replace("@@ needrestart\n", "@@ mapped\n@@ needrestart\n")
+    assert read(case("machine")).mapped is None
+    assert read(with_section(text, "mapped", *rows)).mapped == (
+        Mapped(unit="init", packages=("libc6", "systemd")),
+        Mapped(unit="ssh.service", packages=("libc6", "openssh-server")),
+    )
+    assert read(with_section(text, "mapped", rows[0])).mapped is None

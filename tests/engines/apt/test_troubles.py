@@ -7,7 +7,7 @@ import re
 import pytest
 
 from ismgr_automation.engines.apt.facts import script
-from ismgr_automation.engines.apt.troubles import TABLE, trouble_of
+from ismgr_automation.engines.apt.troubles import TABLE, headline, trouble_of
 from ismgr_automation.ports.packages import Trouble
 
 LOCK = "/var/lib/dpkg/lock-frontend"
@@ -73,3 +73,44 @@ def test_the_script_tells_no_trouble_that_nobody_knows():
     told = set(re.findall(r'refuse "?([a-z-]+)', script("work.sh")))
     assert told <= {one.value for one in Trouble} | {"apt"}
     assert {"moved", "no-room", "wider", "fenced"} <= told
+
+
+DPKG = "dpkg: error processing package web (--configure):"
+CODE = "E: Sub-process /usr/bin/dpkg returned an error code (1)"
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            [
+                "Setting up web (2.0) ...",
+                "I am broken",
+                DPKG,
+                " installed web package post-installation script subprocess returned error exit status 1",
+                "Errors were encountered while processing:",
+                " web",
+                CODE,
+            ],
+            "installed web package post-installation script subprocess returned error exit status 1",
+        ),
+        (
+            [" new web package pre-removal script subprocess was killed by signal (Killed)", CODE],
+            "new web package pre-removal script subprocess was killed by signal (Killed)",
+        ),
+        (["Reading package lists...", "E: Could not get lock /x", "W: something"], "E: Could not get lock /x"),
+        (
+            [
+                "Err:1 copy:/srv stable/main all web all 2.0",
+                "  Failed to stat - stat (2: No such file or directory)",
+                "E: Failed to fetch copy:/srv/web_2.0.deb  Failed to stat - stat (2: No such file or directory)",
+                "E: Unable to fetch some archives, maybe run apt-get update or try with --fix-missing?",
+            ],
+            "E: Failed to fetch copy:/srv/web_2.0.deb  Failed to stat - stat (2: No such file or directory)",
+        ),
+        (["one thing", "another that nobody knows"], "another that nobody knows"),
+        ([], ""),
+    ],
+)
+def test_of_many_lines_the_one_that_says_what_failed_is_the_headline(said, line):
+    assert headline(said) == line

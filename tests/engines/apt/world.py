@@ -21,6 +21,7 @@ from tests.engines.loopback import Loopback, serve
 
 DEADLINE = timedelta(seconds=60)
 ARCHITECTURE = "amd64"
+_ROW = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class Deb:
     source: str = ""
     fills: str = ""
     """A file of two megabytes that it brings."""
+    provides: str = ""
     configuration: str = ""
     """A file that belongs to the host's owner."""
 
@@ -59,11 +61,22 @@ DEBS = (
     Deb(name="ismgr-slow", version="1.0"),
     Deb(name="ismgr-slow", version="2.0", postinst=WAIT),
 )
+NEW_DEBS = (
+    *DEBS,
+    Deb(name="ismgr-hello", version="3.0", depends="ismgr-new2 (>= 1.0), ismgr-virtual"),
+    Deb(name="ismgr-new2", version="1.0", architecture=ARCHITECTURE, depends="ismgr-deep (= 1.0)"),
+    Deb(name="ismgr-deep", version="1.0"),
+    Deb(name="ismgr-real", version="1.0", provides="ismgr-virtual"),
+    Deb(name="ismgr-tool", version="3.0", depends="ismgr-ill"),
+    Deb(name="ismgr-ill", version="1.0", postinst='[ "$1" != configure ] || { echo "I am ill"; exit 1; }\n'),
+    Deb(name="ismgr-slow", version="3.0", depends="ismgr-new2, ismgr-lib (>= 1:0.9)"),
+)
+"""Versions that need packages which nobody has."""
 FIRST = {"ismgr-hello": "1.0", "ismgr-lib": "1.0-1", "ismgr-tool": "1.0", "ismgr-broken": "1.0", "ismgr-slow": "1.0"}
 
 
 def move(name: str, before: str, after: str, digest: str = "") -> Move:
-    architecture = ARCHITECTURE if name == "ismgr-lib" else "all"
+    architecture = ARCHITECTURE if name in {"ismgr-lib", "ismgr-new2"} else "all"
     return Move(name=name, architecture=architecture, before=before, after=after, digest=digest)
 
 
@@ -145,7 +158,7 @@ def gpg(home: Path, *words: str) -> bytes:
 
 
 def _control(deb: Deb) -> str:
-    more = {"Depends": deb.depends, "Source": deb.source}
+    more = {"Depends": deb.depends, "Provides": deb.provides, "Source": deb.source}
     return (
         f"Package: {deb.name}\nVersion: {deb.version}\nArchitecture: {deb.architecture}\nSection: misc\n"
         "Priority: optional\nMaintainer: Test <test@ismgr.test>\nInstalled-Size: 4\n"
@@ -203,15 +216,19 @@ class Box:
     def versions(self) -> dict[str, str]:
         """Status and version of the world's packages."""
         rows = self.sh("dpkg-query -W -f '${Package} ${db:Status-Abbrev} ${Version}\\n' 'ismgr-*'").splitlines()
-        return {name: f"{status} {version}" for name, status, version in (row.split() for row in rows)}
+        # names that are only provided or were purged have no version
+        known = (words for row in rows if len(words := row.split()) == _ROW)
+        return {name: f"{status} {version}" for name, status, version in known}
 
     def first(self) -> None:
         """Everything back in its first version, nothing pinned, no trace of a run."""
         self.repository.publish(*DEBS)
+        new = " ".join(sorted({one.name for one in NEW_DEBS} - set(FIRST)))
         specs = " ".join(f"{name}={version}" for name, version in FIRST.items())
         said = self.sh(
             "rm -rf /etc/apt/preferences.d/ismgr-patch /run/slow-wait /run/slow-began /var/lib/ismgr /usr/local/bin/* "
             "/var/cache/apt/archives/*.deb; apt-mark unhold 'ismgr-*'; apt-get update -qq && "
+            f"dpkg --purge --force-all {new}; apt-mark manual 'ismgr-*'; "
             f"DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --allow-downgrades {specs} && echo well"
         )
         assert said.splitlines()[-1] == "well", said

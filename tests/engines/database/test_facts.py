@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, get_type_hints
 
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.core.json import canonical
-from ismgr_automation.engines.database.facts import FORMAT, facts_json, moves_text, pack, read_moves, unpack
-from ismgr_automation.ports.packages import Boot, HostFacts, Installed, Move, Need, Offered, Stale
+from ismgr_automation.engines.database.facts import FORMAT, facts_json, moves_text, pack, read_facts, read_moves, unpack
+from ismgr_automation.ports.packages import Boot, HostFacts, Installed, Mapped, Move, Need, Offered, Stale
 
 ZONES = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])
 MOMENTS = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=ZONES)  # noqa: DTZ001
@@ -42,6 +43,7 @@ TYPES[Boot] = whole(Boot)
 TYPES[tuple[Installed, ...]] = several(whole(Installed))
 TYPES[tuple[Offered, ...]] = several(whole(Offered))
 TYPES[tuple[Stale, ...]] = several(whole(Stale))
+TYPES[tuple[Mapped, ...] | None] = st.none() | several(whole(Mapped))
 
 
 @given(whole(HostFacts))
@@ -72,6 +74,12 @@ FACTS = HostFacts(
 def test_a_reading_says_of_what_format_it_is_and_holds_no_fraction() -> None:
     body = facts_json(FACTS)
     assert (body["format"], body["read_at"], body["seconds"]) == ("ismgr.facts/1", "2026-11-02T12:00:00Z", "0.25")
+
+
+def test_a_reading_from_before_anybody_looked_at_what_runs_says_that_nobody_did() -> None:
+    body = facts_json(replace(FACTS, mapped=(Mapped(unit="init", packages=("systemd",)),)))
+    del body["mapped"]
+    assert read_facts(body).mapped is None
 
 
 def test_a_reading_of_a_later_format_is_told_as_such() -> None:

@@ -279,7 +279,21 @@ def test_a_database_of_version_2_is_upgraded_in_place_and_keeps_its_rows(
     assert opened.ledger("lab").applied(group("webs")) == "sha256:1"
     with opened.read() as connection:
         versions = connection.execute(sa.select(schema.VERSIONS.c.version).order_by(schema.VERSIONS.c.version))
-        assert versions.scalars().all() == [2, 4]
+        assert versions.scalars().all() == [2, 5]
+
+
+def test_what_was_patched_before_there_were_snapshots_stays(database: Database, again: Callable[[], Database]) -> None:
+    store = database.patches("lab")
+    store.keep_patched([patched("run-1", "web1")])
+    with database.write() as connection:
+        place = "patched" if database.schema is None else f'"{database.schema}".patched'
+        connection.execute(sa.text(f"ALTER TABLE {place} DROP COLUMN snapshot"))
+        connection.execute(sa.update(schema.VERSIONS).values(version=3))
+    opened = again().patches("lab")
+    assert opened.patched() == (patched("run-1", "web1"),)
+    back = replace(patched("run-1", "web1"), rolled_back="run-1", snapshot="ismgr-run-1")
+    opened.keep_patched([back])
+    assert opened.patched() == (back,)
 
 
 def test_a_database_of_version_1_is_upgraded_too(database: Database, again: Callable[[], Database]) -> None:

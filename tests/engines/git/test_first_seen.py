@@ -14,12 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ismgr_automation.core.errors import EngineFailed, InputError
+from ismgr_automation.core.errors import CredentialRejected, EngineFailed, InputError, SettingsError, Unreachable
+from ismgr_automation.core.events import Event, StepReported, ignore
 from ismgr_automation.engines.git.first_seen import REF, GitFirstSeen
 from ismgr_automation.engines.git.refs import RefFolder
+from ismgr_automation.engines.git.remote import explained
 from ismgr_automation.engines.git.repository import DEADLINE, Repository
 from ismgr_automation.ports.memory import MemoryFirstSeen
-from ismgr_automation.ports.patching import FirstSeen, VersionKey
+from ismgr_automation.ports.patching import Exchanged, FirstSeen, VersionKey
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -332,3 +334,174 @@ def test_whoever_absorbs_whom_both_know_the_same(
     both = {key: min(times[key] for times in (first, second) if key in times) for key in {**first, **second}}
     known = GitFirstSeen(one, "clinic").known(list(both))
     assert known == {**both, **({OPENSSL: min(NOON, both[OPENSSL])} if OPENSSL in both else {})}
+
+
+SHARED = VersionKey(source="Debian/openssl", version="shared", digest="sha256:1")
+
+
+def clone(origin: Path, name: str) -> Path:
+    git(origin.parent, "clone", "-q", str(origin), name)
+    return origin.parent / name
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A repository that two machines share, and theirs."""
+    origin = repository(tmp_path, "origin")
+    return origin, clone(origin, "one"), clone(origin, "two")
+
+
+def tip(folder: Path) -> str:
+    return git(folder, "rev-parse", REF).strip()
+
+
+def test_machines_that_share_a_remote_give_and_take(machines: tuple[Path, Path, Path]) -> None:
+    origin, *folders = machines
+    one, two = (GitFirstSeen(folder, "clinic") for folder in folders)
+    one.see([OPENSSL, SHARED], NOON)
+    two.see([LIBXML, SHARED], NOON - DAY)
+    GitFirstSeen(folders[1], "other").see([LIBXML], NOON)
+    assert one.exchange("origin", ignore) == Exchanged(given=2)
+    assert two.exchange("origin", ignore) == Exchanged(taken=1, given=3)
+    assert one.exchange("origin", ignore) == Exchanged(taken=3)
+    assert one.everything() == two.everything() == {OPENSSL: NOON, LIBXML: NOON - DAY, SHARED: NOON - DAY}
+    assert tip(origin) == tip(folders[0]) == tip(folders[1])
+    assert two.exchange("origin", ignore) == Exchanged()
+    for folder in machines:
+        assert git(folder, "for-each-ref", "--format=%(refname)").split() == [REF]  # nothing of the way is left
+
+
+def test_where_nobody_saw_anything_nothing_is_exchanged(machines: tuple[Path, Path, Path]) -> None:
+    assert GitFirstSeen(machines[1], "clinic").exchange("origin", ignore) == Exchanged()
+    assert git(machines[0], "for-each-ref") == ""
+
+
+def test_whoever_was_slower_takes_what_the_other_pushed_and_pushes_again(machines: tuple[Path, Path, Path]) -> None:
+    _, first, second = machines
+    one, two = GitFirstSeen(first, "clinic"), GitFirstSeen(second, "clinic")
+    one.see([OPENSSL, SHARED], NOON)
+    two.see([LIBXML, SHARED], NOON - DAY)
+    steps: list[str] = []
+
+    def faster(event: Event) -> None:
+        """The other machine pushes between our fetch and our push, once."""
+        assert isinstance(event, StepReported)
+        if not steps:
+            two.exchange("origin", ignore)
+        steps.append(event.step)
+
+    assert one.exchange("origin", faster) == Exchanged(taken=2, given=1)
+    assert steps == ["fetch", "again", "fetch", "push"]
+    two.exchange("origin", ignore)
+    assert one.everything() == two.everything() == {OPENSSL: NOON, LIBXML: NOON - DAY, SHARED: NOON - DAY}
+
+
+def test_whoever_is_never_fast_enough_gives_up_and_keeps_what_came(machines: tuple[Path, Path, Path]) -> None:
+    _, first, second = machines
+    one, two = GitFirstSeen(first, "clinic", pause=timedelta()), GitFirstSeen(second, "clinic")
+    one.see([OPENSSL], NOON)
+    others: list[VersionKey] = []
+
+    def faster(event: Event) -> None:
+        if isinstance(event, StepReported) and event.step == "fetch":
+            others.append(replace(LIBXML, version=str(len(others))))
+            two.see([others[-1]], NOON)
+            two.exchange("origin", ignore)
+
+    with pytest.raises(EngineFailed, match="others were faster, 10 times") as caught:
+        one.exchange("origin", faster)
+    assert caught.value.next_step
+    assert set(one.known(others)) == set(others[:-1])
+    assert one.exchange("origin", ignore) == Exchanged(taken=1, given=1)
+
+
+EXCHANGER = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+from ismgr_automation.core.events import ignore
+from ismgr_automation.engines.git.first_seen import GitFirstSeen
+
+sys.stdin.read()  # until all are there
+GitFirstSeen(Path(sys.argv[1]), "clinic").exchange("origin", ignore)
+"""
+
+
+def test_processes_that_exchange_at_once_lose_nothing(tmp_path: Path) -> None:
+    origin = repository(tmp_path, "origin")
+    folders = [clone(origin, f"machine-{number}") for number in range(4)]
+    keys = [replace(OPENSSL, version=str(number)) for number in range(4)]
+    for number, folder in enumerate(folders):
+        GitFirstSeen(folder, "clinic").see([keys[number], SHARED], NOON + number * DAY)
+    running = [
+        subprocess.Popen([sys.executable, "-c", EXCHANGER, str(folder)], stdin=subprocess.PIPE) for folder in folders
+    ]
+    for one in running:
+        assert one.stdin
+        one.stdin.close()
+    assert [one.wait(timeout=300) for one in running] == [0] * 4
+    expected = {**{key: NOON + number * DAY for number, key in enumerate(keys)}, SHARED: NOON}
+    assert GitFirstSeen(origin, "clinic").everything() == expected
+
+
+def test_a_remote_that_nobody_named_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    lonely = repository(tmp_path, "lonely")
+    with pytest.raises(SettingsError, match="has no remote") as caught:
+        GitFirstSeen(lonely, "clinic").exchange("origin", ignore)
+    assert "git remote add origin" in caught.value.next_step
+    git(lonely, "remote", "add", "central", "/nowhere")
+    for name, said in (("centrl", "central"), ("--upload-pack=touch x", "one of central"), ("/nowhere", "one of")):
+        with pytest.raises(SettingsError, match="no remote") as caught:
+            GitFirstSeen(lonely, "clinic").exchange(name, ignore)
+        assert said in str(caught.value)
+
+
+def test_a_remote_that_is_not_there_is_unreachable(tmp_path: Path) -> None:
+    here = repository(tmp_path)
+    GitFirstSeen(here, "clinic").see([OPENSSL], NOON)
+    git(here, "remote", "add", "gone", str(tmp_path / "gone"))
+    git(here, "remote", "add", "closed", "git://127.0.0.1:1/x")
+    for name in ("gone", "closed"):
+        with pytest.raises(Unreachable, match=f"The remote {name} cannot be looked at") as caught:
+            GitFirstSeen(here, "clinic").exchange(name, ignore)
+        assert (caught.value.cause, f"git remote get-url {name}" in caught.value.next_step) == ("refused", True)
+
+
+def test_a_remote_that_takes_nothing_from_us_says_so_and_stays_as_it_is(machines: tuple[Path, Path, Path]) -> None:
+    origin, first, second = machines
+    GitFirstSeen(first, "clinic").see([OPENSSL], NOON)
+    GitFirstSeen(first, "clinic").exchange("origin", ignore)
+    hook = origin / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho nobody but the pipeline >&2\nexit 1\n")
+    hook.chmod(0o755)
+    two = GitFirstSeen(second, "clinic")
+    two.see([LIBXML], NOON)
+    before = tip(origin)
+    with pytest.raises(CredentialRejected, match="cannot be pushed to") as caught:
+        two.exchange("origin", ignore)
+    assert "nobody but the pipeline" in caught.value.detail
+    assert "refs/ismgr/*" in caught.value.next_step
+    assert tip(origin) == before
+    assert two.known([OPENSSL]) == {OPENSSL: NOON}  # what came before is kept
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "cause"),
+    [
+        ("git@host: Permission denied (publickey).\nfatal: Could not read from remote repository.", "auth", ""),
+        ("remote: HTTP Basic: Access denied\nfatal: Authentication failed for 'https://host/x.git/'", "auth", ""),
+        ("fatal: could not read Username for 'https://host': terminal prompts disabled", "auth", ""),
+        ("fatal: unable to access 'https://host/': The requested URL returned error: 403", "auth", ""),
+        ("remote: error: GH006: Protected branch update failed", "auth", ""),
+        ("Host key verification failed.\nfatal: Could not read from remote repository.", "auth", ""),
+        ("fatal: unable to access 'https://host/': Could not resolve host: host", "away", "dns"),
+        ("ssh: Could not resolve hostname host: Name or service not known", "away", "dns"),
+        ("ssh: connect to host host port 22: Connection timed out", "away", "timeout"),
+        ("fatal: unable to connect to host:\nhost[0: 127.0.0.1]: errno=Connection refused", "away", "refused"),
+    ],
+)
+def test_what_git_says_of_a_remote_is_told_apart(words: str, kind: str, cause: str) -> None:
+    problem = explained("origin", "fetched from", words)
+    assert isinstance(problem, CredentialRejected if kind == "auth" else Unreachable)
+    assert getattr(problem, "cause", "") == cause
+    assert problem.next_step

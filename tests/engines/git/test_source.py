@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import git
@@ -31,12 +31,12 @@ class Repo:
         root.mkdir()
         self.git("init", "-q", "-b", "main")
 
-    def git(self, *arguments: str, stdin: str | None = None) -> str:
+    def git(self, *arguments: str, stdin: str | None = None, at: datetime | None = None) -> str:
         done = subprocess.run(
             ["git", *arguments],
             check=False,
             cwd=self.root,
-            env={**os.environ, **IDENTITY},
+            env={**os.environ, **IDENTITY, **({"GIT_COMMITTER_DATE": at.isoformat()} if at else {})},
             input=stdin,
             capture_output=True,
             text=True,
@@ -394,3 +394,60 @@ def test_a_folder_is_made_a_repository_once(tmp_path):
     assert start(tmp_path / "new")
     assert not start(tmp_path / "new/inner")
     assert (tmp_path / "new/.git/HEAD").read_text() == "ref: refs/heads/main\n"
+
+
+MONDAY, FRIDAY = datetime(2026, 11, 2, 12, tzinfo=UTC), datetime(2026, 11, 6, 12, tzinfo=UTC)
+
+
+def committed_at(repo: Repo, when: datetime) -> None:
+    repo.git("add", "-A")
+    repo.git("commit", "-q", "-m", "A commit", at=when)
+
+
+@pytest.fixture
+def dated(repo: Repo) -> Repo:
+    """Advisories of Monday, in an estate that is a folder of its repository and was changed on Friday."""
+    repo.write("estate/advisories/debian.json", "{}")
+    repo.write("estate/advisories/ours/one.json", "{}")
+    repo.write("estate/estate.yaml", "kind: Estate\n")
+    committed_at(repo, MONDAY)
+    repo.write("estate/estate.yaml", "kind: Estate\nname: clinic\n")
+    committed_at(repo, FRIDAY)
+    return repo
+
+
+@pytest.mark.parametrize(
+    ("path", "when"),
+    [
+        ("advisories/debian.json", MONDAY),
+        ("advisories/ours", MONDAY),
+        ("advisories", MONDAY),
+        ("estate.yaml", FRIDAY),
+        ("advisories/other.json", None),
+        ("advisories/*.json", None),
+    ],
+)
+@pytest.mark.parametrize("ref", ["HEAD", None])
+def test_a_file_is_as_old_as_the_commit_that_changed_it_last(dated, lay_out, ref, path, when):
+    folder = dated.root / "estate"
+    assert GitSource(folder).committed(lay_out(folder, ref), path) == when
+
+
+def test_what_is_not_in_git_as_it_is_has_no_date(dated, lay_out):
+    dated.write("estate/advisories/debian.json", "{ }")
+    dated.write("estate/advisories/new.json", "{}")
+    folder = dated.root / "estate"
+    tree = lay_out(folder, None)
+    paths = ["advisories/debian.json", "advisories/new.json", "advisories", "advisories/ours"]
+    assert [GitSource(folder).committed(tree, one) for one in paths] == [None, None, None, MONDAY]
+
+
+def test_a_tree_before_the_first_commit_has_no_dates(repo, lay_out):
+    repo.write("debian.json", "{}")
+    assert GitSource(repo.root).committed(lay_out(repo.root, None), "debian.json") is None
+
+
+def test_a_shallow_clone_gives_no_younger_date_than_the_truth(dated, tmp_path, lay_out):
+    dated.git("clone", "-q", "--depth", "1", f"file://{dated.root}", str(tmp_path / "shallow"))
+    folder = tmp_path / "shallow" / "estate"
+    assert GitSource(folder).committed(lay_out(folder, "HEAD"), "advisories/debian.json") is None
