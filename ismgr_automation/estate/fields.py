@@ -19,6 +19,7 @@ PUBLIC_KEY = r"^(ssh|ecdsa|sk)-\S+ \S+.*$"
 HOST_KEY = r"^(ssh|ecdsa)-\S+ \S+.*$"
 WEB_ADDRESS = r"^https?://.+$"
 SHARE = r"^([0-9]|[1-9][0-9]|100)%$"
+IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
 LABEL = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 PATTERNS: Mapping[str, str] = {
@@ -29,6 +30,7 @@ PATTERNS: Mapping[str, str] = {
     HOST_KEY: "an OpenSSH public key line, such as ssh-ed25519 AAAA...",
     WEB_ADDRESS: "a URL that begins with https:// or http://",
     SHARE: "a percentage, such as 5%",
+    IDENTIFIER: "a name as programs have it: letters, digits and underscores, no digit first",
     LABEL: "letters, digits, dots, underscores and hyphens",
     VARIABLE: "the name of an environment variable: letters, digits and underscores",
 }

@@ -9,7 +9,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NaiveDatetime
 
-from ismgr_automation.estate.fields import Document, Duration, Name, RelativePath, SecretValue
+from ismgr_automation.estate.fields import (
+    IDENTIFIER,
+    PATTERNS,
+    Document,
+    Duration,
+    Name,
+    RelativePath,
+    SecretValue,
+)
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -126,7 +134,7 @@ class FunctionStep(_Step):
 
     do: Literal["function"]
     file: RelativePath
-    function: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    function: Annotated[str, Field(pattern=IDENTIFIER, description=PATTERNS[IDENTIFIER])]
     hot: bool = False
     """As for a play."""
 
@@ -164,7 +172,7 @@ class ProbeDocument(Document):
     database: Annotated[str, Field(min_length=1)]
     user: Annotated[str, Field(min_length=1)]
     password: SecretValue
-    table: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,40}$")] = "ismgr_probe"
+    table: Annotated[str, Field(pattern=IDENTIFIER, max_length=40, description=PATTERNS[IDENTIFIER])] = "ismgr_probe"
     """Made where it is not there, with two columns; rows of older drills are removed."""
     every: Duration = "5ms"
     """The time between two writes; at least 1 ms."""

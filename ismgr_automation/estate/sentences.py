@@ -242,7 +242,8 @@ def _is_union(annotation: Any) -> bool:
 
 
 def _tags(model: type[BaseModel]) -> tuple[str, ...]:
-    kind = model.model_fields.get("kind")
-    if kind is not None and get_origin(kind.annotation) is Literal:
-        return tuple(get_args(kind.annotation))
+    for name in ("kind", "do"):
+        told = model.model_fields.get(name)
+        if told is not None and get_origin(told.annotation) is Literal:
+            return tuple(get_args(told.annotation))
     return tuple(model.model_fields) if len(model.model_fields) == 1 else ()
