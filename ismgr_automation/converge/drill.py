@@ -43,7 +43,9 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
     ground = whole_ground(scope)
     field = field_of(scope, ground, name)
     seen = scope.engines.upkeep.cluster.members(field.cluster, scope.context)
-    wanted = legs(field.document, mode, field.sides)
+    against = tuple(_against(field, mode, seen))
+    at_home = [one.host for one in seen if one.part is Part.PRIMARY] == [field.sides.old]
+    wanted = legs(field.document, mode, field.sides, at_home=at_home)
     address = recovery(name)
     change = Change(
         address=address,
@@ -54,7 +56,6 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
         targets=tuple(map(host, sorted(field.cluster.fleet.names))),
         inputs=recovery_content(scope, name),
     )
-    against = tuple(_against(field, mode, seen))
     home = mode is DrillMode.RETURN and not against and _is_home(field.sides, seen)
     composed = Plan(
         estate=scope.estate.document.name,

@@ -113,6 +113,8 @@ class FenceRequest:
     """Hosts that try to connect to it, on the address that clients use."""
     address: str = ""
     """That address."""
+    giving_back: bool = False
+    """It is let out to be the primary again, because nobody else was promoted: that it is one is no obstacle."""
 
 
 class Fences(Protocol):
