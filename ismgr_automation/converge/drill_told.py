@@ -96,7 +96,7 @@ def _result(drill: Drill, told: Told) -> DrillResult:
             whole_s=(ended - drill.began_at).total_seconds(),
             aborted=drill.trouble if drill.scope.context.cancelled.is_set() else "",
             unbitten=told.unbitten,
-            left=told.left,
+            left=(*told.left, *drill.astray),
             stopped=drill.trouble,
             moves=told.moves or not nothing,
         )
@@ -127,7 +127,7 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         without_redundancy_s=told.without_redundancy_s,
         load_average=_load(load) if isinstance(load, list) else None,
         resumed=told.resumed,
-        left=told.left,
+        left=(*told.left, *drill.astray),
     )
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from ismgr_automation.converge.drill import Field, field_of
 from ismgr_automation.converge.drill_legs import Crew, run_leg
 from ismgr_automation.converge.drill_notes import Notes
 from ismgr_automation.converge.drill_told import told_drill
-from ismgr_automation.converge.drill_verbs import Kit
+from ismgr_automation.converge.drill_verbs import ACTS, Kit, switch_of_all
 from ismgr_automation.converge.ground import Ground
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.converge.report import failed_checks
@@ -26,9 +26,10 @@ from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Change
-from ismgr_automation.ports.recovery import Attempt, ProbeRequest, RunningProbe, Standing
+from ismgr_automation.ports.recovery import Attempt, ProbeRequest, RunningProbe, Sight, Standing
 from ismgr_automation.recovery.measure import SETTLED, steady
 from ismgr_automation.recovery.path import Leg, legs
+from ismgr_automation.recovery.rules import Act
 
 POLL_SECONDS = 0.02
 PATIENCE = 10
@@ -66,6 +67,8 @@ class Drill:
     uncounted: str = ""
     last: tuple[Standing, ...] = ()
     """The members at the end."""
+    astray: tuple[str, ...] = ()
+    """Who may still send clients elsewhere at the end, a sentence each."""
 
     @property
     def name(self) -> str:
@@ -87,6 +90,7 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
             drill.attempts = tuple(probe.stop())
         _count(drill)
         drill.last = _look(drill)
+        drill.astray = tuple(_astray(drill))
     result = told_drill(drill)
     drill.notes.tried({"what": "ended", "verdict": str(result.verdict)})
     return result.done
@@ -258,6 +262,26 @@ def _count(drill: Drill) -> None:
         drill.held = drill.scope.engines.recovery.probe.held(drill.request, _calm(drill.scope).context)
     except IsmgrError as problem:
         drill.uncounted = f"the writes could not be counted: {problem.summary}"
+
+
+def _astray(drill: Drill) -> Iterator[str]:
+    """Balancers and names that do not lead home, or of which nobody can tell. One that was not reached in a move is
+    no obstacle to it, and must not be forgotten."""
+    home = next((one for one in drill.legs if one.name == "failback"), None)
+    if home is None or not drill.touched or not drill.notes.first("leg-began", home.name):
+        return
+    kit = Kit(scope=_calm(drill.scope), ground=drill.work.ground, field=drill.field, leg=home)
+    for task in home.tasks:
+        if ACTS[type(task.step)] is not Act.SWITCH:
+            continue
+        try:
+            with closing(switch_of_all(task, kit)) as verb:
+                seen = verb.stage()
+        except IsmgrError as problem:
+            yield f"{task.name} may not lead to {home.sides.new}: {problem.summary}"
+            continue
+        if seen.sight is not Sight.DONE:
+            yield f"{task.name} does not lead to {home.sides.new} everywhere: {seen.words or seen.sight}"
 
 
 def _look(drill: Drill) -> tuple[Standing, ...]:

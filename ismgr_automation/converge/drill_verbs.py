@@ -89,6 +89,16 @@ def verb_of(task: Task, kit: Kit) -> Verb:
             return Cold(partial(_work, task.step, kit), kit.scope.engines.recovery.clock)
 
 
+def switch_of_all(task: Task, kit: Kit) -> Verb:
+    """The verb of a switch that no balancer may have missed."""
+    if isinstance(task.step, HaproxyStep):
+        request = _backend(task.step, kit)
+        return kit.scope.engines.recovery.switches.backend(
+            replace(request, enough=len(request.fleet.names)), kit.scope.context
+        )
+    return verb_of(task, kit)
+
+
 def _of_a_member(step: FenceStep | UnfenceStep | DemoteStep | PromoteStep | RejoinStep, kit: Kit) -> Verb:
     engines, context = kit.scope.engines.recovery, kit.scope.context
     cluster, sides = kit.field.cluster, kit.leg.sides
