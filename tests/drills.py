@@ -224,7 +224,7 @@ def parts(site: Drills) -> dict[str, Part]:
     """What each member is."""
     cluster_context = Context(work=site.folder)
     scope = site.scope()
-    from ismgr_automation.converge.drill import field_of
+    from ismgr_automation.converge.drill_field import field_of
     from ismgr_automation.converge.ground import whole_ground
 
     cluster = field_of(scope, whole_ground(scope), "records").cluster

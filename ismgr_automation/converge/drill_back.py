@@ -31,7 +31,7 @@ def _given_back(crew: Crew) -> str:
     """Why the old side does not serve; empty where it does."""
     kit, sides = crew.kit, crew.kit.leg.sides
     crew.look()
-    by_network = kit.leg.kind is LegKind.FAILOVER and fence_of(kit.field).way is FenceWay.NETWORK
+    by_network = kit.leg.kind is LegKind.FAILOVER and fence_of(kit.field.document).way is FenceWay.NETWORK
     old = crew.standings.get(sides.old)
     # over the management network a member looks writable that its packet filter keeps from clients
     if old is not None and old.writable and not by_network:

@@ -10,7 +10,9 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from ismgr_automation.converge.drill import Field, field_of
+from ismgr_automation.converge.drill import GIVE_BACK
+from ismgr_automation.converge.drill_back import give_back
+from ismgr_automation.converge.drill_field import Field, field_of
 from ismgr_automation.converge.drill_legs import Crew, run_leg
 from ismgr_automation.converge.drill_notes import Notes
 from ismgr_automation.converge.drill_told import told_drill
@@ -28,7 +30,7 @@ from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Change
 from ismgr_automation.ports.recovery import Attempt, ProbeRequest, RunningProbe, Sight, Standing
 from ismgr_automation.recovery.measure import SETTLED, steady
-from ismgr_automation.recovery.path import Leg, legs
+from ismgr_automation.recovery.path import Leg, LegKind, legs
 from ismgr_automation.recovery.rules import Act
 
 POLL_SECONDS = 0.02
@@ -224,6 +226,16 @@ def _steady_for(drill: Drill, probe: RunningProbe, seconds: float, within: float
 
 
 def _legs(drill: Drill) -> None:
+    if any(step.what.startswith(f"{GIVE_BACK}: ") for step in drill.work.change.steps):
+        sides = drill.field.sides
+        nothing = Leg(name=GIVE_BACK, kind=LegKind.FAILOVER, sides=sides, tasks=())
+        kit = Kit(scope=_calm(drill.scope), ground=drill.work.ground, field=drill.field, leg=nothing)
+        words = give_back(Crew(kit=kit, notes=drill.notes, again=True))
+        drill.touched = True
+        given = drill.notes.last("given-back", GIVE_BACK)
+        if given is None or not given["ok"]:
+            drill.trouble = words
+            return
     for leg in drill.legs:
         ended = drill.notes.last("leg-ended", leg.name)
         if ended is not None and ended["ok"]:

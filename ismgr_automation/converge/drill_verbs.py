@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ismgr_automation.converge.drill import Field
+from ismgr_automation.converge.drill_field import Field
 from ismgr_automation.converge.fleet import probe
 from ismgr_automation.converge.ground import Ground
 from ismgr_automation.converge.machines import access, machine_of
@@ -27,6 +27,7 @@ from ismgr_automation.estate.recovery import (
     HaproxyStep,
     PlayStep,
     PromoteStep,
+    RecoveryPlan,
     RejoinStep,
     StackStep,
     UnfenceStep,
@@ -106,7 +107,7 @@ def _of_a_member(step: FenceStep | UnfenceStep | DemoteStep | PromoteStep | Rejo
         case FenceStep():
             return engines.fences.fence(fence_request(step, kit), context)
         case UnfenceStep():
-            return engines.fences.unfence(fence_request(fence_of(kit.field), kit), context)
+            return engines.fences.unfence(fence_request(fence_of(kit.field.document), kit), context)
         case DemoteStep():
             return engines.standby.demote(cluster, sides.old, sides.new, context)
         case PromoteStep():
@@ -163,13 +164,13 @@ def fence_request(step: FenceStep, kit: Kit) -> FenceRequest:
 
 def giving_back(kit: Kit) -> Verb:
     """The verb that lets a failover's old side out to be the primary again."""
-    request = replace(fence_request(fence_of(kit.field), kit), giving_back=True)
+    request = replace(fence_request(fence_of(kit.field.document), kit), giving_back=True)
     return kit.scope.engines.recovery.fences.unfence(request, kit.scope.context)
 
 
-def fence_of(field: Field) -> FenceStep:
+def fence_of(document: RecoveryPlan) -> FenceStep:
     """The fence that a failover of this plan raises."""
-    return next(one for one in field.document.failover if isinstance(one, FenceStep))
+    return next(one for one in document.failover if isinstance(one, FenceStep))
 
 
 def _backend(step: HaproxyStep, kit: Kit) -> BackendRequest:
