@@ -19,7 +19,7 @@ from bench.estates import ROOT_DOCUMENT, TEAM
 from ismgr_automation.approval.safeguards import Safeguards
 from ismgr_automation.converge.contract import refuse_if_stale
 from ismgr_automation.converge.plan import plan
-from ismgr_automation.converge.scope import Engines, Scope, Upkeep
+from ismgr_automation.converge.scope import Engines, Recovery, Scope, Upkeep
 from ismgr_automation.core.errors import StalePlan
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.load import load
@@ -43,9 +43,13 @@ from ismgr_automation.ports.memory import (
     MemoryApprovals,
     MemoryBalancer,
     MemoryCluster,
+    MemoryDrillJournal,
+    MemoryDrillStore,
     MemoryEvidenceLog,
     MemoryFacts,
+    MemoryFences,
     MemoryFirstSeen,
+    MemoryFunctions,
     MemoryHistory,
     MemoryLeaseStore,
     MemoryLedger,
@@ -56,6 +60,7 @@ from ismgr_automation.ports.memory import (
     MemoryPins,
     MemoryPlaybookEngine,
     MemoryProber,
+    MemoryRecoveryWorld,
     MemoryRestarter,
     MemoryRunLedger,
     MemorySecretStore,
@@ -63,10 +68,13 @@ from ismgr_automation.ports.memory import (
     MemorySnapshots,
     MemorySource,
     MemoryStackEngine,
+    MemoryStandby,
     MemoryStepJournal,
+    MemorySwitches,
     MemoryUpkeepWorld,
     MemoryVerifier,
     MemoryWorld,
+    MemoryWorldProbe,
 )
 from ismgr_automation.ports.source import Tree
 from ismgr_automation.ports.stacks import Output, StackPreview, StackRequest, StackState
@@ -178,6 +186,21 @@ def still_upkeep() -> Upkeep:
     )
 
 
+def still_recovery(folder: Path) -> Recovery:
+    """A pair that nobody touches."""
+    world = MemoryRecoveryWorld.pair()
+    return Recovery(
+        fences=MemoryFences(world),
+        standby=MemoryStandby(world),
+        switches=MemorySwitches(world),
+        functions=MemoryFunctions(),
+        probe=MemoryWorldProbe(world=world),
+        journal=lambda _run: MemoryDrillJournal(folder),
+        results=MemoryDrillStore(),
+        clock=lambda: world.tick,
+    )
+
+
 def scope_of(tree: Tree, ledger: MemoryLedger) -> Scope:
     """The estate as it is read now, with doubles behind every port."""
     documents, diagnostics = load(tree.root, tree.objects)
@@ -210,6 +233,7 @@ def scope_of(tree: Tree, ledger: MemoryLedger) -> Scope:
                 log=MemoryEvidenceLog(), environment="default", run=run, clock=lambda: NOON
             ),
             upkeep=still_upkeep(),
+            recovery=still_recovery(tree.root),
         ),
         context=Context(work=tree.root),
         safeguards=Safeguards(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -237,6 +238,7 @@ def _recovery(store: Backends, kept: Records) -> Recovery:
         probe=PostgresqlProbe(store),
         journal=kept.drill_journal,
         results=kept.drills,
+        clock=time.monotonic_ns,
     )
 
 

@@ -15,7 +15,7 @@ from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.plan import plan
 from ismgr_automation.converge.report import Report
 from ismgr_automation.converge.run import Granted, Tenure, perform, take_up
-from ismgr_automation.converge.scope import Engines, Mode, Scope, Selection, Upkeep
+from ismgr_automation.converge.scope import Engines, Mode, Recovery, Scope, Selection, Upkeep
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import InputError, SettingsError
 from ismgr_automation.core.events import Event
@@ -39,9 +39,13 @@ from ismgr_automation.ports.memory import (
     MemoryBalancer,
     MemoryCluster,
     MemoryContent,
+    MemoryDrillJournal,
+    MemoryDrillStore,
     MemoryEvidenceLog,
     MemoryFacts,
+    MemoryFences,
     MemoryFirstSeen,
+    MemoryFunctions,
     MemoryHistory,
     MemoryLeaseStore,
     MemoryLedger,
@@ -52,6 +56,7 @@ from ismgr_automation.ports.memory import (
     MemoryPins,
     MemoryPlaybookEngine,
     MemoryProber,
+    MemoryRecoveryWorld,
     MemoryRestarter,
     MemoryRunLedger,
     MemorySecretStore,
@@ -59,14 +64,18 @@ from ismgr_automation.ports.memory import (
     MemorySnapshots,
     MemorySource,
     MemoryStackEngine,
+    MemoryStandby,
     MemoryStepJournal,
+    MemorySwitches,
     MemoryUpkeepWorld,
     MemoryVerifier,
     MemoryWorld,
+    MemoryWorldProbe,
     MortalJournal,
     MortalLedger,
     Task,
 )
+from ismgr_automation.ports.memory.recovery import TICK_NS
 from ismgr_automation.ports.patching import FirstSeen
 from ismgr_automation.ports.runs import Run
 from ismgr_automation.ports.sequencer import Sequencer, Work
@@ -233,11 +242,18 @@ class Rehearsal:
     ledger: FirstSeen | None = None
     """A real one, instead of ``first_seen``."""
     patches: MemoryPatchStore = field(default_factory=MemoryPatchStore)
+    pair: MemoryRecoveryWorld = field(default_factory=MemoryRecoveryWorld.pair)
+    """A replicated database, for recoveries."""
+    journals: dict[str, MemoryDrillJournal] = field(default_factory=dict)
+    """Of drills, by run."""
+    results: MemoryDrillStore = field(default_factory=MemoryDrillStore)
+    functions: MemoryFunctions = field(default_factory=MemoryFunctions)
     calendar: Callable[[Calendar], Calendar] = lambda known: known
     """What has become of the windows and freezes of the documents, as if time had passed."""
     committed: dict[str, datetime] = field(default_factory=dict)
     """When a commit changed a file last, where one did."""
     _journal: MemoryStepJournal | None = None
+    _probe: MemoryWorldProbe | None = None
     _snapshots: MemorySnapshots | None = None
 
     @property
@@ -311,6 +327,7 @@ class Rehearsal:
                 sequencing=self.sequencing,
                 evidence=lambda run: self.recorder(name, run),
                 upkeep=self.upkeep(documents=estate),
+                recovery=self.recovery(),
             ),
             context=context,
             safeguards=self.safeguards,
@@ -333,6 +350,26 @@ class Rehearsal:
             records=self.patches,
             timetable=lambda _now: self.calendar(Calendar(windows=documents.windows, freezes=documents.freezes)),
             committed=self.committed.get,
+        )
+
+    @property
+    def probe(self) -> MemoryWorldProbe:
+        """The client of all drills."""
+        if self._probe is None:
+            self._probe = MemoryWorldProbe(world=self.pair)
+        return self._probe
+
+    def recovery(self) -> Recovery:
+        """Doubles of what moves a service to another site."""
+        return Recovery(
+            fences=MemoryFences(self.pair),
+            standby=MemoryStandby(self.pair),
+            switches=MemorySwitches(self.pair),
+            functions=self.functions,
+            probe=self.probe,
+            journal=lambda run: self.journals.setdefault(run, MemoryDrillJournal(self.folder / "drills" / run)),
+            results=self.results,
+            clock=lambda: self.pair.tick * TICK_NS,
         )
 
     def plan(self, *, targets: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Plan:

@@ -29,7 +29,7 @@ from ismgr_automation.evidence.recorder import Recorder
 from ismgr_automation.planning.budget import Budget, covered, spent
 from ismgr_automation.planning.change import Change, Deferred
 from ismgr_automation.planning.graph import ancestors
-from ismgr_automation.planning.plan import Plan
+from ismgr_automation.planning.plan import Plan, Purpose
 from ismgr_automation.planning.waves import Sick
 from ismgr_automation.ports.runs import Round, Run, StepRecord, Unit
 from ismgr_automation.ports.sequencer import Sequencer
@@ -236,10 +236,16 @@ def _ready(known: Round, left: Sequence[Change], course: Course) -> tuple[list[C
             return [], []
         behind = _behind(left, course)
         rest = [one for one in left if one not in behind]
-        late = closed(rest, course.plan, scope, ground_of(rest, scope).fleet, datetime.now(UTC))
+        drill = course.plan.purpose is Purpose.DRILL
+        begun = drill and bool(course.before)
+        # clients may be waiting: what a process that died had begun of a drill is never held up
+        late = None if begun else closed(rest, course.plan, scope, ground_of(rest, scope).fleet, datetime.now(UTC))
         if late is not None:
             progress.stopped, progress.outside = str(late), True
             return [], []
+        if drill:
+            # it takes both sides away one after the other, by rules of its own
+            return rest, []
         keys, why = may_start(rest, scope, progress.spent - progress.undone, _new(known, rest, course))
     except Exception as problem:  # noqa: BLE001  what landed in earlier waves must be told
         progress.stopped = told(problem, scope)

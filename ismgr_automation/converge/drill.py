@@ -4,35 +4,28 @@ at, and nothing is changed."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from datetime import datetime, timedelta
 
+from ismgr_automation.converge.drill_field import Field, field_of
+from ismgr_automation.converge.drill_verbs import Kit, fence_of, giving_back
 from ismgr_automation.converge.ground import Ground, whole_ground
 from ismgr_automation.converge.plan import announce, beside
 from ismgr_automation.converge.requests import policies_content, recovery_content
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.service import cluster_of
 from ismgr_automation.converge.timing import told_of_time
 from ismgr_automation.core.address import host, recovery
-from ismgr_automation.core.diagnostic import did_you_mean
-from ismgr_automation.core.errors import InputError
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.order import Step as DocumentStep
-from ismgr_automation.estate.recovery import DrillMode, RecoveryPlan
+from ismgr_automation.estate.recovery import DrillMode, FenceWay
 from ismgr_automation.planning.change import Action, Change, Finding, Level, Reason, Step
 from ismgr_automation.planning.plan import MODE, URGENT, Inputs, Plan, Purpose
-from ismgr_automation.ports.upkeep import Cluster, ClusterMember, Part
+from ismgr_automation.ports.recovery import Sight
+from ismgr_automation.ports.upkeep import ClusterMember, Part
 from ismgr_automation.recovery.path import Leg, Sides, budget, legs
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """Where a recovery plan would be carried out: its document, its cluster, and its members by site."""
-
-    document: RecoveryPlan
-    cluster: Cluster
-    sides: Sides
-    """From home to the other site."""
+GIVE_BACK = "give-back"
+"""The part of a return that lets the old primary serve again."""
 
 
 def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgent: str = "") -> Plan:
@@ -43,19 +36,24 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
     ground = whole_ground(scope)
     field = field_of(scope, ground, name)
     seen = scope.engines.upkeep.cluster.members(field.cluster, scope.context)
-    wanted = legs(field.document, mode, field.sides)
+    against = list(_against(field, mode, seen))
+    at_home = field.sides.new not in _primaries(seen)
+    given = mode is DrillMode.RETURN and at_home and not against and _withheld(scope, ground, field, seen)
+    if given and not any(one.host == field.sides.new and one.part is Part.STANDBY for one in seen):
+        words = f"{field.sides.old} is kept from clients, and nobody can tell whether {field.sides.new} was promoted"
+        against.append(_deny(field, words, "Bring its server up as what it was, and plan again."))
+    wanted = legs(field.document, mode, field.sides, at_home=at_home)
     address = recovery(name)
     change = Change(
         address=address,
         part=0,
         action=Action.CONFIGURE,
         reason=Reason.ASKED,
-        steps=tuple(step for leg in wanted for step in _steps(leg)),
+        steps=(*([_given(field)] if given else ()), *(step for leg in wanted for step in _steps(leg))),
         targets=tuple(map(host, sorted(field.cluster.fleet.names))),
         inputs=recovery_content(scope, name),
     )
-    against = tuple(_against(field, mode, seen))
-    home = mode is DrillMode.RETURN and not against and _is_home(field.sides, seen)
+    home = mode is DrillMode.RETURN and not against and not given and _is_home(field.sides, seen)
     composed = Plan(
         estate=scope.estate.document.name,
         environment=scope.environment_name,
@@ -94,40 +92,6 @@ def mode_of(planned: Plan) -> DrillMode:
     return DrillMode(planned.mode)
 
 
-def field_of(scope: Scope, ground: Ground, name: str) -> Field:
-    """Where a recovery plan is carried out. Raises ``InputError``."""
-    document = scope.estate.recoveries.get(name)
-    if document is None:
-        known = sorted(scope.estate.recoveries)
-        near = did_you_mean(name, known)
-        raise InputError(
-            f"There is no RecoveryPlan {name!r}." + (f" Did you mean {near!r}?" if near else ""),
-            next_step=f"One of {', '.join(known)}." if known else "Write a document with `kind: RecoveryPlan`.",
-        )
-    switchover = scope.estate.groups[document.cluster].switchover
-    if switchover is None:
-        raise InputError(f"group/{document.cluster} does not say where its cluster lies (`switchover`).")
-    sites = {one.name: one.site for one in ground.fleet.hosts}
-    members = ground.fleet.membership.get(document.cluster, ())
-    found: dict[str, str] = {}
-    for site in (document.sites.home, document.sites.away):
-        here = [one for one in members if sites[one] == site]
-        if len(here) != 1:
-            raise InputError(
-                f"group/{document.cluster} has {len(here) or 'no'} members at site {site}, and recovery/{name} wants "
-                "one at each of its sites.",
-                next_step="A host's site comes from the Site document of its machine, or from its stack's output.",
-            )
-        found[site] = here[0]
-    sides = Sides(
-        old=found[document.sites.home],
-        new=found[document.sites.away],
-        old_site=document.sites.home,
-        new_site=document.sites.away,
-    )
-    return Field(document=document, cluster=cluster_of(document.cluster, switchover, ground, scope), sides=sides)
-
-
 def _steps(leg: Leg) -> Iterator[Step]:
     for task in leg.tasks:
         asked: Mapping[str, Json] = task.step.model_dump(mode="json", exclude={"name", "do", "needs"})
@@ -161,10 +125,10 @@ def target_of(step: DocumentStep, sides: Sides) -> str:
 def _against(field: Field, mode: DrillMode, seen: Sequence[ClusterMember]) -> Iterator[Finding]:
     """What stands against beginning: the service must be at home, and somebody must follow it."""
     by_host = {one.host: one for one in seen}
-    primaries = sorted(one.host for one in seen if one.part is Part.PRIMARY)
+    primaries = _primaries(seen)
     expected = field.sides.new if mode is DrillMode.RETURN else field.sides.old
     away = by_host.get(field.sides.new)
-    if mode is DrillMode.RETURN and primaries == [field.sides.old]:
+    if mode is DrillMode.RETURN and (primaries == [field.sides.old] or _orphaned(field.sides, by_host)):
         return
     if primaries != [expected]:
         words = f"{' and '.join(primaries) or 'nobody'} has the primary role, and not {expected} alone"
@@ -179,6 +143,40 @@ def _against(field: Field, mode: DrillMode, seen: Sequence[ClusterMember]) -> It
     elif away.lag_bytes > field.document.ready.lag:
         words = f"{field.sides.new} is {away.lag_bytes:,} bytes behind, and {field.document.ready.lag:,} are allowed"
         yield _deny(field, words, "Wait until it has caught up.")
+
+
+def _orphaned(sides: Sides, by_host: Mapping[str, ClusterMember]) -> bool:
+    """Whether the standby waits for a primary that is away, and that may be given its role back."""
+    home, away = by_host.get(sides.old), by_host.get(sides.new)
+    return home is not None and home.part is not Part.STANDBY and away is not None and away.part is Part.STANDBY
+
+
+def _primaries(seen: Sequence[ClusterMember]) -> list[str]:
+    return sorted(one.host for one in seen if one.part is Part.PRIMARY)
+
+
+def _withheld(scope: Scope, ground: Ground, field: Field, seen: Sequence[ClusterMember]) -> bool:
+    """Whether the service is kept from clients at home, after a move that broke off before anybody was promoted: nobody
+    has the role, or the one who has it is still behind its fence."""
+    if not _primaries(seen):
+        return True
+    if fence_of(field.document).way is not FenceWay.NETWORK:
+        return False
+    (leg, *_) = legs(field.document, DrillMode.FAILOVER, field.sides)
+    with closing(giving_back(Kit(scope=scope, ground=ground, field=field, leg=leg))) as lift:
+        return lift.stage().sight is Sight.NOT_DONE
+
+
+def _given(field: Field) -> Step:
+    home = field.sides.old
+    return Step(
+        target=home,
+        what=f"{GIVE_BACK}: {home}",
+        action=Action.CONFIGURE,
+        why="nobody else was promoted",
+        before=None,
+        after={"do": "reinstate"},
+    )
 
 
 def _is_home(sides: Sides, seen: Sequence[ClusterMember]) -> bool:

@@ -3,56 +3,27 @@ safety rule is asked before each, and both ends of each are on the disk before a
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from ismgr_automation.converge.drill_verbs import ACTS, Kit, lifting, verb_of, witness_of
+from ismgr_automation.converge.drill_back import give_back
+from ismgr_automation.converge.drill_notes import Notes
+from ismgr_automation.converge.drill_verbs import ACTS, Kit, verb_of, witness_of
+from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.parallel import each
-from ismgr_automation.core.errors import IsmgrError
+from ismgr_automation.core.errors import EngineError, IsmgrError
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.json import Json, JsonObject
-from ismgr_automation.ports.drills import DrillJournal
 from ismgr_automation.ports.recovery import Acted, Sight, Standing, Verb, Witness
 from ismgr_automation.ports.upkeep import Part
-from ismgr_automation.recovery.path import LegKind, Task
+from ismgr_automation.recovery.path import Task
 from ismgr_automation.recovery.rules import Act, Situation, refusal
 
 COLD = frozenset({Act.UNFENCE, Act.REJOIN, Act.REINSTATE})
 """Before these there is time to look at every member anew."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notes:
-    """The journal of a drill, written by several threads."""
-
-    journal: DrillJournal
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def wrote(self, entry: JsonObject) -> None:
-        """Have it on the disk."""
-        with self._lock:
-            self.journal.write({**entry, "ns": time.monotonic_ns()})
-
-    def all(self, what: str) -> tuple[JsonObject, ...]:
-        """The entries of one kind."""
-        return tuple(one for one in self.journal.entries() if one["what"] == what)
-
-    def first(self, what: str) -> JsonObject | None:
-        """The first entry of one kind."""
-        return next(iter(self.all(what)), None)
-
-    def begun(self, leg: str) -> JsonObject | None:
-        """The entry of a leg that was begun."""
-        return next((one for one in self.all("leg-began") if one["leg"] == leg), None)
-
-    def ended(self, leg: str) -> bool:
-        """Whether a leg ended well."""
-        return any(one["leg"] == leg and one["ok"] for one in self.all("leg-ended"))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,6 +43,10 @@ class Crew:
     lag_at_start: int = 0
     verbs: dict[str, Verb] = field(default_factory=dict)
     witnesses: dict[str, Witness] = field(default_factory=dict)
+
+    def clock(self) -> int:
+        """Nanoseconds, as verbs and probe tell them."""
+        return self.notes.clock()
 
     def situation(self) -> Situation:
         """What is known now."""
@@ -94,21 +69,30 @@ class Crew:
 
 
 def run_leg(crew: Crew) -> str:
-    """Carry out a leg; why it did not end well, or nothing. Raises ``EngineError`` only before anything was begun."""
+    """Carry out a leg; why it did not end well, or nothing. Raises ``IsmgrError`` while nothing of it was begun, and
+    ``EngineError`` where its end cannot be written down."""
     leg = crew.kit.leg
-    if not leg.tasks:
-        crew.notes.wrote({"what": "leg-ended", "leg": leg.name, "ok": True})
-        return ""
     with ExitStack() as stack:
         not_ready = _stage(crew, stack)
-        if not_ready:
+        if not_ready and crew.notes.first("leg-began", leg.name) is None:
             return f"{leg.name} was not begun: {not_ready}"
         _open(crew)
-        trouble = _tasks(crew)
-        if trouble and leg.kind.hot:
-            trouble = "; ".join(filter(None, [trouble, _reinstate(crew)]))
+        trouble = _carry_out(crew)
     crew.notes.wrote({"what": "leg-ended", "leg": leg.name, "ok": not trouble, "trouble": trouble})
     return trouble
+
+
+def _carry_out(crew: Crew) -> str:
+    """All tasks; and where clients wait and one of them went wrong, the way back. Who resumes a way back does not try
+    the way there again."""
+    leg = crew.kit.leg
+    broken = crew.notes.last("giving-back", leg.name)
+    trouble = str(broken["trouble"]) if broken is not None else _tasks(crew)
+    if not trouble or not leg.kind.hot:
+        return trouble
+    if broken is None:
+        crew.notes.tried({"what": "giving-back", "leg": leg.name, "trouble": trouble})
+    return f"{trouble}; {give_back(crew)}"
 
 
 def _stage(crew: Crew, stack: ExitStack) -> str:
@@ -134,7 +118,7 @@ def _stage(crew: Crew, stack: ExitStack) -> str:
 
 def _open(crew: Crew) -> None:
     """Look at the members, and write down how it was when the leg began. Who resumes goes by what was written then."""
-    leg, known = crew.kit.leg, crew.notes.begun(crew.kit.leg.name)
+    leg, known = crew.kit.leg, crew.notes.first("leg-began", crew.kit.leg.name)
     crew.look()
     if known is None:
         new = crew.standings.get(leg.sides.new)
@@ -198,7 +182,7 @@ def _task(task: Task, crew: Crew) -> str:
             return ""
         refused = refusal(act, crew.situation())
         if refused is not None:
-            _ended(task, crew, _now(ok=False, words=refused.why), rule=refused.rule)
+            _ended(task, crew, _now(crew, ok=False, words=refused.why), rule=refused.rule)
             return f"the rule {refused.rule} says no: {refused.why}"
         crew.notes.wrote({"what": "task-began", "leg": crew.kit.leg.name, "task": task.name, "action": task.step.do})
         crew.acted = True
@@ -208,9 +192,11 @@ def _task(task: Task, crew: Crew) -> str:
             return acted.words or "it did not end well"
         _learn(act, crew)
         return _confirm(task, crew)
-    except IsmgrError as problem:
-        _ended(task, crew, _now(ok=False, words=problem.summary))
-        return problem.summary
+    except Exception as problem:  # noqa: BLE001  whatever happens, clients must not be left waiting
+        words = problem.summary if isinstance(problem, IsmgrError) else told(problem, crew.kit.scope)
+        with suppress(EngineError):
+            _ended(task, crew, _now(crew, ok=False, words=words))
+        return words
 
 
 def _found_done(task: Task, act: Act, verb: Verb, crew: Crew) -> bool:
@@ -221,7 +207,7 @@ def _found_done(task: Task, act: Act, verb: Verb, crew: Crew) -> bool:
     _learn(act, crew)
     if _confirm(task, crew):
         return False
-    _ended(task, crew, _now(ok=True, words=seen.words or "it was done already"), found=True)
+    _ended(task, crew, _now(crew, ok=True, words=seen.words or "it was done already"), found=True)
     return True
 
 
@@ -248,7 +234,7 @@ def _confirm(task: Task, crew: Crew) -> str:
     witness = crew.witnesses.get(task.name)
     if witness is None:
         return ""
-    began = time.monotonic_ns()
+    began = crew.clock()
     found = witness.confirm()
     crew.notes.wrote(
         {
@@ -259,7 +245,7 @@ def _confirm(task: Task, crew: Crew) -> str:
             "by": found.by,
             "words": found.words,
             "began_ns": began,
-            "ended_ns": found.ended_ns or time.monotonic_ns(),
+            "ended_ns": found.ended_ns or crew.clock(),
         }
     )
     if found.ok:
@@ -292,37 +278,6 @@ def _ended(task: Task, crew: Crew, acted: Acted, *, rule: str = "", found: bool 
     )
 
 
-def _now(*, ok: bool, words: str) -> Acted:
-    now = time.monotonic_ns()
+def _now(crew: Crew, *, ok: bool, words: str) -> Acted:
+    now = crew.clock()
     return Acted(ok=ok, began_ns=now, ended_ns=now, words=words)
-
-
-def _reinstate(crew: Crew) -> str:
-    """A move that broke off before anybody was promoted is taken back: the old side serves again. Says how it went."""
-    kit, sides = crew.kit, crew.kit.leg.sides
-    crew.look()
-    old = crew.standings.get(sides.old)
-    if old is not None and old.writable and sides.old not in crew.raised:
-        return f"{sides.old} still has the primary role"
-    refused = refusal(Act.REINSTATE, crew.situation())
-    if refused is not None:
-        return f"the service was not given back to {sides.old}, by the rule {refused.rule}: {refused.why}"
-    if kit.leg.kind is LegKind.FAILOVER:
-        ok, words = _alone(lifting(kit))
-        if not ok:
-            return f"{sides.old} could not be let out again: {words}"
-    standby = kit.scope.engines.recovery.standby
-    ok, words = _alone(standby.reinstate(kit.field.cluster, sides.old, kit.scope.context))
-    return f"{sides.old} has the primary role again" if ok else f"{sides.old} is not back: {words}"
-
-
-def _alone(verb: Verb) -> tuple[bool, str]:
-    """A verb outside of a leg's tasks: whether it ended well, and its words."""
-    try:
-        seen = verb.stage()
-        if seen.sight is Sight.UNKNOWN:
-            return False, seen.words
-        acted = verb.act()
-        return acted.ok, acted.words
-    finally:
-        verb.close()

@@ -95,6 +95,10 @@ def _result(drill: Drill, told: Told) -> DrillResult:
             redundant=moved_home(drill.last, sides.old, sides.new),
             whole_s=(ended - drill.began_at).total_seconds(),
             aborted=drill.trouble if drill.scope.context.cancelled.is_set() else "",
+            unbitten=told.unbitten,
+            left=(*told.left, *drill.astray),
+            stopped=drill.trouble,
+            moves=told.moves or not nothing,
         )
     )
     known = drill.notes.first("began") or {}
@@ -123,6 +127,7 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         without_redundancy_s=told.without_redundancy_s,
         load_average=_load(load) if isinstance(load, list) else None,
         resumed=told.resumed,
+        left=(*told.left, *drill.astray),
     )
 
 

@@ -5,30 +5,33 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from ismgr_automation.converge.drill import Field, field_of
-from ismgr_automation.converge.drill_legs import Crew, Notes, run_leg
+from ismgr_automation.converge.drill import GIVE_BACK
+from ismgr_automation.converge.drill_back import give_back
+from ismgr_automation.converge.drill_field import Field, field_of
+from ismgr_automation.converge.drill_legs import Crew, run_leg
+from ismgr_automation.converge.drill_notes import Notes
 from ismgr_automation.converge.drill_told import told_drill
-from ismgr_automation.converge.drill_verbs import Kit
+from ismgr_automation.converge.drill_verbs import ACTS, Kit, switch_of_all
 from ismgr_automation.converge.ground import Ground
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.verify import verify_group
-from ismgr_automation.core.errors import EngineError
+from ismgr_automation.core.errors import Cancelled, IsmgrError
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Change
-from ismgr_automation.ports.recovery import Attempt, ProbeRequest, RunningProbe, Standing
+from ismgr_automation.ports.recovery import Attempt, ProbeRequest, RunningProbe, Sight, Standing
 from ismgr_automation.recovery.measure import SETTLED, steady
-from ismgr_automation.recovery.path import Leg, legs
+from ismgr_automation.recovery.path import Leg, LegKind, legs
+from ismgr_automation.recovery.rules import Act
 
 POLL_SECONDS = 0.02
 PATIENCE = 10
@@ -66,6 +69,8 @@ class Drill:
     uncounted: str = ""
     last: tuple[Standing, ...] = ()
     """The members at the end."""
+    astray: tuple[str, ...] = ()
+    """Who may still send clients elsewhere at the end, a sentence each."""
 
     @property
     def name(self) -> str:
@@ -78,16 +83,18 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
     nothing has been touched; after that what went wrong is in the result."""
     drill = _begun(work, scope)
     with ExitStack() as stack:
-        probe = stack.enter_context(_probing(drill))
-        _make_steady(drill, probe)
-        if not drill.unsteady:
-            _legs(drill)
-            _settle(drill, probe)
-        drill.attempts = tuple(probe.stop())
-    _count(drill)
-    drill.last = _look(drill)
+        stack.callback(scope.engines.recovery.standby.close)
+        with _probing(drill) as probe:
+            _make_steady(drill, probe)
+            if not drill.unsteady:
+                _legs(drill)
+                _settle(drill, probe)
+            drill.attempts = tuple(probe.stop())
+        _count(drill)
+        drill.last = _look(drill)
+        drill.astray = tuple(_astray(drill))
     result = told_drill(drill)
-    drill.notes.wrote({"what": "ended", "verdict": str(result.verdict)})
+    drill.notes.tried({"what": "ended", "verdict": str(result.verdict)})
     return result.done
 
 
@@ -95,7 +102,7 @@ def _begun(work: DrillWork, scope: Scope) -> Drill:
     name = work.change.address.name
     where = field_of(scope, work.ground, name)
     journal = scope.engines.recovery.journal(scope.context.run)
-    notes = Notes(journal=journal)
+    notes = Notes(journal=journal, clock=scope.engines.recovery.clock)
     probe = where.document.probe
     request = ProbeRequest(
         run=scope.context.run,
@@ -115,10 +122,10 @@ def _begun(work: DrillWork, scope: Scope) -> Drill:
         scope=scope,
         field=where,
         request=request,
-        legs=legs(where.document, work.mode, where.sides),
+        legs=_planned(work, where),
         notes=notes,
         began_at=datetime.fromisoformat(str(known["at"])) if known is not None else now,
-        touched=work.again,
+        touched=bool(notes.all("leg-began")),
     )
     if known is None:
         load = list(os.getloadavg())
@@ -130,6 +137,12 @@ def _begun(work: DrillWork, scope: Scope) -> Drill:
     return drill
 
 
+def _planned(work: DrillWork, where: Field) -> tuple[Leg, ...]:
+    """The legs that were planned: a return depends on where the primary was then."""
+    names = {step.what.partition(": ")[0] for step in work.change.steps}
+    return tuple(one for one in legs(where.document, work.mode, where.sides) if one.name in names)
+
+
 def _boot() -> str:
     """The life of this machine: its monotonic clock begins anew with each."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:  # noqa: PTH123  one line of the kernel
@@ -138,20 +151,39 @@ def _boot() -> str:
 
 @contextmanager
 def _probing(drill: Drill) -> Iterator[RunningProbe]:
-    """A client at work, for as long as the drill takes."""
+    """A client at work, for as long as the drill takes. Who brings a service home that nobody can write to does so
+    without one."""
     client, context = drill.scope.engines.recovery.probe, drill.scope.context
     begin = client.resume if drill.work.again else client.start
-    probe = begin(drill.request, context)
+    probe: RunningProbe = _Nobody()
+    try:
+        probe = begin(drill.request, context)
+    except IsmgrError as problem:
+        if isinstance(problem, Cancelled) or not (drill.touched or drill.work.mode is DrillMode.RETURN):
+            raise
+        drill.uncounted = f"no client was at work: {problem.summary}"
     try:
         yield probe
     finally:
         probe.stop()
 
 
+class _Nobody:
+    """A client that is not there."""
+
+    def attempts(self) -> Sequence[Attempt]:
+        """None."""
+        return ()
+
+    def stop(self) -> Sequence[Attempt]:
+        """None."""
+        return ()
+
+
 def _make_steady(drill: Drill, probe: RunningProbe) -> None:
     """Nothing begins before every write was acknowledged for as long as the document asks, and the suites pass. Who
     resumes has no time for that."""
-    if drill.work.again or drill.work.mode is DrillMode.RETURN:
+    if drill.touched or drill.work.mode is DrillMode.RETURN:
         return
     ready = drill.field.document.ready
     for group in ready.verify:
@@ -162,19 +194,24 @@ def _make_steady(drill: Drill, probe: RunningProbe) -> None:
             return
     wanted = duration(drill.field.document.probe.steady)
     drill.unsteady = _steady_for(drill, probe, wanted.total_seconds(), wanted.total_seconds() * PATIENCE)
+    if drill.scope.context.cancelled.is_set():
+        raise Cancelled("The drill was stopped before anything was begun.", next_step="Run it again.")
     if not drill.unsteady:
         drill.scope.context.emit(StepReported(step="steady", detail=f"every write acknowledged for {wanted}"))
 
 
 def _settle(drill: Drill, probe: RunningProbe) -> None:
     """Let the client work on until service is seen to stay."""
+    if not drill.touched or not probe.attempts():
+        return
     seconds = SETTLED.total_seconds()
     _steady_for(drill, probe, seconds, seconds * PATIENCE)
 
 
 def _steady_for(drill: Drill, probe: RunningProbe, seconds: float, within: float) -> str:
     """Wait until service has been steady for so long; why it was not, when ``within`` is over."""
-    until = time.monotonic() + within
+    clock = drill.scope.engines.recovery.clock
+    until = clock() + int(within * 1e9)
     still = threading.Event() if drill.touched else drill.scope.context.cancelled
     while True:
         attempts = probe.attempts()
@@ -184,14 +221,28 @@ def _steady_for(drill: Drill, probe: RunningProbe, seconds: float, within: float
         why = why or steady(attempts, begin, end, drill.request.every)
         if why is None:
             return ""
-        if time.monotonic() > until or still.wait(POLL_SECONDS):
+        if clock() > until or still.wait(POLL_SECONDS):
             return why
 
 
 def _legs(drill: Drill) -> None:
+    if any(step.what.startswith(f"{GIVE_BACK}: ") for step in drill.work.change.steps):
+        sides = drill.field.sides
+        nothing = Leg(name=GIVE_BACK, kind=LegKind.FAILOVER, sides=sides, tasks=())
+        kit = Kit(scope=_calm(drill.scope), ground=drill.work.ground, field=drill.field, leg=nothing)
+        words = give_back(Crew(kit=kit, notes=drill.notes, again=True))
+        drill.touched = True
+        given = drill.notes.last("given-back", GIVE_BACK)
+        if given is None or not given["ok"]:
+            drill.trouble = words
+            return
     for leg in drill.legs:
-        if drill.notes.ended(leg.name):
+        ended = drill.notes.last("leg-ended", leg.name)
+        if ended is not None and ended["ok"]:
             continue
+        if ended is not None:
+            drill.trouble = str(ended["trouble"])
+            return
         if drill.scope.context.cancelled.is_set():
             # a leg that clients wait for is never left in its middle; between two there is time to stop
             drill.trouble = f"stopped on request before {leg.name}"
@@ -199,7 +250,12 @@ def _legs(drill: Drill) -> None:
         scope = _calm(drill.scope) if leg.kind.hot else drill.scope
         kit = Kit(scope=scope, ground=drill.work.ground, field=drill.field, leg=leg)
         crew = Crew(kit=kit, notes=drill.notes, again=drill.work.again or drill.work.mode is DrillMode.RETURN)
-        drill.trouble = run_leg(crew)
+        try:
+            drill.trouble = run_leg(crew)
+        except IsmgrError as problem:
+            if not (drill.touched or crew.acted):
+                raise
+            drill.trouble = f"{leg.name}: {problem.summary}"
         drill.touched = drill.touched or crew.acted
         if drill.trouble:
             return
@@ -216,9 +272,32 @@ def _count(drill: Drill) -> None:
         return
     try:
         drill.held = drill.scope.engines.recovery.probe.held(drill.request, _calm(drill.scope).context)
-    except EngineError as problem:
+    except IsmgrError as problem:
         drill.uncounted = f"the writes could not be counted: {problem.summary}"
 
 
+def _astray(drill: Drill) -> Iterator[str]:
+    """Balancers and names that do not lead home, or of which nobody can tell. One that was not reached in a move is
+    no obstacle to it, and must not be forgotten."""
+    home = next((one for one in drill.legs if one.name == "failback"), None)
+    if home is None or not drill.touched or not drill.notes.first("leg-began", home.name):
+        return
+    kit = Kit(scope=_calm(drill.scope), ground=drill.work.ground, field=drill.field, leg=home)
+    for task in home.tasks:
+        if ACTS[type(task.step)] is not Act.SWITCH:
+            continue
+        try:
+            with closing(switch_of_all(task, kit)) as verb:
+                seen = verb.stage()
+        except IsmgrError as problem:
+            yield f"{task.name} may not lead to {home.sides.new}: {problem.summary}"
+            continue
+        if seen.sight is not Sight.DONE:
+            yield f"{task.name} does not lead to {home.sides.new} everywhere: {seen.words or seen.sight}"
+
+
 def _look(drill: Drill) -> tuple[Standing, ...]:
-    return tuple(drill.scope.engines.recovery.standby.look(drill.field.cluster, _calm(drill.scope).context))
+    try:
+        return tuple(drill.scope.engines.recovery.standby.look(drill.field.cluster, _calm(drill.scope).context))
+    except IsmgrError:
+        return ()  # who is not seen is not redundant

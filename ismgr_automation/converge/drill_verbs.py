@@ -3,12 +3,11 @@ judged by. Nothing is done here."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from ismgr_automation.converge.drill import Field
+from ismgr_automation.converge.drill_field import Field
 from ismgr_automation.converge.fleet import probe
 from ismgr_automation.converge.ground import Ground
 from ismgr_automation.converge.machines import access, machine_of
@@ -16,7 +15,7 @@ from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.requests import at_hand, playbook_request, stack_request
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.verify import verify_group
-from ismgr_automation.core.errors import Cancelled, IsmgrError
+from ismgr_automation.core.errors import Cancelled, InputError, IsmgrError
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.order import Step
 from ismgr_automation.estate.recovery import (
@@ -28,6 +27,7 @@ from ismgr_automation.estate.recovery import (
     HaproxyStep,
     PlayStep,
     PromoteStep,
+    RecoveryPlan,
     RejoinStep,
     StackStep,
     UnfenceStep,
@@ -87,7 +87,17 @@ def verb_of(task: Task, kit: Kit) -> Verb:
         case DnsStep() as step:
             return switches.name(_name(step, kit), context)
         case VerifyStep() | PlayStep() | StackStep() | FunctionStep():
-            return Cold(partial(_work, task.step, kit))
+            return Cold(partial(_work, task.step, kit), kit.scope.engines.recovery.clock)
+
+
+def switch_of_all(task: Task, kit: Kit) -> Verb:
+    """The verb of a switch that no balancer may have missed."""
+    if isinstance(task.step, HaproxyStep):
+        request = _backend(task.step, kit)
+        return kit.scope.engines.recovery.switches.backend(
+            replace(request, enough=len(request.fleet.names)), kit.scope.context
+        )
+    return verb_of(task, kit)
 
 
 def _of_a_member(step: FenceStep | UnfenceStep | DemoteStep | PromoteStep | RejoinStep, kit: Kit) -> Verb:
@@ -97,7 +107,7 @@ def _of_a_member(step: FenceStep | UnfenceStep | DemoteStep | PromoteStep | Rejo
         case FenceStep():
             return engines.fences.fence(fence_request(step, kit), context)
         case UnfenceStep():
-            return engines.fences.unfence(fence_request(_fence(kit.field), kit), context)
+            return engines.fences.unfence(fence_request(fence_of(kit.field.document), kit), context)
         case DemoteStep():
             return engines.standby.demote(cluster, sides.old, sides.new, context)
         case PromoteStep():
@@ -133,27 +143,34 @@ def fence_request(step: FenceStep, kit: Kit) -> FenceRequest:
     groups = [name for group in step.witnesses for name in ground.fleet.membership.get(group, ())]
     witnesses = tuple(dict.fromkeys(name for name in (groups or [kit.leg.sides.new]) if name != old))
     found = machine_of(scope, known)
+    bmc = access(scope, ground, old) if step.way is FenceWay.POWER else None
+    if step.way is FenceWay.POWER and bmc is None:
+        raise InputError(
+            f"The power of {old} cannot be cut: nobody knows on which machine of a Site it runs.",
+            next_step="Name its machine in a Site document, or fence it with `way: network`.",
+        )
     addresses = found[1].addresses if found is not None else {}
     return FenceRequest(
         host=old,
         fleet=at_hand(scope, ground.fleet, [old, *witnesses]),
         port=kit.field.cluster.port,
         deadline=duration(step.deadline),
-        bmc=access(scope, ground, old) if step.way is FenceWay.POWER else None,
+        bmc=bmc,
         spared=(known.address,),
         witnesses=witnesses,
         address=str(addresses.get(step.network.replace("{site}", known.site), known.address)),
     )
 
 
-def lifting(kit: Kit) -> Verb:
-    """The verb that lifts the fence of a failover's old side."""
-    return kit.scope.engines.recovery.fences.unfence(fence_request(_fence(kit.field), kit), kit.scope.context)
+def giving_back(kit: Kit) -> Verb:
+    """The verb that lets a failover's old side out to be the primary again."""
+    request = replace(fence_request(fence_of(kit.field.document), kit), giving_back=True)
+    return kit.scope.engines.recovery.fences.unfence(request, kit.scope.context)
 
 
-def _fence(field: Field) -> FenceStep:
+def fence_of(document: RecoveryPlan) -> FenceStep:
     """The fence that a failover of this plan raises."""
-    return next(one for one in field.document.failover if isinstance(one, FenceStep))
+    return next(one for one in document.failover if isinstance(one, FenceStep))
 
 
 def _backend(step: HaproxyStep, kit: Kit) -> BackendRequest:
@@ -187,6 +204,7 @@ class Cold:
     what went wrong, and words for people."""
 
     work: Callable[[], tuple[str, str]]
+    clock: Callable[[], int]
 
     def stage(self) -> Seen:
         """There is nothing to make ready."""
@@ -198,14 +216,14 @@ class Cold:
 
     def act(self) -> Acted:
         """Do it."""
-        began = time.monotonic_ns()
+        began = self.clock()
         try:
             trouble, words = self.work()
         except Cancelled:
             raise
         except IsmgrError as problem:
             trouble, words = problem.summary, ""
-        return Acted(ok=not trouble, began_ns=began, ended_ns=time.monotonic_ns(), words=trouble or words)
+        return Acted(ok=not trouble, began_ns=began, ended_ns=self.clock(), words=trouble or words)
 
     def close(self) -> None:
         """There is nothing to let go of."""

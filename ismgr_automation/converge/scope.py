@@ -75,6 +75,8 @@ class Recovery:
     journal: Callable[[str], DrillJournal]
     """The journal of one run."""
     results: DrillStore
+    clock: Callable[[], int]
+    """Nanoseconds of the one clock by which verbs, probe and journal tell times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

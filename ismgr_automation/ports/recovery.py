@@ -116,6 +116,8 @@ class FenceRequest:
     proven: tuple[str, ...] = ()
     """Who is known to have connected before the fence: the names in the readings of the witness's ``stage``, kept by
     the run that is resumed. Once the fence stands nobody can prove it any more."""
+    giving_back: bool = False
+    """It is let out to be the primary again, because nobody else was promoted: that it is one is no obstacle."""
 
 
 class Fences(Protocol):

@@ -76,8 +76,9 @@ class Budget:
     measured: timedelta | None
 
 
-def legs(plan: RecoveryPlan, mode: DrillMode, sides: Sides) -> tuple[Leg, ...]:
-    """The legs of a drill on the live service, there and back. ``sides`` lead from home to the other site."""
+def legs(plan: RecoveryPlan, mode: DrillMode, sides: Sides, *, at_home: bool = False) -> tuple[Leg, ...]:
+    """The legs of a drill on the live service, there and back. ``sides`` lead from home to the other site. A return
+    moves nobody where the primary is ``at_home``: then only redundancy is brought back."""
     back = sides.turned
     joining = _without_fence(plan.reprotect)
     home = (
@@ -94,7 +95,7 @@ def legs(plan: RecoveryPlan, mode: DrillMode, sides: Sides) -> tuple[Leg, ...]:
         case DrillMode.FAILOVER:
             return (_leg("failover", LegKind.FAILOVER, plan.failover, sides), reprotect, after, *home)
         case DrillMode.RETURN:
-            return (reprotect, *home)
+            return home[1:] if at_home else (reprotect, *home)
 
 
 def at_most(plan: RecoveryPlan, mode: DrillMode) -> timedelta:

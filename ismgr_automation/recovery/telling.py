@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 
 from ismgr_automation.core.json import Json, JsonObject
 from ismgr_automation.ports.recovery import Attempt, Reading, Standing
@@ -15,6 +16,8 @@ from ismgr_automation.recovery.path import Leg
 from ismgr_automation.recovery.result import Outage, Readings, Span, TaskResult, Writes
 from ismgr_automation.recovery.waterfall import Mark, waterfall
 
+AWAY = "no controller"
+"""The name of the time in which the drill's process was dead."""
 REDUNDANCY_ENDS = frozenset({"fence", "demote"})
 """The actions after which there is one side only, until ``rejoin``."""
 
@@ -42,6 +45,10 @@ class Told:
     without_redundancy_s: float | None
     resumed: int
     unmeasured: tuple[str, ...]
+    moves: bool
+    """Whether any task was begun that clients wait for."""
+    unbitten: str
+    left: tuple[str, ...]
 
 
 def tell(record: Record) -> Told:
@@ -56,6 +63,9 @@ def tell(record: Record) -> Told:
         without_redundancy_s=_without_redundancy(record),
         resumed=sum(one["what"] == "resumed" for one in record.entries),
         unmeasured=unmeasured,
+        moves=any(_marks(record, one.name) for one in record.legs if one.kind.hot),
+        unbitten=_unbitten(record),
+        left=tuple(_left(record)),
     )
 
 
@@ -65,8 +75,7 @@ def _of(record: Record, what: str, leg: str = "") -> Iterator[JsonObject]:
 
 def _start(record: Record) -> int:
     """The moment from which spans are counted: when the first act on the hot path began; else the first entry."""
-    hot = {one.name for one in record.legs if one.kind.hot}
-    acts = [_number(one["began_ns"]) for one in _of(record, "task-ended") if one["leg"] in hot and not one["found"]]
+    acts = [one.began_ns for leg in record.legs if leg.kind.hot for one in _marks(record, leg.name)]
     return min(acts, default=min((_number(one["ns"]) for one in record.entries), default=0))
 
 
@@ -92,17 +101,30 @@ def _plain(readings: Mapping[str, Json]) -> dict[str, Reading]:
 
 
 def _marks(record: Record, leg: str) -> list[Mark]:
-    """The times of a leg's acts, and of the looks that confirmed them."""
+    """The times of a leg's acts, of the looks that confirmed them, and those in which nobody was there to act. None
+    for a leg in which nothing was done."""
     acts = [
         Mark(name=str(one["task"]), began_ns=_number(one["began_ns"]), ended_ns=_number(one["ended_ns"]))
         for one in _of(record, "task-ended", leg)
-        if not one["found"]
+        if not one["found"] and not one["rule"]
     ]
     looks = [
         Mark(name="confirm", began_ns=_number(one["began_ns"]), ended_ns=_number(one["ended_ns"]))
         for one in _of(record, "confirmed", leg)
     ]
-    return sorted([*acts, *looks], key=lambda one: one.began_ns)
+    if not any(_of(record, "task-began", leg)):
+        return []
+    return sorted([*acts, *looks, *_absences(record, leg)], key=lambda one: one.began_ns)
+
+
+def _absences(record: Record, leg: str) -> Iterator[Mark]:
+    """From the last entry of a process that died within a leg to the first one of the next."""
+    within = False
+    for before, one in pairwise(record.entries):
+        if before.get("leg") == leg:
+            within = before["what"] != "leg-ended"
+        if within and one["what"] == "resumed":
+            yield Mark(name=AWAY, began_ns=_number(before["ns"]), ended_ns=_number(one["ns"]))
 
 
 def _outages(record: Record, start: int) -> tuple[tuple[Outage, ...], tuple[str, ...]]:
@@ -188,14 +210,40 @@ def _standing(body: Mapping[str, Json]) -> Standing:
 def _without_redundancy(record: Record) -> float | None:
     """All the time from a fence or stop until somebody streamed again; None where that was never seen."""
     total, since = 0, None
-    for one in _of(record, "task-ended"):
-        if one["found"] or not one["ok"]:
-            continue
-        if one["action"] in REDUNDANCY_ENDS and since is None:
-            since = _number(one["began_ns"])
-        elif one["action"] == "rejoin" and since is not None:
-            total, since = total + _number(one["ended_ns"]) - since, None
+    for one in record.entries:
+        # counted from its beginning: whoever died in the middle may have done it
+        if one["what"] == "task-began" and one["action"] in REDUNDANCY_ENDS and since is None:
+            since = _number(one["ns"])
+        elif one["what"] == "task-ended" and one["action"] == "rejoin" and one["ok"]:
+            if since is None and not one["found"]:
+                return None  # it was gone before this began
+            total, since = total + (_number(one["ended_ns"]) - since if since is not None else 0), None
+        elif one["what"] == "given-back" and one["ok"]:
+            since = None
     return total / 1e9 if since is None else None
+
+
+def _unbitten(record: Record) -> str:
+    """Why the loss that was rehearsed was none: a fence that was raised, and that nobody else could confirm."""
+    raised = [one for one in _of(record, "task-ended") if one["action"] == "fence" and one["ok"]]
+    looks = list(_of(record, "confirmed"))
+    if not raised or not looks or any(one["ok"] for one in looks):
+        return ""
+    return f"the old side was not lost: {looks[-1]['by']} does not confirm its fence: {looks[-1]['words']}"
+
+
+def _left(record: Record) -> Iterator[str]:
+    """What is still so that a drill made so."""
+    fenced = ""
+    for one in record.entries:
+        if one["what"] in {"task-began", "task-ended"} and one["action"] == "fence" and not one.get("rule"):
+            fenced = str(one["leg"])
+        elif (one["what"] == "task-ended" and one["action"] == "unfence" and one["ok"]) or (
+            one["what"] == "given-back" and one["ok"]
+        ):
+            fenced = ""
+    if fenced:
+        yield f"the fence of {fenced} was not seen to be lifted"
 
 
 def moved_home(standings: Sequence[Standing], home: str, away: str) -> bool:

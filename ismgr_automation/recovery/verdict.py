@@ -31,6 +31,10 @@ class Measured:
     uncounted: str = ""
     redundant: bool = False
     left: Sequence[str] = ()
+    stopped: str = ""
+    """Why it stopped before its end, where no task of it says so."""
+    moves: bool = True
+    """Whether there is a move that clients wait for."""
     whole_s: float = 0.0
     aborted: str = ""
 
@@ -67,7 +71,10 @@ def judge(seen: Measured) -> Judgement:
         reasons[FAULT].append((Verdict.INVALID, why))
     if seen.uncounted:
         reasons[RECOVERY].append((Verdict.INVALID, seen.uncounted))
-    reasons[RECOVERY] += [(Verdict.FAILED, why) for why in (*_steps(seen), *_missed(seen))]
+    if seen.unsteady:
+        reasons[RECOVERY].append((Verdict.SKIPPED, "nothing was begun"))
+    else:
+        reasons[RECOVERY] += [(Verdict.FAILED, why) for why in (*_steps(seen), *_missed(seen))]
     if not seen.redundant:
         reasons[CLEANUP].append((Verdict.FAILED, "no standby streams in the original direction at the end"))
     reasons[CLEANUP] += [(Verdict.FAILED, one) for one in seen.left]
@@ -84,16 +91,16 @@ def _steps(seen: Measured) -> list[str]:
             found.append(f"step {one.name} of {one.leg} was refused by the rule {one.rule}: {one.words}")
         elif not one.ok:
             found.append(f"step {one.name} of {one.leg} did not end well: {one.words}")
-    return found
+    return found or ([seen.stopped] if seen.stopped else [])
 
 
 def _missed(seen: Measured) -> list[str]:
     """Objectives that were not reached. An outage counts with all that it may be longer than it looks."""
     found = []
     goals, first = seen.goals, next(iter(seen.outages), None)
-    if first is None:
+    if first is None and seen.moves and not seen.uncounted:
         found.append("no outage was measured")
-    elif goals.rto is not None and first.outage_ms + first.resolution_ms > goals.rto * 1000:
+    elif first is not None and goals.rto is not None and first.outage_ms + first.resolution_ms > goals.rto * 1000:
         found.append(
             f"clients waited {first.outage_ms:.0f} ms ± {first.resolution_ms:.0f} ms, and {goals.rto:g} s is the RTO"
         )

@@ -13,7 +13,7 @@ from ipaddress import ip_network
 from time import monotonic, monotonic_ns
 
 from ismgr_automation.core.errors import InputError
-from ismgr_automation.engines.fences.standing import LOOK, WORDS, standing_of
+from ismgr_automation.engines.fences.standing import LOOK, WORDS, Standing, standing_of
 from ismgr_automation.engines.ssh.remote import Answer
 from ismgr_automation.engines.ssh.warm import Load, Loaded, Warm
 from ismgr_automation.ports.context import Context
@@ -54,8 +54,8 @@ nft list table {TABLE} 2>/dev/null || echo absent
 _UNFENCE = f"""
 found=$(standing "$1")
 if [ "$line" = lift ]; then
-  case $found in
-    standby|waits|manual|none) nft list table {TABLE} >/dev/null 2>&1 && nft delete table {TABLE} ;;
+  case ",$2," in
+    *",$found,"*) nft list table {TABLE} >/dev/null 2>&1 && nft delete table {TABLE} ;;
   esac
 fi
 echo "$found"
@@ -140,7 +140,9 @@ class NetworkUnfence:
 
     def __init__(self, request: FenceRequest, store: SecretStore, context: Context) -> None:
         """Raises ``InputError`` for a host that cannot be connected to by its description."""
-        load = Load(script=_UNFENCE, before=_BEFORE + LOOK, arguments=(str(request.port),))
+        out = ",".join(one for one in Standing if one.goes(giving_back=request.giving_back))
+        load = Load(script=_UNFENCE, before=_BEFORE + LOOK, arguments=(str(request.port), out))
+        self._giving_back = request.giving_back
         self._host = _Host(request, load, store, context)
 
     def stage(self) -> Seen:
@@ -152,7 +154,7 @@ class NetworkUnfence:
         return self._seen(self._host.go("look"))
 
     def act(self) -> Acted:
-        """Remove the table, unless the host's PostgreSQL is, or could come up as, a primary."""
+        """Remove the table, unless the host's PostgreSQL is, or could come up as, a primary that nobody gives back."""
         return self._host.act("lift", self._seen)
 
     def close(self) -> None:
@@ -167,7 +169,7 @@ class NetworkUnfence:
         readings: dict[str, Reading] = {"postgresql": found.value}
         if table.strip() == "absent":
             return Seen(sight=Sight.DONE, words=f"no fence; {WORDS[found]}", readings=readings)
-        words = WORDS[found] if found.safe else f"it stays fenced: {WORDS[found]}"
+        words = WORDS[found] if found.goes(giving_back=self._giving_back) else f"it stays fenced: {WORDS[found]}"
         return Seen(sight=Sight.NOT_DONE, words=words, readings=readings | _counted(table))
 
 

@@ -101,7 +101,7 @@ class PowerUnfence:
         found = _asked(self._warm, self._request, _STANDING, LOOKING)
         if not isinstance(found, Standing):
             return replace(seen, sight=Sight.NOT_DONE, words=f"it is on, and cannot be reached: {found}")
-        sight = Sight.DONE if found.safe else Sight.NOT_DONE
+        sight = Sight.DONE if self._goes(found) else Sight.NOT_DONE
         return replace(seen, sight=sight, words=WORDS[found], readings={**seen.readings, "postgresql": found.value})
 
     def act(self) -> Acted:
@@ -118,7 +118,7 @@ class PowerUnfence:
             found = self._answered(end)
             if not isinstance(found, Standing):
                 return acted(f"it is on, and cannot be reached: {found}")
-            if found.safe:
+            if self._goes(found):
                 return acted(WORDS[found], ok=True)
             if before is Power.ON:
                 return acted(f"it was on before: {WORDS[found]}")
@@ -131,6 +131,9 @@ class PowerUnfence:
         """Let go of the connections."""
         self._machine.close()
         self._warm.close()
+
+    def _goes(self, found: Standing) -> bool:
+        return found.goes(giving_back=self._request.giving_back)
 
     def _answered(self, end: float) -> Standing | str:
         """What its PostgreSQL is, once it answers; why it does not, when the time is over."""

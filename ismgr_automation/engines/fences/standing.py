@@ -53,6 +53,10 @@ class Standing(StrEnum):
         """Whether it can be let out: it is no primary, and does not become one by itself."""
         return self in {Standing.STANDBY, Standing.WAITS, Standing.MANUAL, Standing.NONE}
 
+    def goes(self, *, giving_back: bool) -> bool:
+        """Whether it is let out: what is given back may be a primary, or become one."""
+        return self.safe or (giving_back and self in {Standing.PRIMARY, Standing.AUTOMATIC})
+
 
 WORDS: Mapping[Standing, str] = {
     Standing.STANDBY: "its PostgreSQL is a standby",

@@ -15,6 +15,7 @@ from ismgr_automation.ports.memory.approvals import (
     MemorySignatures,
     MemorySigner,
 )
+from ismgr_automation.ports.memory.drills import MemoryDrillJournal, MemoryDrillStore, MemoryFunctions
 from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceLog
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
@@ -29,6 +30,7 @@ from ismgr_automation.ports.memory.patching import MemoryFirstSeen, MemoryPatchS
 from ismgr_automation.ports.memory.probe import MemoryProbe, MemoryProbeWorld, MemoryRunningProbe
 from ismgr_automation.ports.memory.recovery import Entry, MemoryMember, MemoryRecoveryWorld
 from ismgr_automation.ports.memory.recovery_fences import MemoryFences, MemorySwitches
+from ismgr_automation.ports.memory.recovery_probe import MemoryWorldProbe
 from ismgr_automation.ports.memory.recovery_verbs import MemoryStandby
 from ismgr_automation.ports.memory.runs import MemoryRunLedger, MemoryStepJournal
 from ismgr_automation.ports.memory.sequencer import (
@@ -59,11 +61,14 @@ __all__ = [
     "MemoryClock",
     "MemoryCluster",
     "MemoryContent",
+    "MemoryDrillJournal",
+    "MemoryDrillStore",
     "MemoryEvidenceLog",
     "MemoryExecutors",
     "MemoryFacts",
     "MemoryFences",
     "MemoryFirstSeen",
+    "MemoryFunctions",
     "MemoryHistory",
     "MemoryLeaseStore",
     "MemoryLedger",
@@ -94,6 +99,7 @@ __all__ = [
     "MemoryUpkeepWorld",
     "MemoryVerifier",
     "MemoryWorld",
+    "MemoryWorldProbe",
     "MortalJournal",
     "MortalLedger",
     "Program",

@@ -1,4 +1,4 @@
-"""Journals and results of drills that are forgotten with the process."""
+"""Journals and results of drills that are forgotten with the process, and functions of an estate that nobody runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ismgr_automation.core.json import JsonObject
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.recovery import FunctionCall
 
 
 @dataclass(slots=True)
@@ -48,3 +50,19 @@ class MemoryDrillStore:
         """The result of one run."""
         found = self.kept.get(run)
         return found[1] if found is not None else None
+
+
+@dataclass(slots=True)
+class MemoryFunctions:
+    """``ports.recovery.Functions``: notes who was called, and answers by the function's name."""
+
+    answers: dict[str, str | BaseException] = field(default_factory=dict)
+    calls: list[FunctionCall] = field(default_factory=list)
+
+    def call(self, call: FunctionCall, context: Context) -> str:  # noqa: ARG002  the port's
+        """What is set for it, or nothing."""
+        self.calls.append(call)
+        answer = self.answers.get(call.function, "")
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer

@@ -90,7 +90,7 @@ class MemoryFences:
 
     def _unfence(self, request: FenceRequest) -> str:
         member = self.world.members[request.host]
-        if request.bmc is None and member.runs and not member.standby:
+        if request.bmc is None and member.runs and not member.standby and not request.giving_back:
             raise NotDone(f"{request.host} runs as a primary")
         if request.bmc is not None:
             self.world.power_on(request.host)

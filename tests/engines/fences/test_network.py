@@ -161,6 +161,16 @@ def test_a_primary_stays_fenced(country: Country, tmp_path: Path) -> None:
     assert not country.other.gets_through()
 
 
+def test_a_primary_that_is_given_back_is_let_out(country: Country, tmp_path: Path) -> None:
+    country.member.serve(cwd=folder(tmp_path / "data"))
+    with closing(country.fences.fence(country.request, country.context)) as fence:
+        assert fence.act().ok
+    with closing(country.fences.unfence(replace(country.request, giving_back=True), country.context)) as unfence:
+        acted = unfence.act()
+        assert (acted.ok, acted.words) == (True, "no fence; its PostgreSQL runs as a primary")
+    assert country.other.gets_through()
+
+
 @pytest.mark.parametrize(
     ("start", "files", "let_out"),
     [

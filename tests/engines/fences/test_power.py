@@ -211,6 +211,17 @@ def test_a_machine_that_comes_up_with_a_primary_loses_its_power_again(
         assert acted.words == "it is off again: its PostgreSQL runs as a primary"
 
 
+def test_a_primary_that_is_given_back_keeps_its_power(power: Power, country: Country, tmp_path: Path) -> None:
+    power.bmc.machine.power = "Off"
+    country.member.serve(cwd=folder(tmp_path / "data"))
+    keep(tmp_path / "secrets")
+    request = replace(country.request, bmc=power.request.bmc, giving_back=True)
+    with closing(country.fences.unfence(request, country.context)) as unfence:
+        assert unfence.act().ok
+        assert unfence.observe().sight is Sight.DONE
+    assert power.bmc.machine.power == "On"
+
+
 def test_the_power_of_a_primary_that_was_never_fenced_is_not_cut(
     power: Power, country: Country, tmp_path: Path
 ) -> None:

@@ -1,0 +1,44 @@
+"""The journal of a drill as those who work on it use it: what they write is on the disk before they go on, and what was
+written before tells who resumes what may have been done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from ismgr_automation.core.errors import EngineError
+from ismgr_automation.core.json import JsonObject
+from ismgr_automation.ports.drills import DrillJournal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """The journal of a drill, written by several threads. ``clock`` tells nanoseconds, as verbs and probe do."""
+
+    journal: DrillJournal
+    clock: Callable[[], int]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wrote(self, entry: JsonObject) -> None:
+        """Have it on the disk. Raises ``EngineError`` where that cannot be."""
+        with self._lock:
+            self.journal.write({**entry, "ns": self.clock()})
+
+    def tried(self, entry: JsonObject) -> None:
+        """Have it on the disk where that can be: for what must be done also without a journal."""
+        with suppress(EngineError):
+            self.wrote(entry)
+
+    def all(self, what: str, leg: str = "") -> tuple[JsonObject, ...]:
+        """The entries of one kind; of one leg, or of all."""
+        return tuple(one for one in self.journal.entries() if one["what"] == what and (not leg or one["leg"] == leg))
+
+    def first(self, what: str, leg: str = "") -> JsonObject | None:
+        """The first entry of one kind."""
+        return next(iter(self.all(what, leg)), None)
+
+    def last(self, what: str, leg: str = "") -> JsonObject | None:
+        """The last entry of one kind."""
+        return next(reversed(self.all(what, leg)), None)
