@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from ismgr_automation.converge.apply import carry_on
-from ismgr_automation.converge.drill import plan_drill
+from ismgr_automation.converge.drill import name_of, plan_drill
 from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.patch import plan_patch, plan_rollback
 from ismgr_automation.converge.plan import plan as compose_again
@@ -227,7 +227,7 @@ def _with_rest(plan: Plan, report: Report, scope: Scope) -> Report:
             case Purpose.ROLLBACK:
                 left = plan_rollback(scope, now, plan.undoes, urgent=plan.urgent)
             case Purpose.DRILL:
-                left = plan_drill(scope, now, plan.changes[0].address.name, DrillMode.RETURN, urgent=plan.urgent)
+                left = plan_drill(scope, now, name_of(plan), DrillMode.RETURN, urgent=plan.urgent)
     except Exception as problem:  # noqa: BLE001  what landed must be told
         words = f"what is left to do could not be planned: {told(problem, scope)}"
         return replace(report, warnings=(*report.warnings, words))
