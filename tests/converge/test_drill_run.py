@@ -339,6 +339,15 @@ def test_a_fence_that_lies_is_found_out_and_nobody_is_promoted(clinic: Drills, n
     assert clinic.pair.writable() == (HOME,)
 
 
+def test_a_primary_behind_a_network_fence_is_stopped_before_it_is_let_out(clinic: Drills) -> None:
+    clinic.edit("recovery.yaml", *BY_NETWORK)
+    assert drill(clinic).ok
+    away = ["fence db1", "confirm db1", "promote db2", "backend db2"]
+    assert acts(clinic) == [*away, "retire db1", "unfence db1", "rejoin db1", *BACK]
+    assert measured(clinic).verdict is Verdict.PASSED
+    assert is_safe(clinic)
+
+
 def test_a_network_fence_is_lifted_when_nobody_was_promoted(clinic: Drills) -> None:
     clinic.edit("recovery.yaml", *BY_NETWORK)
     clinic.pair.faults["promote db2"] = FAILED
