@@ -16,7 +16,7 @@ from ismgr_automation.converge.patch import plan_patch, plan_rollback
 from ismgr_automation.converge.plan import plan as compose_again
 from ismgr_automation.converge.report import Report, report_json
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.written import closed_run, state_of
+from ismgr_automation.converge.written import closed_run, measured_drill, state_of
 from ismgr_automation.core.errors import LeaseLost
 from ismgr_automation.core.events import RunClosed, RunResumed, RunStarted
 from ismgr_automation.estate.recovery import DrillMode
@@ -200,6 +200,9 @@ def _close(run: Run, report: Report, scope: Scope, recorder: Recorder) -> Report
         if report.cancelled:
             left = tuple(one for outcome in report.outcomes for one in outcome.leftovers)
             recorder.write(entries.RunCancelled(by=str(run.holder), left_running=left))
+        kept = scope.engines.recovery.results.result(run.id) if run.purpose == Purpose.DRILL else None
+        if kept is not None:
+            recorder.write(measured_drill(kept))
         closing = recorder.close(closed_run(ended, report))
         trouble, anchored = "; ".join(closing.trouble), closing.anchored
         scope.engines.runs.close(ended)

@@ -98,7 +98,7 @@ def _steps(seen: Measured) -> list[str]:
 
 def _missed(seen: Measured) -> list[str]:
     """Objectives that were not reached. An outage counts with all that it may be longer than it looks."""
-    found = []
+    found: list[str] = []
     goals, first = seen.goals, next(iter(seen.outages), None)
     found += seen.unserved
     if first is None and seen.moves and not (seen.uncounted or seen.unserved):
