@@ -174,6 +174,13 @@ def drills(folder: Path, *, slow: Mapping[str, int] | None = None) -> Drills:
     return Drills(folder=folder, world=world, files=dict(FILES), pair=pair)
 
 
+def arrive(pair: MemoryRecoveryWorld) -> None:
+    """What was written is on both sides at once."""
+    for name, one in pair.members.items():
+        if source := pair.streams(name):
+            one.log += pair.members[source].log[len(one.log) :]
+
+
 def plan(site: Drills, mode: DrillMode = DrillMode.FAILOVER, now: datetime | None = None, **more: str) -> Plan:
     """What a drill would do."""
     return plan_drill(site.scope(), now or datetime.now(UTC), "records", mode, **more)
@@ -193,18 +200,17 @@ def exactly(site: Drills, planned: Plan) -> Report:
 
 def result(site: Drills) -> DrillResult:
     """What the last drill measured."""
-    return read_result(site.results.results(limit=1)[0])
+    return read_result(list(site.results.kept.values())[-1][1])
 
 
 def entries(site: Drills, what: str) -> list[JsonObject]:
     """Entries of the journal of the last drill."""
-    run = max(site.journals)
-    return [one for one in site.journals[run].entries() if one["what"] == what]
+    return [one for one in list(site.journals.values())[-1].entries() if one["what"] == what]
 
 
 def acts(site: Drills) -> list[str]:
     """What verbs were begun, and what was confirmed, in order."""
-    begun = ("fence", "confirm", "demote", "promote", "backend", "unfence", "rejoin", "reinstate")
+    begun = ("fence", "confirm", "demote", "promote", "backend", "unfence", "retire", "rejoin", "reinstate")
     return [one for one in site.pair.calls if one.split()[0] in begun and not one.endswith(" done")]
 
 

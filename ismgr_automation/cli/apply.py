@@ -165,6 +165,7 @@ def waiting(text: str | None) -> timedelta | None:
 
 def planner(plan: Plan) -> str:
     """The command that tells what is left to do of a plan."""
+    from ismgr_automation.converge.drill import name_of
     from ismgr_automation.planning.plan import Purpose
 
     match plan.purpose:
@@ -175,7 +176,7 @@ def planner(plan: Plan) -> str:
         case Purpose.ROLLBACK:
             return f"ismgr patch rollback {plan.undoes} --out FILE"
         case Purpose.DRILL:
-            return f"ismgr drill plan {plan.changes[0].address.name} --mode return"
+            return f"ismgr drill plan {name_of(plan)} --mode return"
 
 
 def finish(

@@ -14,7 +14,7 @@ from ismgr_automation.converge.plan import announce, beside
 from ismgr_automation.converge.requests import policies_content, recovery_content
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.timing import told_of_time
-from ismgr_automation.core.address import host, recovery
+from ismgr_automation.core.address import Address, host, recovery
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.order import Step as DocumentStep
 from ismgr_automation.estate.recovery import DrillMode, FenceWay
@@ -83,8 +83,13 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
 
 def again(planned: Plan, scope: Scope, now: datetime) -> Plan:
     """A drill's plan composed anew."""
-    (change,) = planned.changes
-    return plan_drill(scope, now, change.address.name, mode_of(planned), urgent=planned.urgent)
+    return plan_drill(scope, now, name_of(planned), mode_of(planned), urgent=planned.urgent)
+
+
+def name_of(planned: Plan) -> str:
+    """The RecoveryPlan of a drill's plan, also where nothing is to be done."""
+    (address,) = map(Address.parse, planned.inputs.content)
+    return address.name
 
 
 def mode_of(planned: Plan) -> DrillMode:

@@ -95,6 +95,7 @@ def _result(drill: Drill, told: Told) -> DrillResult:
             redundant=moved_home(drill.last, sides.old, sides.new),
             whole_s=(ended - drill.began_at).total_seconds(),
             aborted=drill.trouble if drill.scope.context.cancelled.is_set() else "",
+            unserved=told.unserved,
             unbitten=told.unbitten,
             left=(*told.left, *drill.astray),
             stopped=drill.trouble,

@@ -86,7 +86,7 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
         stack.callback(scope.engines.recovery.standby.close)
         with _probing(drill) as probe:
             _make_steady(drill, probe)
-            if not drill.unsteady:
+            if not (drill.unsteady or drill.trouble):
                 _legs(drill)
                 _settle(drill, probe)
             drill.attempts = tuple(probe.stop())
@@ -159,9 +159,12 @@ def _probing(drill: Drill) -> Iterator[RunningProbe]:
     try:
         probe = begin(drill.request, context)
     except IsmgrError as problem:
-        if isinstance(problem, Cancelled) or not (drill.touched or drill.work.mode is DrillMode.RETURN):
+        if isinstance(problem, Cancelled):
             raise
-        drill.uncounted = f"no client was at work: {problem.summary}"
+        if drill.touched or drill.work.mode is DrillMode.RETURN:
+            drill.uncounted = f"no client was at work: {problem.summary}"
+        else:
+            drill.unsteady = f"no client was at work: {problem.summary}"
     try:
         yield probe
     finally:
@@ -183,7 +186,7 @@ class _Nobody:
 def _make_steady(drill: Drill, probe: RunningProbe) -> None:
     """Nothing begins before every write was acknowledged for as long as the document asks, and the suites pass. Who
     resumes has no time for that."""
-    if drill.touched or drill.work.mode is DrillMode.RETURN:
+    if drill.unsteady or drill.touched or drill.work.mode is DrillMode.RETURN:
         return
     ready = drill.field.document.ready
     for group in ready.verify:
@@ -195,8 +198,8 @@ def _make_steady(drill: Drill, probe: RunningProbe) -> None:
     wanted = duration(drill.field.document.probe.steady)
     drill.unsteady = _steady_for(drill, probe, wanted.total_seconds(), wanted.total_seconds() * PATIENCE)
     if drill.scope.context.cancelled.is_set():
-        raise Cancelled("The drill was stopped before anything was begun.", next_step="Run it again.")
-    if not drill.unsteady:
+        drill.unsteady, drill.trouble = "", "stopped on request before anything was begun"
+    elif not drill.unsteady:
         drill.scope.context.emit(StepReported(step="steady", detail=f"every write acknowledged for {wanted}"))
 
 
@@ -268,7 +271,7 @@ def _calm(scope: Scope) -> Scope:
 
 def _count(drill: Drill) -> None:
     """Ask the database what it holds of the client's writes."""
-    if drill.uncounted:
+    if drill.uncounted or not drill.attempts:
         return
     try:
         drill.held = drill.scope.engines.recovery.probe.held(drill.request, _calm(drill.scope).context)

@@ -107,7 +107,12 @@ def _of_a_member(step: FenceStep | UnfenceStep | DemoteStep | PromoteStep | Rejo
         case FenceStep():
             return engines.fences.fence(fence_request(step, kit), context)
         case UnfenceStep():
-            return engines.fences.unfence(fence_request(fence_of(kit.field.document), kit), context)
+            fence = fence_of(kit.field.document)
+            lift = engines.fences.unfence(fence_request(fence, kit), context)
+            if fence.way is FenceWay.POWER:
+                return lift
+            # behind its packet filter the old primary still runs, and must not be let out as one
+            return Both(engines.standby.retire(cluster, sides.old, context), lift)
         case DemoteStep():
             return engines.standby.demote(cluster, sides.old, sides.new, context)
         case PromoteStep():
@@ -227,6 +232,40 @@ class Cold:
 
     def close(self) -> None:
         """There is nothing to let go of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """A verb that is two, the second only after the first."""
+
+    first: Verb
+    then: Verb
+
+    def stage(self) -> Seen:
+        """Make both ready."""
+        return _worse(self.first.stage(), self.then.stage())
+
+    def observe(self) -> Seen:
+        """Whether both are done."""
+        return _worse(self.first.observe(), self.then.observe())
+
+    def act(self) -> Acted:
+        """Do the first, and where it ended well the second."""
+        one = self.first.act()
+        if not one.ok:
+            return one
+        other = self.then.act()
+        words = "; ".join(filter(None, [one.words, other.words]))
+        return replace(other, began_ns=one.began_ns, words=words, readings={**one.readings, **other.readings})
+
+    def close(self) -> None:
+        """Let go of both."""
+        self.first.close()
+        self.then.close()
+
+
+def _worse(one: Seen, other: Seen) -> Seen:
+    return next((seen for sight in (Sight.UNKNOWN, Sight.NOT_DONE) for seen in (one, other) if seen.sight is sight), one)
 
 
 def _up(group: str, kit: Kit) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from ismgr_automation.converge.apply import carry_on
-from ismgr_automation.converge.drill import plan_drill
+from ismgr_automation.converge.drill import name_of, plan_drill
 from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.patch import plan_patch, plan_rollback
 from ismgr_automation.converge.plan import plan as compose_again
 from ismgr_automation.converge.report import Report, report_json
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.written import closed_run, state_of
+from ismgr_automation.converge.written import closed_run, measured_drill, state_of
 from ismgr_automation.core.errors import LeaseLost
 from ismgr_automation.core.events import RunClosed, RunResumed, RunStarted
 from ismgr_automation.estate.recovery import DrillMode
@@ -200,6 +200,9 @@ def _close(run: Run, report: Report, scope: Scope, recorder: Recorder) -> Report
         if report.cancelled:
             left = tuple(one for outcome in report.outcomes for one in outcome.leftovers)
             recorder.write(entries.RunCancelled(by=str(run.holder), left_running=left))
+        kept = scope.engines.recovery.results.result(run.id) if run.purpose == Purpose.DRILL else None
+        if kept is not None:
+            recorder.write(measured_drill(kept))
         closing = recorder.close(closed_run(ended, report))
         trouble, anchored = "; ".join(closing.trouble), closing.anchored
         scope.engines.runs.close(ended)
@@ -227,7 +230,7 @@ def _with_rest(plan: Plan, report: Report, scope: Scope) -> Report:
             case Purpose.ROLLBACK:
                 left = plan_rollback(scope, now, plan.undoes, urgent=plan.urgent)
             case Purpose.DRILL:
-                left = plan_drill(scope, now, plan.changes[0].address.name, DrillMode.RETURN, urgent=plan.urgent)
+                left = plan_drill(scope, now, name_of(plan), DrillMode.RETURN, urgent=plan.urgent)
     except Exception as problem:  # noqa: BLE001  what landed must be told
         words = f"what is left to do could not be planned: {told(problem, scope)}"
         return replace(report, warnings=(*report.warnings, words))

@@ -6,13 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from ismgr_automation.converge.report import Fate, Outcome, Report, failed_checks, report_json
-from ismgr_automation.core.json import digest
+from ismgr_automation.core.address import recovery
+from ismgr_automation.core.json import JsonObject, digest
 from ismgr_automation.evidence import entries
 from ismgr_automation.evidence.entries import Entry
-from ismgr_automation.planning.change import Change
+from ismgr_automation.planning.change import Change, Level
 from ismgr_automation.planning.plan import step_json
 from ismgr_automation.ports.runs import Round, Run, RunState, Unit
 from ismgr_automation.ports.verification import Verdict
+from ismgr_automation.recovery.result import Verdict as Passed
+from ismgr_automation.recovery.result import read_result
 
 
 def opened_round(known: Round) -> Entry:
@@ -66,6 +69,20 @@ def closed_wave(
                 round=round_,
                 wave=wave,
             )
+
+
+def measured_drill(result: JsonObject) -> Entry:
+    """What a drill measured, with the digest of its result as it is kept: the chain holds whoever shows one to it."""
+    found = read_result(result)
+    first, writes = next(iter(found.outages), None), found.writes
+    waited = f"clients waited {first.outage_ms:.0f} ms ± {first.resolution_ms:.0f} ms" if first else "no outage measured"
+    lost = f"{writes.lost} of {writes.acked} acknowledged writes lost" if writes is not None else "writes not counted"
+    return entries.Noticed(
+        level=Level.ADVISE if found.verdict is Passed.PASSED else Level.WARN,
+        subject=recovery(found.plan),
+        summary=f"{found.mode} drill {found.verdict}: {waited}, {lost}; result {digest(result)}",
+        next_step="; ".join(found.reasons),
+    )
 
 
 def closed_run(run: Run, report: Report) -> entries.RunClosed:

@@ -169,6 +169,12 @@ class Standby(Protocol):
         nobody: that no other was promoted is for the rules."""
         ...
 
+    def retire(self, cluster: Cluster, host: str, context: Context) -> Verb:
+        """The old primary ``host``, which a network fence keeps from clients, stops and cannot come up as a primary
+        any more: what it wrote last is not waited for. One that does not run, or is a standby, is done already. It asks
+        nobody: that another was promoted is for the rules."""
+        ...
+
     def promote(self, cluster: Cluster, to: str, context: Context) -> Verb:
         """``to`` takes the primary role. It asks nobody: fence and rules come before."""
         ...

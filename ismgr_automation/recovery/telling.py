@@ -47,6 +47,8 @@ class Told:
     unmeasured: tuple[str, ...]
     moves: bool
     """Whether any task was begun that clients wait for."""
+    unserved: tuple[str, ...]
+    """A sentence for each move after which service did not come back to stay while the client was looking."""
     unbitten: str
     left: tuple[str, ...]
 
@@ -54,7 +56,7 @@ class Told:
 def tell(record: Record) -> Told:
     """What the record says, in the order in which it happened."""
     start = _start(record)
-    outages, unmeasured = _outages(record, start)
+    outages, unserved, unmeasured = _outages(record, start)
     return Told(
         tasks=tuple(_tasks(record, start)),
         outages=outages,
@@ -64,6 +66,7 @@ def tell(record: Record) -> Told:
         resumed=sum(one["what"] == "resumed" for one in record.entries),
         unmeasured=unmeasured,
         moves=any(_marks(record, one.name) for one in record.legs if one.kind.hot),
+        unserved=unserved,
         unbitten=_unbitten(record),
         left=tuple(_left(record)),
     )
@@ -127,8 +130,14 @@ def _absences(record: Record, leg: str) -> Iterator[Mark]:
             yield Mark(name=AWAY, began_ns=_number(before["ns"]), ended_ns=_number(one["ns"]))
 
 
-def _outages(record: Record, start: int) -> tuple[tuple[Outage, ...], tuple[str, ...]]:
+class _NotBack(Exception):
+    """Service had not come back to stay when the log ended."""
+
+
+def _outages(record: Record, start: int) -> tuple[tuple[Outage, ...], tuple[str, ...], tuple[str, ...]]:
+    """Those that were measured, those that did not end, and those that nobody saw."""
     found: list[Outage] = []
+    unserved: list[str] = []
     wrong: list[str] = []
     moved = [one for one in record.legs if one.kind.hot and _marks(record, one.name)]
     for number, leg in enumerate(moved):
@@ -137,13 +146,15 @@ def _outages(record: Record, start: int) -> tuple[tuple[Outage, ...], tuple[str,
         until = following[0].began_ns if following else None
         try:
             found.append(_outage(record, leg.name, marks, until, start))
+        except _NotBack as problem:
+            unserved.append(f"after {leg.name} {problem}")
         except ValueError as problem:
             wrong.append(f"the outage of {leg.name} is not known: {problem}")
-    return tuple(found), tuple(wrong)
+    return tuple(found), tuple(unserved), tuple(wrong)
 
 
 def _outage(record: Record, leg: str, marks: Sequence[Mark], until: int | None, start: int) -> Outage:
-    """Raises ``ValueError`` for one that the client did not see whole."""
+    """Raises ``_NotBack`` for one that did not end, ``ValueError`` for one that the client did not see."""
     seen = downtime(record.attempts, marks[0].began_ns, record.every, until_ns=until)
     fine = resolution(record.attempts, record.every) / 1e6
     if seen is None:
@@ -152,7 +163,7 @@ def _outage(record: Record, leg: str, marks: Sequence[Mark], until: int | None, 
         gap = longest_gap(record.attempts, marks[0].began_ns, end)
         return Outage(leg=leg, outage_ms=gap / timedelta(milliseconds=1), resolution_ms=fine, interruptions=0)
     if seen.ended_ns is None or not seen.settled:
-        raise ValueError("service did not come back to stay while the client was looking")
+        raise _NotBack(f"service did not come back to stay: clients waited {seen}")
     cut = waterfall(seen.began_ns, seen.ended_ns, marks)
     return Outage(
         leg=leg,

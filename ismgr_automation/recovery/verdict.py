@@ -33,6 +33,8 @@ class Measured:
     left: Sequence[str] = ()
     stopped: str = ""
     """Why it stopped before its end, where no task of it says so."""
+    unserved: Sequence[str] = ()
+    """Sentences of moves after which service did not come back to stay."""
     moves: bool = True
     """Whether there is a move that clients wait for."""
     whole_s: float = 0.0
@@ -96,9 +98,10 @@ def _steps(seen: Measured) -> list[str]:
 
 def _missed(seen: Measured) -> list[str]:
     """Objectives that were not reached. An outage counts with all that it may be longer than it looks."""
-    found = []
+    found: list[str] = []
     goals, first = seen.goals, next(iter(seen.outages), None)
-    if first is None and seen.moves and not seen.uncounted:
+    found += seen.unserved
+    if first is None and seen.moves and not (seen.uncounted or seen.unserved):
         found.append("no outage was measured")
     elif first is not None and goals.rto is not None and first.outage_ms + first.resolution_ms > goals.rto * 1000:
         found.append(

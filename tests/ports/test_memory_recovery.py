@@ -161,6 +161,18 @@ def test_a_planned_switchover_loses_nothing_and_can_be_taken_back(world, context
     assert (world.lost(), world.several, world.late) == ((), [], [])
 
 
+def test_an_old_primary_is_retired_behind_its_fence_and_let_out_then(world, context):
+    assert fail_over(world, context, BY_NETWORK)
+    standby, unfence = MemoryStandby(world), MemoryFences(world).unfence(BY_NETWORK, context)
+    assert unfence.act().words == "db1 runs as a primary"
+    retire = standby.retire(CLUSTER, "db1", context)
+    assert retire.observe().sight is Sight.NOT_DONE
+    assert retire.act().ok
+    assert (retire.observe().sight, unfence.act().ok) == (Sight.DONE, True)
+    assert standby.rejoin(CLUSTER, "db1", "db2", "auto", context).act().ok
+    assert (world.writable(), world.several) == (("db2",), [])
+
+
 def test_what_cannot_be_done_is_said(world, context):
     standby = MemoryStandby(world)
     world.part(["db1"], ["db2"])

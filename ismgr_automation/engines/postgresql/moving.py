@@ -247,6 +247,46 @@ class Demotion:
         self._arrive.close()
 
 
+class Retirement:
+    """``ports.recovery.Verb``: an old primary that nobody may write to any more is stopped, and can only start as a
+    standby. Nobody waits for what it wrote last."""
+
+    def __init__(self, watch: Watch, host: str, context: Context) -> None:
+        """Connects to nobody yet."""
+        self._watch = watch
+        self._host = host
+        self._context = context
+        self._seconds = max(1, int(watch.members.cluster.deadline.total_seconds()))
+        self._stop = Waiting(watch, host, watch.members.wait_script(host, hot.DEMOTE, f"{self._seconds}"))
+
+    def stage(self) -> Seen:
+        """Look; its script is loaded when it is needed, for nobody waits."""
+        not_cancelled(self._context)
+        return self.observe()
+
+    def observe(self) -> Seen:
+        """Whether it is no primary."""
+        seen = self._watch.look(self._host)[self._host]
+        sights = {Part.PRIMARY: Sight.NOT_DONE, Part.UNKNOWN: Sight.UNKNOWN}
+        return Seen(sight=sights.get(seen.part, Sight.DONE), words=seen.sentence())
+
+    def act(self) -> Acted:
+        """Stop it where it is one. One that does not run any more, and was not stopped cleanly, is stopped too."""
+        not_cancelled(self._context)
+        began = monotonic_ns()
+        before = self.observe()
+        if before.sight is not Sight.NOT_DONE:
+            return acted(began, before.words if before.sight is Sight.UNKNOWN else "", before.words)
+        answer = self._stop.insist(monotonic() + self._seconds)
+        done = well(answer) or (answer.reach is Reach.OK and answer.code == scripts.NOT_CLEAN)
+        why = "" if done else f"not stopped, or nobody can tell: {said(self._host, answer)}"
+        return acted(began, why, f"{self._host} is stopped and can only start as a standby")
+
+    def close(self) -> None:
+        """Let its shell end."""
+        self._stop.close()
+
+
 class Reinstatement:
     """``ports.recovery.Verb``: an old primary that does not run becomes the primary again. It asks nobody."""
 

@@ -8,7 +8,7 @@ from typing import Self
 from ismgr_automation.core.diagnostic import did_you_mean
 from ismgr_automation.core.errors import Cancelled, InputError
 from ismgr_automation.engines.postgresql.layout import Layout
-from ismgr_automation.engines.postgresql.moving import Demotion, Promotion, Reinstatement
+from ismgr_automation.engines.postgresql.moving import Demotion, Promotion, Reinstatement, Retirement
 from ismgr_automation.engines.postgresql.rejoining import Rejoining, Way
 from ismgr_automation.engines.postgresql.watching import WarmMembers, Watch, standings
 from ismgr_automation.engines.ssh.warm import Warm
@@ -56,6 +56,11 @@ class PostgresqlStandby:
         """The old primary ``host``, which does not run, is the primary again. Raises ``InputError``."""
         self._members(cluster, host)
         return Reinstatement(self._watch(cluster), host, context)
+
+    def retire(self, cluster: Cluster, host: str, context: Context) -> Verb:
+        """The old primary ``host`` stops, and can only start as a standby. Raises ``InputError``."""
+        self._members(cluster, host)
+        return Retirement(self._watch(cluster), host, context)
 
     def promote(self, cluster: Cluster, to: str, context: Context) -> Verb:
         """``to`` takes the primary role. Raises ``InputError``."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from ismgr_automation.core.errors import Cancelled, EngineTimedOut, Refused
+from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut, Refused
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.memory.recovery import TICK_NS, MemoryRecoveryWorld
 from ismgr_automation.ports.recovery import Attempt, Outcome, ProbeRequest
@@ -54,8 +54,10 @@ class MemoryWorldProbe:
         return MemoryWorldRunning(self, request.run)
 
     def held(self, request: ProbeRequest, context: Context) -> frozenset[int]:
-        """What the one writable primary has of its writes."""
+        """What the one writable primary has of its writes. Raises ``EngineFailed`` where there is none."""
         self._called("held", context)
+        if len(self.world.writable()) != 1:
+            raise EngineFailed("Nobody takes writes.", engine="probe", subject=request.run, next_step="Mend the service.")
         made = {one.number for one in self.made(request.run)}
         return self.world.held() & made
 

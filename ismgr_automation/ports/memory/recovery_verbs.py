@@ -118,6 +118,19 @@ class MemoryStandby:
             effect=lambda: self._promote(member),
         )
 
+    def retire(self, cluster: Cluster, host: str, context: Context) -> Verb:
+        """Stop the old primary, for good."""
+        (member,) = self._members(cluster, host)
+        return MemoryVerb(
+            world=self.world,
+            verb="retire",
+            subject=host,
+            context=context,
+            ready=lambda: self._managed(member),
+            see=lambda: self._seen(member, member, not member.runs or member.standby),
+            effect=lambda: self._retire(member),
+        )
+
     def reinstate(self, cluster: Cluster, host: str, context: Context) -> Verb:
         """Make the old primary the primary again. It asks nobody."""
         (member,) = self._members(cluster, host)
@@ -207,6 +220,10 @@ class MemoryStandby:
         member.standby, member.upstream = False, ""
         self.world.start(member.host)
         return "takes writes"
+
+    def _retire(self, member: MemoryMember) -> str:
+        member.runs, member.clean, member.standby, member.upstream = False, True, True, ""
+        return "stopped"
 
     def _promote(self, member: MemoryMember) -> str:
         if not member.runs:
