@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ismgr_automation.converge.drill_field import Field, field_of
-from ismgr_automation.converge.drill_verbs import Kit, fence_of, giving_back
+from ismgr_automation.converge.drill_verbs import Kit, fence_of, fence_request, giving_back
 from ismgr_automation.converge.ground import Ground, whole_ground
 from ismgr_automation.converge.plan import announce, beside
 from ismgr_automation.converge.requests import policies_content, recovery_content
@@ -35,7 +36,8 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
     """
     ground = whole_ground(scope)
     field = field_of(scope, ground, name)
-    seen = scope.engines.upkeep.cluster.members(field.cluster, scope.context)
+    met = scope.engines.upkeep.cluster.members(field.cluster, scope.context)
+    seen = _without_fenced(scope, ground, field, mode, met)
     against = list(_against(field, mode, seen))
     at_home = field.sides.new not in _primaries(seen)
     given = mode is DrillMode.RETURN and at_home and not against and _withheld(scope, ground, field, seen)
@@ -148,6 +150,22 @@ def _against(field: Field, mode: DrillMode, seen: Sequence[ClusterMember]) -> It
     elif away.lag_bytes > field.document.ready.lag:
         words = f"{field.sides.new} is {away.lag_bytes:,} bytes behind, and {field.document.ready.lag:,} are allowed"
         yield _deny(field, words, "Wait until it has caught up.")
+
+
+def _without_fenced(
+    scope: Scope, ground: Ground, field: Field, mode: DrillMode, seen: Sequence[ClusterMember]
+) -> Sequence[ClusterMember]:
+    """What was seen, with an old primary behind its fence as down: clients find one primary only."""
+    sides = field.sides
+    if mode is not DrillMode.RETURN or _primaries(seen) != sorted([sides.old, sides.new]):
+        return seen
+    (leg, *_) = legs(field.document, DrillMode.FAILOVER, sides)
+    kit = Kit(scope=scope, ground=ground, field=field, leg=leg)
+    request = fence_request(fence_of(field.document), kit)
+    with closing(scope.engines.recovery.fences.fence(request, scope.context)) as fence:
+        if fence.stage().sight is not Sight.DONE:
+            return seen
+    return [replace(one, part=Part.DOWN, streaming=False) if one.host == sides.old else one for one in seen]
 
 
 def _orphaned(sides: Sides, by_host: Mapping[str, ClusterMember]) -> bool:
