@@ -162,7 +162,8 @@ class Rejoining:
             old, to = self._seen(ground)
         problems = []
         ground = self._say_whom_to_follow(way, ground)
-        fits = old.follows or self._fits(old, to)
+        # a primary that was stopped and only then made a standby may have written what nobody else has
+        fits = self._fits(old, to) if old.clean else old.follows
         for step in attempts(self._way, follows=fits, copied=ground.old, rewinds=not ground.rewinds):
             not_cancelled(self._context)
             try:

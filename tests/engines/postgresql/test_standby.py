@@ -247,6 +247,20 @@ def test_there_and_back_by_plan_loses_nothing(pair, standby, record_property):
     assert not list((pair.base / FIRST).glob("etc/conf.d/00-*"))
 
 
+def test_an_old_primary_that_wrote_on_behind_its_fence_is_stopped_and_rewound_to_what_the_new_one_has(pair, standby):
+    promote = standby.promote(pair.cluster, SECOND, pair.context)
+    ready(promote)
+    assert promote.act().ok
+    promote.close()
+    # nobody but its own host reaches it: what it writes now, no client was ever told of
+    pair.sql(FIRST, "CREATE TABLE behind_the_fence AS SELECT 1 AS one")
+    done(standby.retire(pair.cluster, FIRST, pair.context))
+    rejoined = done(standby.rejoin(pair.cluster, FIRST, SECOND, "auto", pair.context))
+    assert rejoined.readings["way"] == "rewind"
+    until_parts(pair, standby, SWAPPED)
+    assert pair.sql(FIRST, "SELECT to_regclass('behind_the_fence') IS NULL") == "t"
+
+
 @pytest.mark.parametrize("way", ["rewind", "rebuild", "auto"])
 def test_an_old_primary_that_was_killed_streams_again(pair, standby, way, record_property):
     pair.sql(SECOND, "SELECT pg_wal_replay_pause()")
