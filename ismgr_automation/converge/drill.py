@@ -24,7 +24,6 @@ from ismgr_automation.ports.recovery import Sight
 from ismgr_automation.ports.upkeep import ClusterMember, Part
 from ismgr_automation.recovery.path import Leg, Sides, budget, legs
 
-
 GIVE_BACK = "give-back"
 """The part of a return that lets the old primary serve again."""
 

@@ -265,7 +265,9 @@ class Both:
 
 
 def _worse(one: Seen, other: Seen) -> Seen:
-    return next((seen for sight in (Sight.UNKNOWN, Sight.NOT_DONE) for seen in (one, other) if seen.sight is sight), one)
+    return next(
+        (seen for sight in (Sight.UNKNOWN, Sight.NOT_DONE) for seen in (one, other) if seen.sight is sight), one
+    )
 
 
 def _up(group: str, kit: Kit) -> tuple[str, ...]:

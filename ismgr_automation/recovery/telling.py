@@ -249,9 +249,9 @@ def _left(record: Record) -> Iterator[str]:
     for one in record.entries:
         if one["what"] in {"task-began", "task-ended"} and one["action"] == "fence" and not one.get("rule"):
             fenced = str(one["leg"])
-        elif one["what"] == "task-ended" and one["action"] == "unfence" and one["ok"]:
-            fenced = ""
-        elif one["what"] == "given-back" and one["ok"]:
+        elif (one["what"] == "task-ended" and one["action"] == "unfence" and one["ok"]) or (
+            one["what"] == "given-back" and one["ok"]
+        ):
             fenced = ""
     if fenced:
         yield f"the fence of {fenced} was not seen to be lifted"

@@ -85,7 +85,9 @@ def test_a_drill_that_dies_anywhere_is_resumed_to_the_same_end(tmp_path: Path, c
     whole = mortal(tmp_path / "whole", edit)
     assert died(whole, mode, 0) == ""
     passed = list(map(str, whole.death.passed))
-    assert {"call promote db2", "call promote db2 done", "after write task-began", "before write leg-ended"} <= {*passed}
+    assert {"call promote db2", "call promote db2 done", "after write task-began", "before write leg-ended"} <= {
+        *passed
+    }
     for nth in range(1, len(passed) + 1):
         site = mortal(tmp_path / f"died-{nth}", edit)
         where = died(site, mode, nth)

@@ -14,7 +14,21 @@ from ismgr_automation.core.errors import EngineFailed, ExitCode, IsmgrError, Not
 from ismgr_automation.core.events import DrillMeasured, StepReported
 from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.recovery.result import Verdict
-from tests.drills import AWAY, BY_NETWORK, HOME, Drills, acts, arrive, drill, drills, entries, exactly, is_home, is_safe, plan
+from tests.drills import (
+    AWAY,
+    BY_NETWORK,
+    HOME,
+    Drills,
+    acts,
+    arrive,
+    drill,
+    drills,
+    entries,
+    exactly,
+    is_home,
+    is_safe,
+    plan,
+)
 from tests.drills import result as measured
 
 SWITCHOVER, FAILOVER, RETURN = DrillMode.SWITCHOVER, DrillMode.FAILOVER, DrillMode.RETURN

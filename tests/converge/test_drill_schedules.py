@@ -117,7 +117,7 @@ def stage(folder: Path, edit: tuple[str, str] | None = None) -> Stage:
 
 def scope_over(site: Drills, scope: Scope, schedule: Schedule, run: str) -> Scope:
     """The estate over a fresh world."""
-    site._probe = None  # noqa: SLF001  a client for each world
+    site._probe = None
     site.probe.every, site.probe.look = 50, timedelta(seconds=10)
     schedule.journals.append(Telling(site.folder, tell=schedule.tell))
     recovery = replace(site.recovery(), journal=lambda _run: schedule.journals[-1])

@@ -46,9 +46,7 @@ def noticed(site: Signed) -> list[Record]:
 
 
 def problems(site: Signed, lines: list[bytes]) -> tuple[object, ...]:
-    claims = Claims(
-        environment="lab", estate="clinic", signatures=dict(site.evidence.signatures()), runners=RUNNERS
-    )
+    claims = Claims(environment="lab", estate="clinic", signatures=dict(site.evidence.signatures()), runners=RUNNERS)
     return tuple(verify(lines, claims, DigestVerifier()).problems)
 
 

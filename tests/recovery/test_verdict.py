@@ -24,7 +24,9 @@ def writes(**more: Any) -> Writes:
 
 
 def task(**more: Any) -> TaskResult:
-    return TaskResult(**{"leg": "failover", "name": "fence", "action": "fence", "ok": True, "began_ms": 0.0, "ended_ms": 9.0, **more})
+    return TaskResult(
+        **{"leg": "failover", "name": "fence", "action": "fence", "ok": True, "began_ms": 0.0, "ended_ms": 9.0, **more}
+    )
 
 
 def measured(**more: Any) -> Measured:

@@ -57,7 +57,9 @@ class MemoryWorldProbe:
         """What the one writable primary has of its writes. Raises ``EngineFailed`` where there is none."""
         self._called("held", context)
         if len(self.world.writable()) != 1:
-            raise EngineFailed("Nobody takes writes.", engine="probe", subject=request.run, next_step="Mend the service.")
+            raise EngineFailed(
+                "Nobody takes writes.", engine="probe", subject=request.run, next_step="Mend the service."
+            )
         made = {one.number for one in self.made(request.run)}
         return self.world.held() & made
 
