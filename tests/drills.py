@@ -1,5 +1,5 @@
-"""An estate whose database is rehearsed: a primary at dc1, its standby at dc2, balancers at both, webs, a recovery plan,
-and the client that measures. All of it is in memory, on one clock that only moves when somebody works or looks."""
+"""An estate whose database is rehearsed: a primary at dc1, its standby at dc2, balancers at both, webs, a recovery
+plan, and the client that measures. All is in memory, on one clock that only moves when somebody works or looks."""
 
 from __future__ import annotations
 

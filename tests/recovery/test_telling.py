@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -37,9 +38,9 @@ def done(task: str, since: float, until: float, leg: str = "failover") -> list[J
     return [began(task, since, leg), ended(task, since, until, leg)]
 
 
-def look(ok: bool, since: float, until: float) -> JsonObject:
+def look(ok: int, since: float, until: float) -> JsonObject:
     return {
-        "what": "confirmed", "leg": "failover", "task": "fence", "ok": ok, "by": "db2", "words": "it can connect",
+        "what": "confirmed", "leg": "failover", "task": "fence", "ok": bool(ok), "by": "db2", "words": "it can connect",
         "began_ns": round(since * MS), "ended_ns": round(until * MS), "ns": round(until * MS),
     }  # fmt: skip
 
@@ -60,7 +61,7 @@ def around(since: float, until: float, end: float = 5000) -> list[Attempt]:
 MOVE = [
     {"what": "began", "ns": 0},
     *done("fence", 1000, 1040),
-    look(True, 1040, 1050),
+    look(1, 1040, 1050),
     *done("promote", 1050, 1080),
     *done("balancers", 1080, 1085),
 ]
@@ -105,7 +106,7 @@ def test_the_time_without_a_controller_is_told_as_what_it_is() -> None:
         began("fence", 1000),
         {"what": "resumed", "ns": 1500 * MS},
         ended("fence", 1500, 1500, found=True),
-        look(True, 1500, 1510),
+        look(1, 1500, 1510),
         *done("promote", 1510, 1550),
     ]
     found = told(entries, around(1000, 1555))
@@ -138,7 +139,7 @@ def test_the_time_without_redundancy_is_counted_from_the_first_act(
 
 def test_a_fence_that_nobody_confirms_did_not_bite() -> None:
     assert told(MOVE, around(0, 0)).unbitten == ""
-    found = told([*done("fence", 1000, 1040), look(False, 1040, 1050)], around(0, 0))
+    found = told([*done("fence", 1000, 1040), look(0, 1040, 1050)], around(0, 0))
     assert found.unbitten == "the old side was not lost: db2 does not confirm its fence: it can connect"
 
 
@@ -206,4 +207,4 @@ def test_the_pieces_of_a_waterfall_are_the_outage(steps: list[tuple[str, int, in
             continue
         assert sum(one.took_ms for one in outage.waterfall) == pytest.approx(outage.outage_ms)
         ends = [(one.began_ms, one.ended_ms) for one in outage.waterfall]
-        assert all(before[1] == after[0] for before, after in zip(ends, ends[1:], strict=False))
+        assert all(before[1] == after[0] for before, after in pairwise(ends))

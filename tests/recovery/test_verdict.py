@@ -1,4 +1,4 @@
-"""Verdicts: each of the three from what it rests on, the worst for the whole, and a reason for whatever is not passed."""
+"""Verdicts: each of the three from what it rests on, the worst for the whole, a reason for whatever is not passed."""
 
 from __future__ import annotations
 
