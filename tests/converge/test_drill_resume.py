@@ -12,7 +12,7 @@ import pytest
 from ismgr_automation.converge.scope import Recovery
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.core.json import Json
-from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.memory import Boundary, Death, Killed, MemoryDrillJournal
 from ismgr_automation.ports.runs import RunState
 from ismgr_automation.recovery.result import Verdict

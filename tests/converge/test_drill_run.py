@@ -12,7 +12,7 @@ import pytest
 from ismgr_automation.converge.report import Fate, Report
 from ismgr_automation.core.errors import EngineFailed, ExitCode, IsmgrError, NotApproved, OutsideWindow, StalePlan
 from ismgr_automation.core.events import DrillMeasured, StepReported
-from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.recovery.result import Verdict
 from tests.drills import (
     AWAY,

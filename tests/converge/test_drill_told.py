@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.core.json import digest
-from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.evidence.audit import Claims, verify
 from ismgr_automation.evidence.chain import Kind, Record, parse
 from ismgr_automation.evidence.recorder import ChainRecorder, Recorder

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.recovery import Attempt, Outcome, Standing
 from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.path import legs
