@@ -4,7 +4,7 @@ becomes of a service when something goes wrong on the way."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from ismgr_automation.converge.report import Fate, Report
 from ismgr_automation.core.errors import EngineFailed, ExitCode, IsmgrError, NotApproved, OutsideWindow, StalePlan
 from ismgr_automation.core.events import DrillMeasured, StepReported
 from ismgr_automation.estate.drill_mode import DrillMode
+from ismgr_automation.ports.memory import MemoryWorldProbe
 from ismgr_automation.recovery.result import Verdict
 from tests.drills import (
     AWAY,
@@ -422,7 +423,7 @@ def test_who_cancels_while_clients_wait_is_heard_when_they_do_not(clinic: Drills
 
 def test_cancelling_before_anything_was_begun_touches_nothing(clinic: Drills) -> None:
     scope, planned = clinic.scope(), plan(clinic)
-    clinic.probe.look = type(clinic.probe.look)(0)
+    clinic.client = MemoryWorldProbe(world=clinic.pair, look=timedelta())
     clinic.pair.each_tick.append(lambda: scope.context.cancelled.set() if clinic.pair.tick > 50 else None)
     report = clinic.apply(planned, scope=scope)
     assert (report.cancelled, report.effect) == (True, False)

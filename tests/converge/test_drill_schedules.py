@@ -80,7 +80,7 @@ class Schedule:
             self.unearned += [] if earned(self.journals[-1].lines) else [call]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Telling(MemoryDrillJournal):
     """A journal before and after whose every write something may happen."""
 
@@ -117,8 +117,8 @@ def stage(folder: Path, edit: tuple[str, str] | None = None) -> Stage:
 
 def scope_over(site: Drills, scope: Scope, schedule: Schedule, run: str) -> Scope:
     """The estate over a fresh world."""
-    site._probe = None
-    site.probe.every, site.probe.look = 90, timedelta(seconds=10)
+    # a client for each world
+    site.client = MemoryWorldProbe(world=schedule.world, every=90, look=timedelta(seconds=10))
     schedule.journals.append(Telling(site.folder, tell=schedule.tell))
     recovery = replace(site.recovery(), journal=lambda _run: schedule.journals[-1])
     upkeep = site.upkeep(scope.estate)
