@@ -18,7 +18,7 @@ from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.errors import IsmgrError
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
-from ismgr_automation.ports.memory import Killed, MemoryDrillJournal, MemoryRecoveryWorld
+from ismgr_automation.ports.memory import Killed, MemoryDrillJournal, MemoryRecoveryWorld, MemoryWorldProbe
 from ismgr_automation.ports.recovery import Outcome
 from tests.drills import AWAY, BY_NETWORK, HOME, Drills, drills, is_home, plan
 
