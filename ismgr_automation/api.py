@@ -37,9 +37,9 @@ from ismgr_automation.core.diagnostic import Diagnostic, Severity, did_you_mean
 from ismgr_automation.core.errors import EngineFailed, EstateError, InputError, PlanFileError
 from ismgr_automation.core.events import Emit, EstateLoaded, Event, ignore
 from ismgr_automation.core.json import JsonObject
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.load import load
 from ismgr_automation.estate.model import Estate as Documents
-from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.planning.plan import Plan

@@ -1,5 +1,5 @@
-"""An estate whose database is rehearsed: a primary at dc1, its standby at dc2, balancers at both, webs, a recovery plan,
-and the client that measures. All of it is in memory, on one clock that only moves when somebody works or looks."""
+"""An estate whose database is rehearsed: a primary at dc1, its standby at dc2, balancers at both, webs, a recovery
+plan, and the client that measures. All is in memory, on one clock that only moves when somebody works or looks."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ismgr_automation.converge.drill import plan_drill
 from ismgr_automation.converge.report import Report
 from ismgr_automation.converge.scope import Scope, Upkeep
 from ismgr_automation.core.json import JsonObject
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.model import Estate as Documents
-from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Reach

@@ -248,12 +248,13 @@ class Rehearsal:
     """Of drills, by run."""
     results: MemoryDrillStore = field(default_factory=MemoryDrillStore)
     functions: MemoryFunctions = field(default_factory=MemoryFunctions)
+    client: MemoryWorldProbe | None = None
+    """The client that measures drills; one like others where there is none."""
     calendar: Callable[[Calendar], Calendar] = lambda known: known
     """What has become of the windows and freezes of the documents, as if time had passed."""
     committed: dict[str, datetime] = field(default_factory=dict)
     """When a commit changed a file last, where one did."""
     _journal: MemoryStepJournal | None = None
-    _probe: MemoryWorldProbe | None = None
     _snapshots: MemorySnapshots | None = None
 
     @property
@@ -355,9 +356,9 @@ class Rehearsal:
     @property
     def probe(self) -> MemoryWorldProbe:
         """The client of all drills."""
-        if self._probe is None:
-            self._probe = MemoryWorldProbe(world=self.pair)
-        return self._probe
+        if self.client is None:
+            self.client = MemoryWorldProbe(world=self.pair)
+        return self.client
 
     def recovery(self) -> Recovery:
         """Doubles of what moves a service to another site."""

@@ -14,7 +14,7 @@ from ismgr_automation.cli.plan import looked_up, needed, opened, save, told
 from ismgr_automation.cli.progress import progress
 from ismgr_automation.core.errors import ExitCode, SettingsError
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode
 
 if TYPE_CHECKING:
     from ismgr_automation.api import Estate

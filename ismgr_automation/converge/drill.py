@@ -17,8 +17,9 @@ from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.timing import told_of_time
 from ismgr_automation.core.address import Address, host, recovery
 from ismgr_automation.core.json import Json
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.order import Step as DocumentStep
-from ismgr_automation.estate.recovery import DrillMode, FenceWay
+from ismgr_automation.estate.recovery import FenceWay
 from ismgr_automation.planning.change import Action, Change, Finding, Level, Reason, Step
 from ismgr_automation.planning.plan import MODE, URGENT, Inputs, Plan, Purpose
 from ismgr_automation.ports.recovery import Sight

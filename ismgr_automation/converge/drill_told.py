@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.core.errors import EngineError
 from ismgr_automation.core.events import DrillMeasured
-from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Step
 from ismgr_automation.recovery.result import DrillResult, Goals, TaskResult, Verdict, result_json

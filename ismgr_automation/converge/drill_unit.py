@@ -25,7 +25,7 @@ from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.errors import Cancelled, IsmgrError
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.secret import SecretRef
-from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Change
 from ismgr_automation.ports.recovery import Attempt, ProbeRequest, RunningProbe, Sight, Standing

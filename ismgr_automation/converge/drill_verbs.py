@@ -265,9 +265,8 @@ class Both:
 
 
 def _worse(one: Seen, other: Seen) -> Seen:
-    return next(
-        (seen for sight in (Sight.UNKNOWN, Sight.NOT_DONE) for seen in (one, other) if seen.sight is sight), one
-    )
+    order = (Sight.UNKNOWN, Sight.NOT_DONE, Sight.DONE)
+    return min((one, other), key=lambda seen: order.index(seen.sight))
 
 
 def _up(group: str, kit: Kit) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from ismgr_automation.converge.run import Tenure, refuse_if_lost
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import Cancelled
-from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.approvals import Approval

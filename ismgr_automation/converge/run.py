@@ -19,7 +19,7 @@ from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.written import closed_run, measured_drill, state_of
 from ismgr_automation.core.errors import LeaseLost
 from ismgr_automation.core.events import RunClosed, RunResumed, RunStarted
-from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.evidence import entries
 from ismgr_automation.evidence.recorder import Closing, Recorder
 from ismgr_automation.planning.plan import Plan, Purpose

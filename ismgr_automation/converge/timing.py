@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address, Kind, baseline
 from ismgr_automation.core.errors import OutsideWindow
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.maintenance import PatchBaseline
 from ismgr_automation.estate.maintenance import Scope as Kinds
-from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.patching.steps import ring_name
 from ismgr_automation.planning.change import Change, Finding, Level

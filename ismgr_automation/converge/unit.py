@@ -23,7 +23,7 @@ from ismgr_automation.converge.stacks import state_moved
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.errors import EngineError, EngineMissing, IsmgrError, LeaseLost
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.planning.change import Change
 from ismgr_automation.planning.plan import Purpose
 from ismgr_automation.ports.runs import Round, StepRecord, Unit

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NaiveDatetime
 
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.fields import (
     IDENTIFIER,
     PATTERNS,
@@ -221,17 +222,6 @@ class RecoveryPlan(Document):
     """After each move, once clients are served: what proves that the service is well."""
     windows: tuple[Name, ...] = ()
     """MaintenanceWindows, one of which must be open for a drill on the live service; without any, always."""
-
-
-class DrillMode(StrEnum):
-    """What a drill is."""
-
-    SWITCHOVER = "switchover"
-    """The live service moves to the other site by plan, and back."""
-    FAILOVER = "failover"
-    """The live service's site is declared lost; it moves, redundancy is restored, and it moves back."""
-    RETURN = "return"
-    """Home again after a drill or a recovery that was broken off: redundancy first, then the service moves back."""
 
 
 class DrillSchedule(Document):

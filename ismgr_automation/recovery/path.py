@@ -9,8 +9,9 @@ from datetime import timedelta
 from enum import StrEnum
 from graphlib import TopologicalSorter
 
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.order import Step, always_before, before
-from ismgr_automation.estate.recovery import DrillMode, RecoveryPlan, UnfenceStep
+from ismgr_automation.estate.recovery import RecoveryPlan, UnfenceStep
 from ismgr_automation.estate.resolve import duration
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.recovery import Reading, Standing
 
 if TYPE_CHECKING:

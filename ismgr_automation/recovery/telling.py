@@ -247,11 +247,10 @@ def _left(record: Record) -> Iterator[str]:
     """What is still so that a drill made so."""
     fenced = ""
     for one in record.entries:
-        if one["what"] in {"task-began", "task-ended"} and one["action"] == "fence" and not one.get("rule"):
+        if one.get("action") == "fence" and not one.get("rule"):
             fenced = str(one["leg"])
-        elif (one["what"] == "task-ended" and one["action"] == "unfence" and one["ok"]) or (
-            one["what"] == "given-back" and one["ok"]
-        ):
+        lifted = one["what"] == "given-back" or (one["what"] == "task-ended" and one["action"] == "unfence")
+        if lifted and one["ok"]:
             fenced = ""
     if fenced:
         yield f"the fence of {fenced} was not seen to be lifted"

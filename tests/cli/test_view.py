@@ -38,6 +38,7 @@ SAMPLES = {
     "int": 3,
     "float": 1.5,
     "float | None": None,
+    "int | None": None,
     "Address": stack("names"),
     "Address | None": None,
     "tuple[Address, ...]": (stack("a"), stack("b")),

@@ -12,8 +12,8 @@ import pytest
 from ismgr_automation.converge.scope import Recovery
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.core.json import Json
-from ismgr_automation.estate.recovery import DrillMode
-from ismgr_automation.ports.memory import Boundary, Death, Killed, MemoryDrillJournal
+from ismgr_automation.estate.drill_mode import DrillMode
+from ismgr_automation.ports.memory import Boundary, Death, Killed, MemoryDrillJournal, MemoryWorldProbe
 from ismgr_automation.ports.runs import RunState
 from ismgr_automation.recovery.result import Verdict
 from ismgr_automation.recovery.telling import AWAY as NOBODY_THERE
@@ -23,7 +23,7 @@ SWITCHOVER, FAILOVER, RETURN = DrillMode.SWITCHOVER, DrillMode.FAILOVER, DrillMo
 FAILED = EngineFailed("The engine fell over.", engine="postgresql", next_step="Look at it.")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MortalNotes(MemoryDrillJournal):
     """A journal around whose writes the process may die."""
 
@@ -53,7 +53,7 @@ class Mortal(Drills):
 def mortal(folder: Path, edit: tuple[str, str] | None = None) -> Mortal:
     known = drills(folder)
     site = Mortal(folder=folder, world=known.world, files=known.files, pair=known.pair)
-    site.probe.every = 50
+    site.client = MemoryWorldProbe(world=site.pair, every=50)
     site.pair.each_tick.append(lambda: arrive(site.pair))
     site.pair.watch.append(lambda call: site.death.at(f"call {call}"))
     if edit is not None:
@@ -85,7 +85,9 @@ def test_a_drill_that_dies_anywhere_is_resumed_to_the_same_end(tmp_path: Path, c
     whole = mortal(tmp_path / "whole", edit)
     assert died(whole, mode, 0) == ""
     passed = list(map(str, whole.death.passed))
-    assert {"call promote db2", "call promote db2 done", "after write task-began", "before write leg-ended"} <= {*passed}
+    assert {"call promote db2", "call promote db2 done", "after write task-began", "before write leg-ended"} <= {
+        *passed
+    }
     for nth in range(1, len(passed) + 1):
         site = mortal(tmp_path / f"died-{nth}", edit)
         where = died(site, mode, nth)
@@ -184,7 +186,7 @@ def test_hosts_that_a_drill_has_fenced_do_not_hold_its_own_end_up(tmp_path: Path
 def test_a_journal_that_cannot_be_written_does_not_keep_a_service_from_its_clients(tmp_path: Path) -> None:
     site = drills(tmp_path)
 
-    @dataclass(slots=True)
+    @dataclass(frozen=True, slots=True)
     class Full(MemoryDrillJournal):
         def write(self, entry: Mapping[str, Json]) -> None:
             if any(one["what"] == "confirmed" for one in self.lines):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.core.json import digest
-from ismgr_automation.estate.recovery import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.evidence.audit import Claims, verify
 from ismgr_automation.evidence.chain import Kind, Record, parse
 from ismgr_automation.evidence.recorder import ChainRecorder, Recorder
@@ -46,9 +46,7 @@ def noticed(site: Signed) -> list[Record]:
 
 
 def problems(site: Signed, lines: list[bytes]) -> tuple[object, ...]:
-    claims = Claims(
-        environment="lab", estate="clinic", signatures=dict(site.evidence.signatures()), runners=RUNNERS
-    )
+    claims = Claims(environment="lab", estate="clinic", signatures=dict(site.evidence.signatures()), runners=RUNNERS)
     return tuple(verify(lines, claims, DigestVerifier()).problems)
 
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.order import always_before
-from ismgr_automation.estate.recovery import DrillMode
 from ismgr_automation.recovery.path import LegKind, budget, legs
 from tests.recovery.documents import SIDES, plan
 

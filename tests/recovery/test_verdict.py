@@ -1,4 +1,4 @@
-"""Verdicts: each of the three from what it rests on, the worst for the whole, and a reason for whatever is not passed."""
+"""Verdicts: each of the three from what it rests on, the worst for the whole, a reason for whatever is not passed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def writes(**more: Any) -> Writes:
 
 
 def task(**more: Any) -> TaskResult:
-    return TaskResult(**{"leg": "failover", "name": "fence", "action": "fence", "ok": True, "began_ms": 0.0, "ended_ms": 9.0, **more})
+    return TaskResult(
+        **{"leg": "failover", "name": "fence", "action": "fence", "ok": True, "began_ms": 0.0, "ended_ms": 9.0, **more}
+    )
 
 
 def measured(**more: Any) -> Measured:

@@ -11,7 +11,7 @@ from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.recovery import FunctionCall
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MemoryDrillJournal:
     """A ``ports.drills.DrillJournal``. ``die_after``: the write of that number raises ``KeyboardInterrupt`` once it is
     done, as a process dies that is killed just then; 0: none does."""
@@ -31,7 +31,7 @@ class MemoryDrillJournal:
         return tuple(self.lines)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MemoryDrillStore:
     """A ``ports.drills.DrillStore``."""
 
@@ -52,7 +52,7 @@ class MemoryDrillStore:
         return found[1] if found is not None else None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MemoryFunctions:
     """``ports.recovery.Functions``: notes who was called, and answers by the function's name."""
 

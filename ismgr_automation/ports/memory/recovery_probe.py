@@ -13,7 +13,7 @@ from ismgr_automation.ports.memory.recovery import TICK_NS, MemoryRecoveryWorld
 from ismgr_automation.ports.recovery import Attempt, Outcome, ProbeRequest
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryWorldProbe:
     """``ports.recovery.ProbeClient``. Its writes are those of the world's clients while it is at work: let one write in
     each tick (``world.each_tick``)."""

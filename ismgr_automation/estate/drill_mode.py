@@ -1,0 +1,16 @@
+"""What kinds of drills there are: apart from documents, for a command line that has no time to load their classes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class DrillMode(StrEnum):
+    """What a drill is."""
+
+    SWITCHOVER = "switchover"
+    """The live service moves to the other site by plan, and back."""
+    FAILOVER = "failover"
+    """The live service's site is declared lost; it moves, redundancy is restored, and it moves back."""
+    RETURN = "return"
+    """Home again after a drill or a recovery that was broken off: redundancy first, then the service moves back."""

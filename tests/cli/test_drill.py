@@ -1,0 +1,107 @@
+"""`ismgr drill` over a rehearsal: what a person types, what a pipeline reads, and what the exit code says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ismgr_automation.core.errors import EngineFailed, ExitCode
+from tests.cli.conftest import Say
+from tests.drills import HOME, Drills, acts, arrive, drills, is_home
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Drills:
+    made = drills(tmp_path)
+    made.pair.each_tick.append(lambda: arrive(made.pair))
+    return made
+
+
+def test_a_plan_names_each_step_and_how_long_clients_may_wait(site: Drills, say: Say) -> None:
+    said = say("drill", "plan", "records", "--full")
+    assert said.code == ExitCode.CHANGES, said.err
+    assert "failover: promote" in said.out
+    assert "clients wait 8 s at most" in " ".join(said.out.split())
+    assert acts(site) == []
+
+
+def test_a_drill_that_passes_shows_what_was_measured(site: Drills, say: Say) -> None:
+    said = say("drill", "run", "records", "--mode", "failover", "--yes")
+    assert said.code == ExitCode.DONE, said.err
+    text = " ".join(said.out.split())
+    assert "passed failover of records: db1 → db2 → db1" in text
+    assert "failover: clients waited 56 ms ± 5 ms" in text
+    assert "of these 0 lost" in text
+    assert is_home(site)
+
+
+def test_a_pipeline_reads_the_result_as_its_last_line(site: Drills, say: Say) -> None:
+    said = say("--json", "drill", "run", "records", "--yes")
+    assert said.code == ExitCode.DONE, said.err
+    assert said.result["type"] == "drill"
+    assert (said.result["verdict"], said.result["mode"]) == ("passed", "switchover")
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_a_missed_objective_has_an_exit_code_of_its_own(site: Drills, say: Say, words: tuple[str, ...]) -> None:
+    site.edit("service.yaml", "rto: 200ms", "rto: 40ms")
+    said = say(*words, "drill", "run", "records", "--yes")
+    assert said.code == ExitCode.OBJECTIVE_MISSED == 6
+    assert is_home(site)
+
+
+def test_a_drill_that_breaks_is_brought_home_by_a_return(site: Drills, say: Say) -> None:
+    site.pair.faults["rejoin db1"] = EngineFailed("The engine fell over.", engine="postgresql", next_step="Look.")
+    said = say("drill", "run", "records", "--yes")
+    assert said.code == ExitCode.PARTLY_APPLIED
+    site.pair.faults.clear()
+    said = say("drill", "return", "records", "--yes")
+    assert said.code == ExitCode.DONE, said.err
+    assert is_home(site)
+    assert "nothing" in say("drill", "return", "records", "--yes").out.lower()
+
+
+def test_what_is_left_of_a_drill_that_breaks_is_a_plan_to_apply(site: Drills, say: Say) -> None:
+    site.pair.faults["rejoin db1"] = EngineFailed("The engine fell over.", engine="postgresql", next_step="Look.")
+    assert say("drill", "run", "records", "--yes").code == ExitCode.PARTLY_APPLIED
+    site.pair.faults.clear()
+    (rest,) = site.folder.glob("plan.rest-*.json")
+    assert say("apply", rest, "--yes").code == ExitCode.DONE
+    assert is_home(site)
+
+
+def test_reports_and_history_show_what_is_kept(site: Drills, say: Say) -> None:
+    run = say("--json", "drill", "run", "records", "--yes").result["run"]
+    assert say("--json", "drill", "report", run).result["run"] == run
+    assert say("--json", "drill", "report").result["verdict"] == "passed"
+    listed = say("--json", "drill", "history", "records").result
+    assert [one["run"] for one in listed["drills"]] == [run]
+    assert "demote" in say("drill", "report", run).out
+    assert run in say("drill", "history").out
+    assert say("--json", "drill", "history", "other").result["drills"] == []
+
+
+def test_what_is_not_there_is_said(site: Drills, say: Say) -> None:
+    said = say("drill", "report", "yesterday")
+    assert (said.code, "There is no drill yesterday." in said.err) == (ExitCode.INPUT, True)
+    assert "There was no drill yet." in say("drill", "report").err
+    assert "There was no drill yet." in say("drill", "history").out
+    said = say("drill", "plan", "record")
+    assert (said.code, "Did you mean 'records'?" in said.err) == (ExitCode.INPUT, True)
+
+
+def test_what_stands_against_a_drill_is_its_exit_code(site: Drills, say: Say) -> None:
+    site.pair.kill(HOME)
+    assert say("drill", "run", "records", "--yes").code == ExitCode.REFUSED
+    assert acts(site) == []
+
+
+def test_a_plan_that_was_written_is_applied_as_any_other(site: Drills, say: Say) -> None:
+    path = site.folder / "drill.json"
+    assert say("drill", "plan", "records", "--out", path).code == ExitCode.CHANGES
+    assert json.loads(path.read_text())["intent"]["purpose"] == "drill"
+    said = say("apply", path, "--yes")
+    assert said.code == ExitCode.DONE, said.err
+    assert is_home(site)
