@@ -164,11 +164,9 @@ def drills(folder: Path, *, slow: Mapping[str, int] | None = None) -> Drills:
         replace(inventory_host(name, name.rstrip("12")), address=f"192.0.2.{number}", site=f"dc{name[-1]}")
         for number, name in enumerate(HOSTS, start=10)
     )
-    pair = MemoryRecoveryWorld(
-        members={HOME: MemoryMember(host=HOME), AWAY: MemoryMember(host=AWAY, standby=True, upstream=HOME)},
-        balancers={"lb1": {"db": HOME}, "lb2": {"db": HOME}},
-        slow=dict(slow or {"fence": 30, "confirm": 5, "promote": 20, "backend": 2, "demote": 25, "rejoin": 400}),
-    )
+    pair = MemoryRecoveryWorld(MemoryMember(HOME), MemoryMember(AWAY, follows=HOME))
+    pair.balancers = {"lb1": {"db": HOME}, "lb2": {"db": HOME}}
+    pair.slow = dict(slow or {"fence": 30, "confirm": 5, "promote": 20, "backend": 2, "demote": 25, "rejoin": 400})
     pair.each_tick.append(pair.write)
     pair.advance(3)
     return Drills(folder=folder, world=world, files=dict(FILES), pair=pair)
