@@ -107,6 +107,10 @@ def _stage(crew: Crew, stack: ExitStack) -> str:
             stack.callback(witness.close)
     actors: list[tuple[str, Verb | Witness]] = [*crew.verbs.items(), *crew.witnesses.items()]
     found = each(actors, lambda one: one[1].stage(), workers=len(actors))
+    if crew.witnesses and not kit.proven:
+        # once a fence stands nobody can prove any more that it is the fence that keeps them out
+        named = sorted({name for seen in found[len(crew.verbs) :] for name in seen.readings})
+        crew.notes.wrote({"what": "witnesses", "leg": kit.leg.name, "names": list(named)})
     # cold verbs find what they need when their turn comes: a machine that is off cannot be made ready
     bad = [
         f"{name}: {seen.words}"

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from ismgr_automation.converge.drill import GIVE_BACK
 from ismgr_automation.converge.drill_back import give_back
@@ -34,6 +34,8 @@ from ismgr_automation.recovery.path import Leg, LegKind, legs
 from ismgr_automation.recovery.rules import Act
 
 POLL_SECONDS = 0.02
+ASLEEP = timedelta(seconds=1)
+"""How long a client may take for one write before it counts as dead; its own patience is less."""
 PATIENCE = 10
 """How many times the asked-for steady time a service may take to become steady."""
 
@@ -221,11 +223,18 @@ def _steady_for(drill: Drill, probe: RunningProbe, seconds: float, within: float
         end = attempts[-1].ended_ns if attempts else 0
         begin = end - int(seconds * 1e9)
         why = "no write was tried for so long" if not attempts or attempts[0].sent_ns > begin else None
-        why = why or steady(attempts, begin, end, drill.request.every)
+        why = why or _asleep(clock() - end, drill.request.every) or steady(attempts, begin, end, drill.request.every)
         if why is None:
             return ""
         if clock() > until or still.wait(POLL_SECONDS):
             return why
+
+
+def _asleep(since_ns: int, every: timedelta) -> str | None:
+    """Why a client is not at work: one that has died has nothing to complain of."""
+    if since_ns <= max(ASLEEP, 20 * every) / timedelta(microseconds=1) * 1000:
+        return None
+    return f"the client has not ended a write for {since_ns / 1e6:.0f} ms"
 
 
 def _legs(drill: Drill) -> None:
@@ -251,7 +260,8 @@ def _legs(drill: Drill) -> None:
             drill.trouble = f"stopped on request before {leg.name}"
             return
         scope = _calm(drill.scope) if leg.kind.hot else drill.scope
-        kit = Kit(scope=scope, ground=drill.work.ground, field=drill.field, leg=leg)
+        proven = _proven(drill, leg)
+        kit = Kit(scope=scope, ground=drill.work.ground, field=drill.field, leg=leg, proven=proven)
         crew = Crew(kit=kit, notes=drill.notes, again=drill.work.again or drill.work.mode is DrillMode.RETURN)
         try:
             drill.trouble = run_leg(crew)
@@ -262,6 +272,13 @@ def _legs(drill: Drill) -> None:
         drill.touched = drill.touched or crew.acted
         if drill.trouble:
             return
+
+
+def _proven(drill: Drill, leg: Leg) -> tuple[str, ...]:
+    """Who could connect before the fence of a leg was raised, as the journal of a drill that goes on says."""
+    known = drill.notes.first("witnesses", leg.name)
+    names = known["names"] if known is not None else []
+    return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
 def _calm(scope: Scope) -> Scope:

@@ -58,6 +58,8 @@ class Kit:
     ground: Ground
     field: Field
     leg: Leg
+    proven: tuple[str, ...] = ()
+    """Who is known to have connected to the old side before its fence was raised, for whoever resumes."""
 
 
 ACTS: Mapping[type[Step], Act] = {
@@ -163,6 +165,7 @@ def fence_request(step: FenceStep, kit: Kit) -> FenceRequest:
         bmc=bmc,
         spared=(known.address,),
         witnesses=witnesses,
+        proven=kit.proven,
         address=str(addresses.get(step.network.replace("{site}", known.site), known.address)),
     )
 

@@ -449,9 +449,11 @@ def test_both_ends_of_each_step_are_in_the_journal_before_the_next_begins(clinic
     drill(clinic)
     (journal,) = clinic.journals.values()
     order = [f"{one['what']} {one.get('task', one.get('leg', ''))}" for one in journal.entries()]
-    assert order[:9] == [
-        "began ", "leg-began failover", "task-began fence", "task-ended fence", "confirmed fence", "task-began promote",
-        "task-ended promote", "task-began balancers", "task-ended balancers",
-    ]  # fmt: skip
+    steps = ("fence", "promote", "balancers")
+    acts = [f"task-{end} {step}" for step in steps for end in ("began", "ended")]
+    acts.insert(2, "confirmed fence")
+    assert order[:10] == ["began ", "witnesses failover", "leg-began failover", *acts]
+    # whoever resumes is told who could connect before the fence stood: then nobody can prove it any more
+    assert journal.entries()[1]["names"] == ["lb1", "lb2"]
     assert order[-1] == "ended "
     assert [one["ok"] for one in entries(clinic, "leg-ended")] == [True] * 6

@@ -114,7 +114,7 @@ class MemoryWitness:
         gone = [one for one in self._who() if one != CLIENT and not self.world.managed(one)]
         if gone:
             return Seen(sight=Sight.UNKNOWN, words=f"{', '.join(gone)} cannot be reached")
-        return sight(holds=False)
+        return Seen(sight=Sight.NOT_DONE, readings=dict.fromkeys(self._who(), 1.0))
 
     def confirm(self) -> Confirmation:
         """Look from elsewhere."""
