@@ -1,0 +1,118 @@
+"""Drills on real machines: a planned move and a declared loss, there and back, measured by a client at the edges; and a
+controller that is killed in the middle. The tests are one story and run in the order of the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ismgr_automation.cli.demo import prepare
+from ismgr_automation.lab import Lab
+from tests.fixtures_lab import until
+from tests.playbooks.world import moved
+from tests.test_two_sites import LONG_SECONDS, Said, Site
+
+pytestmark = [pytest.mark.lab, pytest.mark.engine]
+
+HOME, AWAY = "db1.dc1", "db1.dc2"
+EDITS = (("become: true", "become: true\n  boot_timeout: 30s"), ("rto: 2s, rpo: 0s", "rto: 60s, rpo: 60s"))
+"""A busy machine makes no drill fail that did what it should: what was measured is looked at all the same."""
+
+
+@pytest.fixture(scope="module")
+def site(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> Site:
+    def text_here(text: str) -> str:
+        text = moved(fresh_lab, text)
+        for before, after in EDITS:
+            text = text.replace(before, after)
+        return text
+
+    estate = tmp_path_factory.mktemp("drill") / "two-sites"
+    prepare(fresh_lab, estate, text_here)
+    one = Site(lab=fresh_lab, estate=estate, environment={**os.environ, "ISMGR_ENGINE": str(pulumi_engine_path)})
+    applied = one.ismgr("apply", "--yes")
+    assert applied.code == 0, (applied.results, applied.errors)
+    return one
+
+
+def measured(done: Said) -> Mapping[str, Any]:
+    """What a drill measured."""
+    return next(one for one in reversed(done.results) if one["type"] == "drill")
+
+
+def roles(site: Site) -> dict[str, str]:
+    """What each database says of itself, asked on its own machine."""
+    ask = "cd / && runuser -u postgres -- psql -qXAtc 'SELECT pg_is_in_recovery()'"
+    words = {"f": "primary", "t": "standby"}
+    return {name: words[site.on(name, ask).strip()] for name in (HOME, AWAY)}
+
+
+def test_a_planned_move_there_and_back_loses_nothing_and_is_home_again(site: Site) -> None:
+    done = site.ismgr("drill", "run", "records", "--mode", "switchover", "--yes")
+    assert done.code == 0, (done.results, done.errors)
+    found = measured(done)
+    assert (found["verdict"], found["writes"]["lost"], found["writes"]["contradictions"]) == ("passed", 0, 0)
+    assert [one["leg"] for one in found["outages"]] == ["switchover", "failback"]
+    assert found["writes"]["acked"] > 100
+    assert roles(site) == {HOME: "primary", AWAY: "standby"}
+
+
+def test_a_declared_loss_is_fenced_confirmed_measured_and_brought_home(site: Site) -> None:
+    done = site.ismgr("drill", "run", "records", "--mode", "failover", "--yes")
+    assert done.code == 0, (done.results, done.errors)
+    found = measured(done)
+    assert found["verdict"] == "passed", found["reasons"]
+    first = found["outages"][0]
+    names = [one["name"] for one in first["waterfall"]]
+    assert [name for name in names if name in {"fence", "confirm", "promote", "clients"}] == [
+        "fence",
+        "confirm",
+        "promote",
+        "clients",
+    ]
+    pieces = sum(one["ended_ms"] - one["began_ms"] for one in first["waterfall"])
+    assert pieces == pytest.approx(first["outage_ms"], rel=0.01)
+    assert found["without_redundancy_s"] > 0
+    assert roles(site) == {HOME: "primary", AWAY: "standby"}
+    assert site.on(HOME, "nft list tables").find("ismgr_fence") < 0
+
+
+def test_a_controller_killed_after_the_promotion_is_resumed_and_the_service_comes_home(site: Site) -> None:
+    journals = site.estate / ".ismgr" / "drills"
+    before = set(journals.iterdir())
+    running = site.start("drill", "run", "records", "--mode", "failover", "--yes")
+
+    def promoted() -> bool:
+        (new, *_) = [*(set(journals.iterdir()) - before), None]
+        text = (new / "journal.jsonl").read_text() if new and (new / "journal.jsonl").exists() else ""
+        whole = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+        return any(one["what"] == "task-ended" and one["task"] == "promote" for one in whole)
+
+    until("the standby is promoted", promoted, LONG_SECONDS)
+    os.kill(running.pid, signal.SIGKILL)
+    running.communicate(timeout=60)
+    (folder,) = set(journals.iterdir()) - before
+    done = site.ismgr("resume", folder.name, "--wait", "2m")
+    assert done.code == 0, (done.results, done.errors)
+    report = site.ismgr("drill", "report", folder.name)
+    found = measured(report)
+    assert (found["resumed"], found["verdict"]) == (1, "passed"), found["reasons"]
+    assert found["writes"]["contradictions"] == 0
+    assert roles(site) == {HOME: "primary", AWAY: "standby"}
+
+
+def test_history_and_evidence_have_every_drill(site: Site) -> None:
+    history = site.ismgr("drill", "history", "records").result
+    assert [one["mode"] for one in history["drills"]] == ["failover", "failover", "switchover"]
+    assert site.ismgr("audit", "verify").code == 0
+    nothing = site.ismgr("drill", "return", "records", "--yes")
+    assert nothing.code == 0, (nothing.results, nothing.errors)
+    left = subprocess.run(["pgrep", "-f", "ismgr_automation.engines.probe"], check=False, capture_output=True)
+    assert left.stdout == b""
