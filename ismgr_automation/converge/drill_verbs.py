@@ -62,6 +62,9 @@ class Kit:
     """Who is known to have connected to the old side before its fence was raised, for whoever resumes."""
 
 
+TRIES, PAUSE_SECONDS = 3, 1.0
+"""How often a suite is asked after a move, and how long we wait in between."""
+
 ACTS: Mapping[type[Step], Act] = {
     FenceStep: Act.FENCE,
     DemoteStep: Act.DEMOTE,
@@ -281,15 +284,22 @@ def _up(group: str, kit: Kit) -> tuple[str, ...]:
 
 
 def _verified(step: VerifyStep, kit: Kit) -> tuple[str, str]:
-    names = _up(step.group, kit)
+    """Programs that were connected to the old side notice it with their next request only, so that a suite which does
+    not pass right after a move is asked again."""
+    scope, ground = kit.scope, kit.ground
+    for tried in range(1, TRIES + 1):
+        names = _up(step.group, kit)
+        checks = verify_group(scope, step.group, ground.fleet, ground.states, names) if names else ()
+        bad = failed_checks(checks)
+        if (names and not bad) or tried == TRIES or scope.context.cancelled.wait(PAUSE_SECONDS):
+            break
     if not names:
         return f"no host of group/{step.group} answers", ""
-    checks = verify_group(kit.scope, step.group, kit.ground.fleet, kit.ground.states, names)
-    bad = failed_checks(checks)
     if bad:
         first = f"{bad[0].check} on {bad[0].host}"
         return f"{len(bad)} of {len(checks)} checks did not pass, first {first}", ""
-    return "", f"{len(checks)} checks passed on {', '.join(names)}"
+    again = f", when asked {tried} times" if tried > 1 else ""
+    return "", f"{len(checks)} checks passed on {', '.join(names)}{again}"
 
 
 def _played(step: PlayStep, kit: Kit) -> tuple[str, str]:

@@ -21,7 +21,6 @@ class Kind(StrEnum):
     FREEZE = "freeze"
     EXEMPTION = "exemption"
     RECOVERY = "recovery"
-    SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -72,7 +72,6 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     recovery.recovery_paths,
     recovery.recovery_heat,
     recovery.recovery_objectives,
-    recovery.drill_schedules,
 )
 """A new rule is a function from a draft to diagnostics, and a line here."""
 

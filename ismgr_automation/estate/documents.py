@@ -26,7 +26,7 @@ from ismgr_automation.estate.fields import (
     Variable,
 )
 from ismgr_automation.estate.maintenance import Drain, Exemption, Freeze, MaintenanceWindow, PatchBaseline, Switchover
-from ismgr_automation.estate.recovery import DrillSchedule, RecoveryPlan
+from ismgr_automation.estate.recovery import RecoveryPlan
 
 
 class EnvironmentBackend(Document):
@@ -404,7 +404,6 @@ AnyDocument = (
     | Freeze
     | Exemption
     | RecoveryPlan
-    | DrillSchedule
 )
 KINDS: Mapping[str, type[AnyDocument]] = {
     "Estate": EstateDocument,
@@ -418,5 +417,4 @@ KINDS: Mapping[str, type[AnyDocument]] = {
     "Freeze": Freeze,
     "Exemption": Exemption,
     "RecoveryPlan": RecoveryPlan,
-    "DrillSchedule": DrillSchedule,
 }

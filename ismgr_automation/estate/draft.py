@@ -19,7 +19,7 @@ from ismgr_automation.estate.documents import (
 )
 from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWindow, PatchBaseline
 from ismgr_automation.estate.marks import Marked
-from ismgr_automation.estate.recovery import DrillSchedule, RecoveryPlan
+from ismgr_automation.estate.recovery import RecoveryPlan
 
 Model = TypeVar(
     "Model",
@@ -34,7 +34,6 @@ Model = TypeVar(
     Freeze,
     Exemption,
     RecoveryPlan,
-    DrillSchedule,
 )
 
 

@@ -20,7 +20,7 @@ from ismgr_automation.estate.draft import Draft, Entry
 from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWindow, PatchBaseline
 from ismgr_automation.estate.marks import MOST_BYTES, Marked, Spot, claims, parse
 from ismgr_automation.estate.model import Estate
-from ismgr_automation.estate.recovery import DrillSchedule, RecoveryPlan
+from ismgr_automation.estate.recovery import RecoveryPlan
 from ismgr_automation.estate.sentences import kind_of, translate
 
 Kept = TypeVar(
@@ -35,7 +35,6 @@ Kept = TypeVar(
     Freeze,
     Exemption,
     RecoveryPlan,
-    DrillSchedule,
 )
 
 _ADDRESS_KINDS: Mapping[str, Kind] = {
@@ -49,7 +48,6 @@ _ADDRESS_KINDS: Mapping[str, Kind] = {
     "Freeze": Kind.FREEZE,
     "Exemption": Kind.EXEMPTION,
     "RecoveryPlan": Kind.RECOVERY,
-    "DrillSchedule": Kind.SCHEDULE,
 }
 _OURS = frozenset(key for model in KINDS.values() for key in model.model_fields) - {"description"}
 
@@ -237,7 +235,6 @@ def _estate(draft: Draft) -> Estate:
         freezes=_by_name(draft, Freeze),
         exemptions=_by_name(draft, Exemption),
         recoveries=_by_name(draft, RecoveryPlan),
-        schedules=_by_name(draft, DrillSchedule),
         positions=positions,
         fields=fields,
         files=tuple(sorted({entry.marked.path for entry in draft.entries})),

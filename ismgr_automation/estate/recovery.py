@@ -1,5 +1,5 @@
-"""The kinds of documents about losing a site and coming back: recovery plans, and the calendar of their drills. Shapes
-and single-field rules only; what spans documents is in ``consistency``."""
+"""The documents about losing a site and coming back. Shapes and single-field rules only; what spans documents is in
+``consistency``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, NaiveDatetime
+from pydantic import Field
 
-from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.fields import (
     IDENTIFIER,
     PATTERNS,
@@ -222,28 +221,3 @@ class RecoveryPlan(Document):
     """After each move, once clients are served: what proves that the service is well."""
     windows: tuple[Name, ...] = ()
     """MaintenanceWindows, one of which must be open for a drill on the live service; without any, always."""
-
-
-class DrillSchedule(Document):
-    """When a recovery plan is rehearsed."""
-
-    kind: Literal["DrillSchedule"]
-    name: Name
-    description: str = ""
-    plan: Name
-    """The RecoveryPlan."""
-    mode: DrillMode
-    time_zone: str
-    """An IANA name: ``start`` and ``rule`` are wall-clock time there."""
-    start: NaiveDatetime
-    """The first occurrence, as ``2026-01-04T01:00:00``."""
-    rule: str = ""
-    """A recurrence rule of iCalendar, such as ``FREQ=MONTHLY;BYDAY=1SU``; without one it is due once."""
-    within: Duration = "2h"
-    """How long after its time a drill may still begin; later it is recorded as skipped."""
-    jitter: Duration = "0s"
-    """At most so much is added to each time, the same for everybody who asks."""
-    at_least: Duration = "365d"
-    """Without a drill that passed for so long, ``ismgr drill due`` raises the alarm."""
-    owner: Name
-    """The Team that answers for it."""

@@ -239,20 +239,6 @@ FULL: dict[str, Any] = {
         "after": [{"name": "v", "do": "verify", "group": "g"}],
         "windows": ["w"],
     },
-    "DrillSchedule": {
-        "kind": "DrillSchedule",
-        "name": "x",
-        "description": "d",
-        "plan": "p",
-        "mode": "failover",
-        "time_zone": "UTC",
-        "start": "2026-01-04T01:00:00",
-        "rule": "FREQ=DAILY",
-        "within": "2h",
-        "jitter": "0s",
-        "at_least": "365d",
-        "owner": "o",
-    },
 }
 
 

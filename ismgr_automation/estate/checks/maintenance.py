@@ -23,7 +23,7 @@ from ismgr_automation.estate.maintenance import (
     Through,
 )
 from ismgr_automation.estate.order import each_step
-from ismgr_automation.estate.recovery import DrillSchedule, RecoveryPlan
+from ismgr_automation.estate.recovery import RecoveryPlan
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.selector import Flaw
 
@@ -257,10 +257,6 @@ def _durations(draft: Draft) -> Iterator[tuple[Entry, Path, str, bool]]:
     for entry, plan in draft.each(RecoveryPlan):
         yield from ((entry, (path, index, "deadline"), step.deadline, True) for path, index, step in each_step(plan))
         yield from ((entry, ("probe", key), getattr(plan.probe, key), True) for key in ("every", "steady", "patience"))
-    for entry, schedule in draft.each(DrillSchedule):
-        yield entry, ("within",), schedule.within, True
-        yield entry, ("jitter",), schedule.jitter, False
-        yield entry, ("at_least",), schedule.at_least, True
 
 
 def _rule(entry: Entry, window: MaintenanceWindow) -> Iterator[Diagnostic]:

@@ -1,5 +1,4 @@
-"""Checks of recovery plans and the calendar of their drills: names that exist, paths that are safe by their shape,
-times that can be kept. Pure."""
+"""Checks of recovery plans: names that exist, paths that are safe by their shape, times that can be kept. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from ismgr_automation.core.diagnostic import Diagnostic, Severity
-from ismgr_automation.core.windows import rule_flaws
-from ismgr_automation.estate.checks.groups import inside
-from ismgr_automation.estate.checks.sites import time_zone
 from ismgr_automation.estate.documents import HostGroup, Service
 from ismgr_automation.estate.draft import Draft, Entry, unknown, wrong
 from ismgr_automation.estate.order import PATHS, Step, always_before, each_step
 from ismgr_automation.estate.recovery import (
     DemoteStep,
     DnsStep,
-    DrillSchedule,
     FenceStep,
     FunctionStep,
     HaproxyStep,
@@ -29,7 +24,6 @@ from ismgr_automation.estate.recovery import (
     VerifyStep,
 )
 from ismgr_automation.estate.resolve import duration
-from ismgr_automation.estate.selector import Flaw
 
 HOT = ("failover", "switchover")
 
@@ -133,20 +127,8 @@ def recovery_objectives(draft: Draft) -> Iterator[Diagnostic]:
             )
 
 
-def drill_schedules(draft: Draft) -> Iterator[Diagnostic]:
-    """A schedule is for a plan that exists, in a zone that exists, by a rule that holds at some time."""
-    for entry, schedule in draft.each(DrillSchedule):
-        yield from _known(draft, entry, "RecoveryPlan", schedule.plan, "plan")
-        yield from _known(draft, entry, "Team", schedule.owner, "owner")
-        yield from time_zone(entry, schedule.time_zone)
-        if schedule.rule:
-            for one in rule_flaws(schedule.rule):
-                place = inside(entry, Flaw(line=1, column=one.offset + 1, summary=one.summary), ("rule",))
-                yield wrong(place, f"rule of {entry.label}: {one.summary}", one.expected, one.suggestion)
-
-
 def _known(draft: Draft, entry: Entry, kind: str, name: str, *path: str | int) -> Iterator[Diagnostic]:
-    words = {"HostGroup": "group", "MaintenanceWindow": "window", "RecoveryPlan": "recovery plan"}
+    words = {"HostGroup": "group", "MaintenanceWindow": "window"}
     known = draft.names(kind)
     if name not in known:
         yield unknown(words.get(kind, kind.lower()), name, known, entry.marked.at(*path), entry.label)
