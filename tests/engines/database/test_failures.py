@@ -258,7 +258,7 @@ def test_the_password_is_in_no_row_of_the_database(postgres: PostgresServer, pos
     tables = postgres.run(
         "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname = 'ismgr_e'", postgres_database
     )
-    assert len(tables) == 11
+    assert len(tables) == 12
     rows = [str(postgres.run(f"TABLE {name}", postgres_database)) for (name,) in tables]
     assert postgres.password.reveal() not in "".join(rows)
 
