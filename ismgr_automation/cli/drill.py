@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -149,7 +148,7 @@ def report(ctx: typer.Context, run_name: RunName = "", ref: Ref = "HEAD") -> int
     from ismgr_automation.recovery.result import result_json
 
     face: Face = ctx.obj
-    with _opened(face, ref) as estate:
+    with looked_up(face, ref) as estate:
         found = _chosen(estate, run_name)
     face.result(result_json(found), lambda console: show_result(found, console))
     return int(ExitCode.DONE)
@@ -161,15 +160,11 @@ def history(ctx: typer.Context, name: SomePlan = "", limit: Limit = 20, ref: Ref
     from ismgr_automation.recovery.result import result_json
 
     face: Face = ctx.obj
-    with _opened(face, ref) as estate:
+    with looked_up(face, ref) as estate:
         found = estate.drills(name, limit)
     body: JsonObject = {"type": "drills", "drills": [result_json(one) for one in found]}
     face.result(body, lambda console: show_history(found, console))
     return int(ExitCode.DONE)
-
-
-def _opened(face: Face, ref: str) -> AbstractContextManager[Estate]:
-    return looked_up(face, ref)
 
 
 def _chosen(estate: Estate, run_name: str) -> DrillResult:

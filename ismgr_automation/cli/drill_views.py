@@ -43,8 +43,7 @@ def show_result(result: DrillResult, console: Console) -> None:
 
 
 def _show_outage(outage: Outage, console: Console) -> None:
-    figure = f"{outage.outage_ms:.0f} ms ± {max(1.0, outage.resolution_ms):.0f} ms"
-    console.print(f"\n[bold]{escape(outage.leg)}[/]: clients waited [bold]{figure}[/]")
+    console.print(f"\n[bold]{escape(outage.leg)}[/]: clients waited [bold]{outage.figure}[/]")
     longest = max((one.took_ms for one in outage.waterfall), default=0.0)
     for one in outage.waterfall:
         bar = "█" * max(1, round(BAR * one.took_ms / longest)) if longest else ""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 
 from ismgr_automation.converge.drill_back import give_back
@@ -16,7 +16,7 @@ from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.parallel import each
 from ismgr_automation.core.errors import EngineError, IsmgrError
 from ismgr_automation.core.events import StepReported
-from ismgr_automation.core.json import Json, JsonObject
+from ismgr_automation.core.json import Json
 from ismgr_automation.ports.recovery import Acted, Sight, Standing, Verb, Witness
 from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.path import Task
@@ -133,26 +133,12 @@ def _open(crew: Crew) -> None:
                 "leg": leg.name,
                 "streaming": crew.was_streaming,
                 "lag": crew.lag_at_start,
-                "standings": [_standing_json(one) for one in crew.standings.values()],
+                "standings": [asdict(one) for one in crew.standings.values()],
             }
         )
         return
     crew.again = True
     crew.was_streaming, crew.lag_at_start = bool(known["streaming"]), int(str(known["lag"]))
-
-
-def _standing_json(one: Standing) -> JsonObject:
-    return {
-        "host": one.host,
-        "part": str(one.part),
-        "writable": one.writable,
-        "streaming": one.streaming,
-        "position": one.position,
-        "lag_bytes": one.lag_bytes,
-        "lag_seconds": one.lag_seconds,
-        "timeline": one.timeline,
-        "detail": one.detail,
-    }
 
 
 def _tasks(crew: Crew) -> str:

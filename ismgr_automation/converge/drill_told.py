@@ -83,10 +83,10 @@ def _seconds(text: str | None) -> float | None:
 def _result(drill: Drill, told: Told) -> DrillResult:
     ended = datetime.now(UTC)
     sides = drill.field.sides
-    nothing = drill.work.mode is DrillMode.RETURN
+    goals, nothing = goals_of(drill), drill.work.mode is DrillMode.RETURN
     judged = judge(
         Measured(
-            goals=Goals(rto=None, rpo=goals_of(drill).rpo) if nothing else goals_of(drill),
+            goals=Goals(rto=None, rpo=goals.rpo) if nothing else goals,
             outages=told.outages,
             writes=told.writes,
             tasks=told.tasks,
@@ -115,7 +115,7 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         digest=drill.work.change.inputs,
         began_at=drill.began_at,
         ended_at=ended,
-        goals=goals_of(drill),
+        goals=goals,
         verdict=judged.verdict,
         verdicts=judged.verdicts,
         reasons=judged.reasons,

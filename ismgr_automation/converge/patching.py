@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ismgr_automation.converge.fleet import check_selection, meet
+from ismgr_automation.converge.ground import whole_ground
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.converge.upkeep import Reading, judge, kept_readings, members, read_hosts, services
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.patching import vex
@@ -39,7 +38,7 @@ class Standing:
 def standing(scope: Scope, now: datetime, *, read: bool = True) -> Standing:
     """What is due on every host that a baseline selects. Without ``read`` the last readings count, whatever their age;
     hosts of which there is none, or that do not answer, count as breach."""
-    fleet = _fleet(scope)
+    fleet = whole_ground(scope).fleet
     mine = members(scope, fleet)
     names = [one.name for hosts in mine.values() for one in hosts]
     reading = _reading(scope, fleet, names, now, read=read)
@@ -62,14 +61,14 @@ def standing(scope: Scope, now: datetime, *, read: bool = True) -> Standing:
 
 def facts(scope: Scope, now: datetime, *, read: bool = True) -> Reading:
     """What hosts are like: read now, or as they were read last."""
-    fleet = _fleet(scope)
+    fleet = whole_ground(scope).fleet
     names = [one.name for hosts in members(scope, fleet).values() for one in hosts]
     return read_hosts(scope, fleet, names, now) if read else kept_readings(scope, names)
 
 
 def refresh(scope: Scope) -> tuple[PackageResult, ...]:
     """Let hosts read the indexes of their repositories anew. No package is touched."""
-    fleet = _fleet(scope)
+    fleet = whole_ground(scope).fleet
     names = sorted(one.name for hosts in members(scope, fleet).values() for one in hosts)
     if not names:
         return ()
@@ -93,19 +92,12 @@ def history(scope: Scope, host: str | None = None, limit: int = 200) -> tuple[Pa
 
 def open_vex(scope: Scope, author: str, now: datetime) -> JsonObject:
     """The exemptions that hold and what they cover, as an OpenVEX document, by the last readings of hosts."""
-    fleet = _fleet(scope)
+    fleet = whole_ground(scope).fleet
     mine = members(scope, fleet)
     reading = kept_readings(scope, [one.name for hosts in mine.values() for one in hosts])
     judged, _ = judge(scope, fleet, mine, reading, now.astimezone(UTC).date())
     updates = [update for one in judged for update in one.updates]
     return vex.document(updates, scope.estate.exemptions, reading.facts, vex.Issuer(author=author, timestamp=now))
-
-
-def _fleet(scope: Scope) -> Fleet:
-    states = read_states(scope)
-    fleet = meet(scope, {}, states)
-    check_selection(scope, fleet, states)
-    return fleet
 
 
 def _reading(scope: Scope, fleet: Fleet, names: list[str], now: datetime, *, read: bool) -> Reading:

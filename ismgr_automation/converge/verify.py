@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ismgr_automation.converge.fleet import check_selection, meet
+from ismgr_automation.converge.ground import whole_ground
 from ismgr_automation.converge.observe import graph_with
 from ismgr_automation.converge.parallel import each
 from ismgr_automation.converge.requests import suite_request
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.planning.graph import selected
@@ -19,9 +18,8 @@ from ismgr_automation.ports.verification import CheckResult
 
 def verify(scope: Scope) -> tuple[CheckResult, ...]:
     """Run the suites of every covered group against its hosts, as the states know them."""
-    states = read_states(scope)
-    fleet = meet(scope, {}, states)
-    check_selection(scope, fleet, states)
+    ground = whole_ground(scope)
+    fleet, states = ground.fleet, ground.states
     covered = selected(graph_with(scope.estate, fleet), scope.selection.targets, scope.selection.excludes)
     names = sorted(one.name for one in covered if one.kind is Kind.GROUP)
     found = each(names, lambda name: verify_group(scope, name, fleet, states, None), workers=scope.workers)

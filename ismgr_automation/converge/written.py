@@ -75,9 +75,7 @@ def measured_drill(result: JsonObject) -> Entry:
     """What a drill measured, with the digest of its result as it is kept: the chain holds whoever shows one to it."""
     found = read_result(result)
     first, writes = next(iter(found.outages), None), found.writes
-    waited = (
-        f"clients waited {first.outage_ms:.0f} ms ± {first.resolution_ms:.0f} ms" if first else "no outage measured"
-    )
+    waited = f"clients waited {first.figure}" if first else "no outage measured"
     lost = f"{writes.lost} of {writes.acked} acknowledged writes lost" if writes is not None else "writes not counted"
     return entries.Noticed(
         level=Level.ADVISE if found.verdict is Passed.PASSED else Level.WARN,

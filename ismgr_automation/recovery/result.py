@@ -84,6 +84,11 @@ class Outage:
     unaccounted_ms: float = 0.0
     interruptions: int = 1
 
+    @property
+    def figure(self) -> str:
+        """For people: ``91 ms ± 10 ms``."""
+        return f"{self.outage_ms:.0f} ms ± {max(1.0, self.resolution_ms):.0f} ms"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writes:

@@ -12,9 +12,6 @@ FAULT, RECOVERY, CLEANUP = "fault", "recovery", "cleanup"
 _ORDER = (Verdict.ABORTED, Verdict.INVALID, Verdict.FAILED, Verdict.SKIPPED, Verdict.PASSED)
 """The worst first: what was broken off proves nothing, and what proves nothing cannot have failed."""
 
-UNACCOUNTED = 0.05
-"""The share of an outage that the steps may leave unexplained."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
@@ -104,9 +101,7 @@ def _missed(seen: Measured) -> list[str]:
     if first is None and seen.moves and not (seen.uncounted or seen.unserved):
         found.append("no outage was measured")
     elif first is not None and goals.rto is not None and first.outage_ms + first.resolution_ms > goals.rto * 1000:
-        found.append(
-            f"clients waited {first.outage_ms:.0f} ms ± {first.resolution_ms:.0f} ms, and {goals.rto:g} s is the RTO"
-        )
+        found.append(f"clients waited {first.figure}, and {goals.rto:g} s is the RTO")
     if seen.writes is not None and goals.rpo is not None:
         lost = seen.writes
         if lost.lost and (not goals.rpo or lost.lost_span_ms > goals.rpo * 1000):
