@@ -45,11 +45,13 @@ def request_(server: knot.Knot) -> NameRequest:
 
 @pytest.fixture
 def switch(tmp_path: Path) -> Callable[[NameRequest], Verb]:
-    (tmp_path / "tsig").touch(mode=0o600)
-    (tmp_path / "tsig").write_text(knot.SECRET)
-    (tmp_path / "wrong").touch(mode=0o600)
-    (tmp_path / "wrong").write_text("d3Jvbmcgc2VjcmV0IG9mIHRoZSB0ZXN0cw==")
-    switches = ClientSwitches(Backends({"file": PrivateFiles(root=tmp_path)}))
+    kept = tmp_path / "secrets"
+    kept.mkdir(mode=0o700)
+    (kept / "tsig").touch(mode=0o600)
+    (kept / "tsig").write_text(knot.SECRET)
+    (kept / "wrong").touch(mode=0o600)
+    (kept / "wrong").write_text("d3Jvbmcgc2VjcmV0IG9mIHRoZSB0ZXN0cw==")
+    switches = ClientSwitches(Backends({"file": PrivateFiles(root=kept)}))
     return lambda request: switches.name(request, Context(work=tmp_path))
 
 
