@@ -128,8 +128,10 @@ def test_a_machine_is_restarted_with_proof_and_only_once(world: World) -> None:
 
 def test_a_machine_is_restarted_by_its_bmc_and_its_boot_proves_it(world: World, tmp_path: Path) -> None:
     user, password = world.lab.bmc_credential("web1.dc2")
-    (tmp_path / "bmc").write_text(password)
-    (tmp_path / "bmc").chmod(0o600)
+    kept = tmp_path / "secrets"
+    kept.mkdir(mode=0o700)
+    (kept / "bmc").write_text(password)
+    (kept / "bmc").chmod(0o600)
     access = BmcAccess(
         machine="web1.dc2",
         address=world.lab.bmc_url("web1.dc2"),
@@ -137,7 +139,7 @@ def test_a_machine_is_restarted_by_its_bmc_and_its_boot_proves_it(world: World, 
         password=SecretRef.parse("file:bmc"),
         ca=world.lab.folder.authority,
     )
-    upkeep = RedfishUpkeep(Backends({"file": PrivateFiles(root=tmp_path)}))
+    upkeep = RedfishUpkeep(Backends({"file": PrivateFiles(root=kept)}))
     restarter = SystemdRestarter(STORE)
     request = Restart(fleet=fleet(world, "web1.dc2"), boots={}, within=WITHIN)
     (here,) = restarter.services(replace(request, units={"web1.dc2": ("ssh.service",)}), world.context())
