@@ -164,6 +164,88 @@ ColdStep = Annotated[
 ]
 
 
+class _Fault(Document):
+    name: Name
+    lasts: Duration = "2m"
+    """The dead-man's timer: when nobody lifts or renews it for so long, the hosts lift it themselves."""
+
+
+class PowerFault(_Fault):
+    """The old primary's machine loses its power."""
+
+    do: Literal["power-off"]
+
+
+class FreezeFault(_Fault):
+    """Every process of the old primary's server is stopped (SIGSTOP): connections stay open, and nobody answers."""
+
+    do: Literal["freeze"]
+
+
+class PartitionFault(_Fault):
+    """The old primary's site is cut off: gateways drop, without a word, what goes to it, comes from it, or both."""
+
+    do: Literal["partition"]
+    gateways: Name
+    """The HostGroup of the sites' gateways; those of the old site do it."""
+    direction: Literal["both", "in", "out"] = "both"
+    network: str = "{site}"
+    """The network of the Site that is cut off, by its name there."""
+
+
+class RollingFault(_Fault):
+    """A rolling disaster: replication between the sites is cut first, the whole site only after ``lead``."""
+
+    do: Literal["rolling"]
+    gateways: Name
+    lead: Duration = "1s"
+    network: str = "{site}"
+
+
+class SlowFault(_Fault):
+    """The link of the old primary's site has less bandwidth, and queues."""
+
+    do: Literal["slow-link"]
+    gateways: Name
+    rate: Annotated[str, Field(pattern=r"^[1-9][0-9]*[kmg]bit$")] = "1mbit"
+    latency: Duration = "100ms"
+    """The longest that a packet waits in the queue before it is dropped."""
+
+
+class DiskFault(_Fault):
+    """The old primary's server can write no more: its file system is full, or is read-only."""
+
+    do: Literal["disk-full", "read-only"]
+
+
+class StaleFault(_Fault):
+    """The old primary's machine loses its power, and comes back as a primary once the other side was promoted."""
+
+    do: Literal["stale-primary"]
+
+
+class ClientFault(_Fault):
+    """The measuring client misbehaves as real ones do: it never asks again for a name that it once knew, or has its
+    commits cancelled while they wait for a synchronous standby."""
+
+    do: Literal["ignores-ttl", "cancels-commits"]
+
+
+Fault = Annotated[
+    PowerFault | FreezeFault | PartitionFault | RollingFault | SlowFault | DiskFault | StaleFault | ClientFault,
+    Field(discriminator="do"),
+]
+
+
+class Detector(Document):
+    """When a site counts as lost: after ``misses`` looks in a row that found no primary, ``every`` apart."""
+
+    every: Duration = "300ms"
+    misses: Annotated[int, Field(ge=1, le=100)] = 3
+    green: Annotated[int, Field(ge=1, le=100)] = 5
+    """Looks in a row that must have found one before a fault: a detector that is always red proves nothing."""
+
+
 class ProbeDocument(Document):
     """The client that measures: it writes numbered rows through the service's own endpoint."""
 
@@ -217,6 +299,9 @@ class RecoveryPlan(Document):
     """Both sides are well. Used for planned moves, and for the way back."""
     reprotect: Annotated[tuple[ColdStep, ...], Field(min_length=1)]
     """After a failover, until there are two sides again."""
+    faults: tuple[Fault, ...] = ()
+    """What a drill of a failover may break first, chosen by name with ``--fault``."""
+    detector: Detector = Detector()
     after: tuple[ColdStep, ...] = ()
     """After each move, once clients are served: what proves that the service is well."""
     windows: tuple[Name, ...] = ()
