@@ -149,6 +149,10 @@ class DrillResult:
     """How often another process went on with it."""
     left: tuple[str, ...] = ()
     """What cleanup found left behind, one sentence each."""
+    schedule: str = ""
+    """The DrillSchedule that it was begun for, or that it was skipped of; empty where a person began it."""
+    occurrence: datetime | None = None
+    """Which time of the schedule, in UTC and without jitter."""
 
     @property
     def outage_ms(self) -> float | None:
