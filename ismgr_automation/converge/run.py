@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from ismgr_automation.converge.apply import carry_on
 from ismgr_automation.converge.drill import name_of, plan_drill
+from ismgr_automation.converge.drill_calendar import with_occasion
 from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.patch import plan_patch, plan_rollback
 from ismgr_automation.converge.plan import plan as compose_again
@@ -200,7 +201,7 @@ def _close(run: Run, report: Report, scope: Scope, recorder: Recorder) -> Report
         if report.cancelled:
             left = tuple(one for outcome in report.outcomes for one in outcome.leftovers)
             recorder.write(entries.RunCancelled(by=str(run.holder), left_running=left))
-        kept = scope.engines.recovery.results.result(run.id) if run.purpose == Purpose.DRILL else None
+        kept = with_occasion(run, scope)
         if kept is not None:
             recorder.write(measured_drill(kept))
         closing = recorder.close(closed_run(ended, report))

@@ -245,7 +245,7 @@ def jittered(name: str, at: datetime, most: timedelta) -> timedelta:
     >>> jittered("monthly", at, timedelta(hours=1)) == jittered("monthly", at, timedelta(hours=1)) < timedelta(hours=1)
     True
     """
-    taken = sha256(f"{name}\0{at.astimezone(UTC).isoformat()}".encode()).digest()
+    taken = sha256(f"{name} {at.astimezone(UTC).isoformat()}".encode()).digest()
     share = int.from_bytes(taken[:8]) / 2**64
     return timedelta(seconds=int(share * most.total_seconds()))
 
