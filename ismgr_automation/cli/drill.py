@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ismgr_automation.cli import drill_due
 from ismgr_automation.cli.apply import finish, from_now, held, planner, waiting
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.options import Full, PlanOut, Ref, Urgent, Wait, Worktree, Yes
@@ -31,6 +32,8 @@ EPILOG = """Examples:
   ismgr drill report 20261127T081500-3f9a           what was measured: outage, lost writes, each step
 
   ismgr drill return records                        home again after a drill that was broken off
+
+  ismgr drill due --run                             what the calendar asks for now, for cron and systemd timers
 """
 
 RUNNING = """Examples:
@@ -63,6 +66,7 @@ def register(app: typer.Typer) -> None:
     topic.command("return", epilog=RUNNING)(return_)
     topic.command("report", epilog=EPILOG)(report)
     topic.command("history", epilog=EPILOG)(history)
+    drill_due.register(topic)
     app.add_typer(topic, name="drill")
 
 
@@ -127,10 +131,10 @@ def _performed(
         if done is None:
             return int(ExitCode.DONE)
         code = finish(face, done, None, again=planner(composed))
-        return _told(face, estate, done, code)
+        return measured(face, estate, done, code)
 
 
-def _told(face: Face, estate: Estate, done: Report, code: int) -> int:
+def measured(face: Face, estate: Estate, done: Report, code: int) -> int:
     """What was measured, after what was done; a missed objective is the exit code of a run that went well."""
     from ismgr_automation.cli.drill_views import show_result
     from ismgr_automation.recovery.result import Verdict, result_json
