@@ -23,6 +23,7 @@ from tests.cli.conftest import Say
 from tests.drills import Drills, acts, arrive, drills, is_home
 
 NOW = datetime.now(UTC).replace(microsecond=0)
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILJx7cq0d5VNOKEgtBiQRGm4tWgnLkJMVLvEUdLUsnYS ada"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
@@ -143,11 +144,12 @@ def test_approvals_that_are_missing_are_a_refusal_on_record(site: Drills, say: S
     site.files["schedules.yaml"] = schedule(NOW - HOUR)
     rule = 'evidence: {runner_key: {secret: "env:RUNNER"}}, plan_lifetime: 7d'
     site.edit("estate.yaml", rule, rule + ", approvals: [{count: 1}]")
+    site.edit("team.yaml", "roles: [approver]", f"roles: [approver], ssh_keys: [{KEY}]")
     said = say("drill", "due", "--run")
     assert said.code == ExitCode.REFUSED, said.err
     (one,) = results(site)
     assert (one.verdict, acts(site)) == (Verdict.SKIPPED, [])
-    assert "approv" in one.reasons[0].lower()
+    assert one.reasons[0].startswith("refused before anything was touched: Environment lab asks for signatures")
 
 
 def test_a_freeze_forbids_a_drill_and_becomes_the_reason_of_its_record(site: Drills, say: Say) -> None:
