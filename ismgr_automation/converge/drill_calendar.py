@@ -13,13 +13,13 @@ from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import recovery
 from ismgr_automation.core.address import schedule as address_of
 from ismgr_automation.core.diagnostic import did_you_mean
-from ismgr_automation.core.errors import InputError
-from ismgr_automation.core.events import DrillMeasured
+from ismgr_automation.core.errors import ExitCode, InputError
+from ismgr_automation.core.events import DrillMeasured, OutputSeen
 from ismgr_automation.core.json import JsonObject, digest
 from ismgr_automation.estate.maintenance import Scope as Kinds
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.schedule import DrillSchedule
-from ismgr_automation.evidence.entries import Entry, Noticed
+from ismgr_automation.evidence.entries import Entry, Noticed, RunClosed
 from ismgr_automation.planning.change import Level
 from ismgr_automation.planning.documented import machines
 from ismgr_automation.planning.plan import Occasion, Plan, Purpose
@@ -92,18 +92,15 @@ def with_occasion(run: Run, scope: Scope) -> JsonObject | None:
 
 
 def record_skip(scope: Scope, turn: Turn, now: datetime) -> DrillResult:
-    """Put on record that no drill was carried out in a slot: in the evidence, then in the store of results. Its name
-    follows from schedule and time, so that whoever does it again does nothing. Raises ``EngineError``."""
+    """Put on record that no drill was carried out in a slot: in the evidence, signed as a run is, then in the store of
+    results. Its name follows from schedule and time, so that whoever does it again does nothing. Raises
+    ``EngineError``."""
     result = _skipped(scope, turn, now)
     store = scope.engines.recovery.results
     kept = store.result(result.run)
     if kept is not None:
         return read_result(kept)
-    recorder = scope.engines.evidence(result.run)
-    try:
-        recorder.write(_entry(result))
-    finally:
-        recorder.abandon()
+    _witness(scope, result)
     store.keep(result.run, result.plan, result_json(result))
     scope.context.emit(
         DrillMeasured(
@@ -117,6 +114,31 @@ def record_skip(scope: Scope, turn: Turn, now: datetime) -> DrillResult:
         )
     )
     return result
+
+
+def _witness(scope: Scope, result: DrillResult) -> None:
+    """Write it into the evidence, unless somebody did who died before the result was kept."""
+    recorder = scope.engines.evidence(result.run)
+    try:
+        if recorder.ended() is not None:
+            return
+        recorder.write(_entry(result))
+        closing = recorder.close(
+            RunClosed(
+                state=RunState.STOPPED,
+                exit_code=int(ExitCode.REFUSED),
+                landed=0,
+                failed=0,
+                unknown=0,
+                not_started=1,
+                stopped="; ".join(result.reasons),
+                report=digest(result_json(result)),
+            )
+        )
+    finally:
+        recorder.abandon()
+    for one in closing.trouble:
+        scope.context.emit(OutputSeen(subject=recovery(result.plan), text=one))
 
 
 def _skipped(scope: Scope, turn: Turn, now: datetime) -> DrillResult:
@@ -134,7 +156,7 @@ def _skipped(scope: Scope, turn: Turn, now: datetime) -> DrillResult:
         commit=scope.tree.revision.commit,
         digest="",
         began_at=slot.at,
-        ended_at=now,
+        ended_at=min(now, slot.latest),
         goals=Goals(rto=_seconds(rto), rpo=_seconds(rpo), mtd=_seconds(document.objectives.mtd)),
         verdict=Verdict.SKIPPED,
         verdicts=dict.fromkeys(PARTS, Verdict.SKIPPED),

@@ -116,11 +116,15 @@ def test_two_controllers_write_one_record_of_what_was_skipped(clinic: Drills) ->
     again = replace(due(clinic.scope(), NOON).turns[0], result=None)
     assert record_skip(clinic.scope(), again, NOON + HOUR) == first
     lines = list(clinic.evidence.read())
-    assert len(lines) == 2
+    assert len(lines) == 4
     assert len([one for one in clinic.events if isinstance(one, DrillMeasured)]) == 2
     audit = verify(lines, Claims(environment="lab"), MemorySignatures())
     assert audit.problems == ()
-    assert [one.run for one in audit.runs] == [first.run, second.run]
+    assert [(one.run, one.closed) for one in audit.runs] == [(first.run, True), (second.run, True)]
+    # who died between the evidence and the result does the rest
+    clinic.results.kept.clear()
+    assert record_skip(clinic.scope(), again, NOON + HOUR).run == first.run
+    assert len(list(clinic.evidence.read())) == 4
 
 
 def test_the_names_of_records_sort_among_runs_by_their_time(clinic: Drills) -> None:
