@@ -3,6 +3,7 @@ files; nothing is installed or started."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Units:
     every: timedelta
     user: str = ""
     scatter: timedelta = timedelta()
+    path: Sequence[str] = ()
+    """Folders in which engines are looked for; those of systemd where there is none."""
 
 
 def register(topic: typer.Typer) -> None:
@@ -79,6 +82,7 @@ def units(
         user=user,
         # harmless only where there is time for it in every schedule
         scatter=min(_SCATTER, span / 10) if shortest is not None and shortest >= 2 * span else timedelta(),
+        path=_found_in(),
     )
     files = {out / SERVICE: service(asked), out / TIMER: timer(asked)}
     _write(files, force=force)
@@ -102,6 +106,7 @@ After=network-online.target time-sync.target
 Type=oneshot
 {f"User={asked.user}{chr(10)}" if asked.user else ""}\
 WorkingDirectory={_escaped(str(asked.folder))}
+{_environment(asked.path)}\
 ExecStart={command}
 # a drill has deadlines of its own, and one that is cut off in its middle leaves a service away from home
 TimeoutStartSec=infinity
@@ -185,6 +190,19 @@ def _ismgr() -> list[str]:
     python = Path(sys.executable).absolute()
     script = python.with_name("ismgr")
     return [str(script)] if script.is_file() else [str(python), "-m", "ismgr_automation.cli"]
+
+
+def _found_in() -> tuple[str, ...]:
+    """Where engines are found by whoever writes the units: git, ssh and pulumi lie there, or they would not be used."""
+    named = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return tuple(dict.fromkeys(one for one in named if Path(one).is_absolute() and Path(one).is_dir()))
+
+
+def _environment(path: Sequence[str]) -> str:
+    if not path:
+        return ""
+    words = _escaped(os.pathsep.join(path)).replace("\\", "\\\\").replace('"', '\\"')
+    return f'# where engines (git, ssh, pulumi) were found when this was written\nEnvironment="PATH={words}"\n'
 
 
 def _calendar(every: timedelta) -> str:

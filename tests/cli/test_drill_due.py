@@ -254,6 +254,8 @@ def test_the_units_are_such_as_systemd_takes(site: Drills, say: Say, tmp_path: P
     text = (out / SERVICE).read_text()
     assert f"-C {site.folder} drill due --run\n" in text
     assert "User=root\n" in text
+    (path,) = [line for line in text.splitlines() if line.startswith('Environment="PATH=')]
+    assert str(Path(shutil.which("git") or "").parent) in path
     assert "Persistent=true\n" in (out / TIMER).read_text()
 
 
