@@ -23,6 +23,7 @@ STYLES: Mapping[State, str] = {
     State.WAITING: "cyan",
     State.DUE: "bold green",
     State.FORBIDDEN: "yellow",
+    State.BEGUN: "bold cyan",
     State.DONE: "",
     State.SKIPPED: "yellow",
 }
@@ -30,7 +31,7 @@ STYLES: Mapping[State, str] = {
 
 def show_due(found: Outlook, kept: Sequence[DrillResult], zones: Mapping[str, str], console: Console) -> None:
     """What is due, what is not and why, what was put on record, what comes next, and alarms last."""
-    listed = [*found.open, *(one for one in found.unrecorded if one not in found.open)]
+    listed = found.current
     if listed:
         rows = [(_cells(one, zones), _why(one, found.now)) for one in listed]
         _print(("schedule", "drill", "its time", "now"), rows, console)
@@ -69,7 +70,7 @@ def due_json(found: Outlook, kept: Sequence[DrillResult]) -> JsonObject:
     return {
         "type": "drills-due",
         "at": found.now.isoformat(),
-        "turns": [turn_json(one) for one in found.turns if one in found.open or one in found.unrecorded],
+        "turns": [turn_json(one) for one in found.current],
         "recorded": [one.run for one in kept],
         "next": {name: _slot_json(slot) for name, slot in sorted(found.coming.items())},
         "alarms": [_alarm_json(one) for one in found.alarms],
@@ -143,6 +144,8 @@ def _why(one: Turn, now: datetime | None) -> str:
             return f"it begins at {clock(one.slot.begins)}" + (f"; {_forbidden(one)}" if one.bans else "")
         case State.DUE:
             return f"until {clock(one.slot.latest)}" if now is not None else ""
+        case State.BEGUN:
+            return one.reason
         case State.DONE:
             return f"run {one.result.run}" if one.result is not None else ""
         case State.SKIPPED:

@@ -15,7 +15,15 @@ from ismgr_automation.cli import drill_units
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.options import Ref, Worktree
 from ismgr_automation.cli.plan import looked_up, opened
-from ismgr_automation.core.errors import Cancelled, ExitCode, IsmgrError, LeaseHeld, LeaseLost, SettingsError
+from ismgr_automation.core.errors import (
+    Cancelled,
+    ExitCode,
+    IsmgrError,
+    LeaseHeld,
+    LeaseLost,
+    PolicyDenied,
+    SettingsError,
+)
 from ismgr_automation.core.json import JsonObject
 
 if TYPE_CHECKING:
@@ -35,9 +43,9 @@ EPILOG = """Examples:
   ismgr --json drill due | jq '.alarms'             for monitoring
 
 Exit codes: 0 nothing is due, or all that was due passed; 2 something is due (without --run); 6 an alarm: no drill
-passed for longer than a schedule allows. With --run that of the first drill that did not pass: 3 refused and 4 an
-engine failed before any effect (both are on record as skipped), 5 stopped with part of it done (then no other is
-begun), 6 an objective was missed or the drill proves nothing.
+passed for longer than a schedule allows. With --run that of the first drill that did not pass: 1 and 3 refused, 4 an
+engine failed, all before any effect and on record as skipped; 5 stopped with part of it done (then no other is begun);
+6 an objective was missed or the drill proves nothing.
 """
 
 CALENDAR = """Examples:
@@ -150,7 +158,10 @@ def _drill(face: Face, estate: Estate, lease: Held, turn: Turn) -> int:
         composed = for_occasion(lease.plan_drill(turn.slot.plan, turn.slot.mode), turn.slot)
     done = from_now(face, lease, composed, yes=True)
     if done is None:
-        return int(ExitCode.DONE)
+        raise PolicyDenied(
+            f"There was nothing to do for a {turn.slot.mode} of {turn.slot.plan}.",
+            next_step="Look with `ismgr drill plan` what it would do.",
+        )
     return measured(face, estate, done, finish(face, done, None, again=planner(composed)))
 
 

@@ -3,7 +3,7 @@ world is not looked at; documents, results and runs are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -235,6 +235,7 @@ def _known(scope: Scope, results: Sequence[DrillResult], now: datetime, since: d
         calendar=_calendar(scope, now, since),
         results=results,
         shifts=_shifts(runs),
+        begun=dict(_begun(runs)),
         busy=_busy(scope, runs, token),
     )
 
@@ -258,6 +259,15 @@ def _shifts(runs: Iterable[Run]) -> tuple[Shift, ...]:
         Shift(run=one.id, purpose=one.purpose, began=one.started_at, ended=one.finished_at or after)
         for one, after in zip(ordered, nexts, strict=False)
     )
+
+
+def _begun(runs: Iterable[Run]) -> Iterator[tuple[tuple[str, datetime], str]]:
+    """The times that drills were begun for which are not ended. A time that one was begun for is not skipped."""
+    for one in runs:
+        if one.state is RunState.RUNNING and one.purpose == Purpose.DRILL:
+            occasion = read(one.plan, f"run {one.id}").beside.occasion
+            if occasion is not None:
+                yield (occasion.schedule, occasion.at), one.id
 
 
 def _busy(scope: Scope, runs: Sequence[Run], token: int | None) -> str:

@@ -32,6 +32,8 @@ class State(StrEnum):
     DUE = "due"
     FORBIDDEN = "forbidden"
     """It would be due, and a rule says no; it may still become due."""
+    BEGUN = "begun"
+    """A drill was begun for it, and is not ended: its run is at work, or waits for `ismgr resume`."""
     DONE = "done"
     """A drill was carried out for it, whatever its verdict."""
     SKIPPED = "skipped"
@@ -88,6 +90,8 @@ class Known:
     calendar: Calendar = field(default_factory=Calendar)
     results: Sequence[DrillResult] = ()
     shifts: Sequence[Shift] = ()
+    begun: Mapping[tuple[str, datetime], str] = field(default_factory=dict)
+    """By schedule and time, the run of a drill that was begun for it and is not ended."""
     busy: str = ""
 
     def by_slot(self) -> Mapping[tuple[str, datetime | None], DrillResult]:
@@ -104,7 +108,7 @@ class Turn:
     slot: Slot
     state: State
     reason: str = ""
-    """Why it was skipped."""
+    """Why it was skipped, or by which run it was begun."""
     bans: tuple[Ban, ...] = ()
     free: datetime | None = None
     result: DrillResult | None = None
@@ -152,9 +156,13 @@ class Outlook:
         return tuple(one for one in self.turns if one.state is State.SKIPPED and one.result is None)
 
     @property
-    def open(self) -> tuple[Turn, ...]:
-        """What is neither ahead nor over."""
-        return tuple(one for one in self.turns if one.slot.at <= self.now < one.slot.latest)
+    def current(self) -> tuple[Turn, ...]:
+        """What has its time now, is at work, or is yet to be put on record."""
+        return tuple(
+            one
+            for one in self.turns
+            if one.slot.at <= self.now < one.slot.latest or (one.result is None and one.state is not State.AHEAD)
+        )
 
 
 def outlook(agendas: Iterable[Agenda], known: Known) -> Outlook:
@@ -186,7 +194,9 @@ def turns_of(agenda: Agenda, known: Known, begin: datetime, end: datetime) -> It
 
 def turn(slot: Slot, agenda: Agenda, known: Known) -> Turn:
     """Where a slot stands that has no record."""
-    now = known.now
+    now, run = known.now, known.begun.get((slot.schedule, slot.at))
+    if run is not None:
+        return Turn(slot=slot, state=State.BEGUN, reason=f"run {run} is not ended")
     if now >= slot.latest:
         return Turn(slot=slot, state=State.SKIPPED, reason=why_skipped(slot, agenda, known))
     moment = max(now, slot.begins)

@@ -44,7 +44,7 @@ def site(tmp_path: Path) -> Drills:
 
 def results(site: Drills) -> list[DrillResult]:
     """All that is kept, the oldest first."""
-    return [read_result(one) for one in reversed(site.results.results())]
+    return sorted(map(read_result, site.results.results()), key=lambda one: one.began_at)
 
 
 def evidence(site: Drills) -> list[str]:

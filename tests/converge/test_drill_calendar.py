@@ -63,6 +63,10 @@ def test_a_run_that_dies_and_is_resumed_keeps_what_it_was_begun_for(clinic: Dril
     clinic.death = Death(nth=4)
     with pytest.raises(Killed):
         clinic.apply(planned)
+    # its time is over meanwhile: it was not skipped, and nothing else is begun
+    (run,) = clinic.runs.runs()
+    found = due(clinic.scope(), NOON + DAY).turns[-1]
+    assert (found.state, found.reason) == (State.BEGUN, f"run {run.id} is not ended")
     assert clinic.resume().ok
     found = result(clinic)
     assert (found.verdict, found.schedule, found.occurrence) == (Verdict.PASSED, "weekly", NOON - 2 * HOUR)

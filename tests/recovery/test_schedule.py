@@ -202,6 +202,13 @@ def test_a_time_that_is_ahead_says_what_will_forbid_it() -> None:
     assert (found.state, found.free, len(found.bans)) == (State.AHEAD, None, 1)
 
 
+@pytest.mark.parametrize("after", [timedelta(), DAY])
+def test_a_time_that_a_drill_is_at_work_for_is_neither_due_nor_skipped(after: timedelta) -> None:
+    known = Known(now=SUNDAY + after, begun={("weekly", SUNDAY): "r1"}, busy="run r1 (drill) is not ended")
+    found = at(agenda(schedule()), known)
+    assert (found.state, found.reason) == (State.BEGUN, "run r1 is not ended")
+
+
 def test_nothing_is_due_while_somebody_else_is_at_work() -> None:
     found = at(agenda(schedule()), Known(now=SUNDAY, busy="run x is not ended"))
     assert (found.state, [one.words for one in found.bans]) == (State.FORBIDDEN, ["run x is not ended"])
