@@ -16,6 +16,7 @@ from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.evidence.audit import Claims, verify
 from ismgr_automation.planning.planfile import read, write
 from ismgr_automation.ports.memory import Death, Killed, MemorySignatures
+from ismgr_automation.ports.runs import RunState
 from ismgr_automation.recovery.result import DrillResult, Verdict, read_result, result_json
 from ismgr_automation.recovery.schedule import State, Turn
 from tests.drills import Drills, arrive, drill, drills, plan, result
@@ -115,7 +116,7 @@ def test_two_controllers_write_one_record_of_what_was_skipped(clinic: Drills) ->
     assert (first.began_at, second.began_at) == (NOON - 14 * DAY - 2 * HOUR, NOON - 7 * DAY - 2 * HOUR)
     assert {first.verdict, second.verdict, *first.verdicts.values()} == {Verdict.SKIPPED}
     assert (first.plan, first.service, first.home, first.away) == ("records", "records", "dc1", "dc2")
-    assert first.goals.rto == 0.2
+    assert (first.goals.rto, first.ended_at) == (0.2, first.began_at + 3 * HOUR)
     # who looked at the same time, and did not see the record of the other, does nothing
     again = replace(due(clinic.scope(), NOON).turns[0], result=None)
     assert record_skip(clinic.scope(), again, NOON + HOUR) == first
@@ -129,6 +130,20 @@ def test_two_controllers_write_one_record_of_what_was_skipped(clinic: Drills) ->
     clinic.results.kept.clear()
     assert record_skip(clinic.scope(), again, NOON + HOUR).run == first.run
     assert len(list(clinic.evidence.read())) == 4
+
+
+def test_a_run_that_nobody_closed_had_the_lease_until_the_next_one_at_most(clinic: Drills) -> None:
+    assert drill(clinic, DrillMode.SWITCHOVER).ok
+    (known,) = clinic.runs.rows.values()
+    clinic.runs.rows.clear()
+    slot = NOON - 7 * DAY - 2 * HOUR
+    for name, began in (("dead", slot - HOUR), ("later", slot + HOUR)):
+        clinic.runs.rows[name] = replace(
+            known, id=name, started_at=began, finished_at=None, state=RunState.RUNNING, purpose="apply"
+        )
+    reasons = [one.reason for one in due(clinic.scope(), NOON).unrecorded]
+    assert "nobody asked what was due" in reasons[0]
+    assert "run dead (apply) had the lease from 2026-02-22 09:00+00:00 until 2026-02-22 11:00+00:00" in reasons[1]
 
 
 def test_the_names_of_records_sort_among_runs_by_their_time(clinic: Drills) -> None:
