@@ -7,7 +7,6 @@ import contextlib
 import json
 import multiprocessing
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -262,11 +261,11 @@ def test_a_fault_that_somebody_took_back_has_not_bitten(world: World, faults: Ma
 
 
 def test_what_cannot_be_done_is_said_before(world: World, faults: MachineFaults) -> None:
-    asked = replace(request(world, Harm.PARTITION), hosts=(OLD,))
-    injection = faults.fault(asked, world.context())
+    world.lab.run(OLD, ["systemctl", "stop", "postgresql@15-main.service"])
+    injection = faults.fault(request(world, Harm.FREEZE), world.context())
     try:
         seen = injection.stage()
-        assert (seen.sight, seen.words) == (Sight.UNKNOWN, f"{OLD}: it forwards nothing: it is no gateway")
+        assert (seen.sight, seen.words) == (Sight.UNKNOWN, f"{OLD}: no server runs there")
         with pytest.raises(InputError, match="was not staged"):
             injection.act()
     finally:
