@@ -268,6 +268,7 @@ def asking_words(word: str) -> str:
         asking.MUTE: "is let in and has no answer",
         asking.REFUSED: "is refused",
         asking.SILENT: "has no answer",
+        asking.LOST: "has no way there",
     }[word]
 
 
