@@ -127,7 +127,7 @@ class PowerFault:
         if not powered.ok:
             return replace(powered, began_ns=began)
         self._hosts.load(self._undo, {self._host: server(self._undo.hosts[self._host].values)})
-        answers = self._hosts.go(f"arm {round(self._request.lifetime.total_seconds() * 1000)}ms")
+        answers = self._hosts.go(f"arm {round(self._request.lifetime / timedelta(milliseconds=1))}ms")
         if not (words := hosts.troubles(answers)):
             self._came_back = True
             words = hosts.troubles(hosts.sure(self._hosts, "act", BOOT))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,23 @@ def test_a_timer_that_cannot_be_armed_is_an_answer(host):
     (host / "no-systemctl").touch()
     (host / "no-systemd-run").touch()
     assert ask(host, waiting(UNDO, scripts(host)), "arm 3000ms")[0] == 1
+
+
+def test_nothing_is_broken_that_no_timer_would_mend(host):
+    load = waiting(UNDO, scripts(host))
+    assert ask(host, load, "act")[0] == 1
+    ask(host, load, "arm 3000ms")
+    sh((host / "room" / "r1-cut" / "undo.sh").read_text())
+    assert ask(host, load, "act")[0] == 1
+    assert not (host / "broken").exists()
+
+
+def test_what_is_broken_while_the_timer_fires_is_mended(host):
+    late = replace(scripts(host), act=f"touch {host}/broken; rm -r {host}/room")
+    load = waiting(UNDO, late)
+    ask(host, load, "arm 3000ms")
+    assert ask(host, load, "act")[0] == 1
+    assert not (host / "broken").exists()
 
 
 def test_the_script_of_the_timer_mends_alone_and_leaves_no_record(host):
