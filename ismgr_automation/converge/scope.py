@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -77,6 +77,8 @@ class Recovery:
     results: DrillStore
     clock: Callable[[], int]
     """Nanoseconds of the one clock by which verbs, probe and journal tell times."""
+    pause: timedelta = timedelta(seconds=1)
+    """Between two tries to make a leg ready, or to have a suite pass after a move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
