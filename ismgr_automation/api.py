@@ -20,6 +20,7 @@ from ismgr_automation.approval.judge import Verdict
 from ismgr_automation.converge import patching
 from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.drill import plan_drill
+from ismgr_automation.converge.drill_paper import runbook
 from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.gate import proposal, refuse_unsigned, weigh
 from ismgr_automation.converge.held import Held, Names, Pair
@@ -54,6 +55,7 @@ from ismgr_automation.ports.sequencer import Work
 from ismgr_automation.ports.source import Source, Tree
 from ismgr_automation.ports.verification import CheckResult
 from ismgr_automation.recovery.result import DrillResult, read_result
+from ismgr_automation.recovery.runbook import Runbook
 
 if TYPE_CHECKING:
     from ismgr_automation.runs.keeper import Kept
@@ -192,6 +194,11 @@ class Estate:
         """What a drill of a RecoveryPlan would do on the live service. The cluster is looked at, nothing is changed."""
         with self._scope((), ()) as scope:
             return plan_drill(scope, datetime.now(UTC), name, mode, urgent=urgent)
+
+    def runbook(self, name: str, mode: DrillMode) -> Runbook:
+        """How people do by hand what a RecoveryPlan asks for. Reads documents and states; no host is asked."""
+        with self._scope((), ()) as scope:
+            return runbook(scope, name, mode)
 
     def drills(self, name: str = "", limit: int = 20) -> tuple[DrillResult, ...]:
         """What drills measured, the newest first; of one RecoveryPlan, or of all."""
