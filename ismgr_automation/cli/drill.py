@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ismgr_automation.cli import drill_paper
 from ismgr_automation.cli.apply import finish, from_now, held, planner, waiting
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.options import Full, PlanOut, Ref, Urgent, Wait, Worktree, Yes
@@ -63,6 +64,7 @@ def register(app: typer.Typer) -> None:
     topic.command("return", epilog=RUNNING)(return_)
     topic.command("report", epilog=EPILOG)(report)
     topic.command("history", epilog=EPILOG)(history)
+    topic.command("runbook", epilog=drill_paper.EPILOG)(drill_paper.runbook)
     app.add_typer(topic, name="drill")
 
 

@@ -100,7 +100,9 @@ def _cold(step: VerifyStep | PlayStep | StackStep | FunctionStep, kit: Kit) -> S
     at = 'cd "${RUNBOOK_ESTATE:?name a checkout of the estate first}" && '
     match step:
         case VerifyStep():
-            title, command = f"Run the suites of group/{step.group}", f"ismgr verify -t group/{step.group}"
+            # who needs this group is verified with it, and is not asked for here
+            others = "".join(f" -x group/{name}" for name in sorted(kit.scope.estate.groups) if name != step.group)
+            title, command = f"Run the suites of group/{step.group}", f"ismgr verify -t group/{step.group}{others}"
         case PlayStep():
             playbook = kit.scope.estate.groups[step.group].playbook
             title = f"Apply {playbook}"

@@ -34,10 +34,10 @@ with open(kept + ".new", "w") as new:
 os.replace(kept + ".new", kept)
 now = states()
 print(now)
-right = now.get(server) == "0" and all(int(now[name]) & 1 for name in others)
+right = int(now.get(server, 1)) & ~4 == 0 and all(int(now[name]) & 1 for name in others)
 print("SENDS CLIENTS TO" if right else "DOES NOT SEND CLIENTS TO", server)"""
-"""Column 6 is HAProxy's administrative state: 0 is ready, bit 0 is maintenance. The states are written down as the role
-does, so that a reload keeps them."""
+"""Column 6 is HAProxy's administrative state: bit 0 is maintenance, bit 2 says what the file says. The states are written
+down as the role does, so that a reload keeps them."""
 
 
 def backend(request: BackendRequest) -> tuple[Order, ...]:
