@@ -35,7 +35,9 @@ SomePlan = Annotated[str, typer.Argument(metavar="[PLAN]", help="The name of a R
 Mode = Annotated[DrillMode, typer.Option("--mode", help="What is to be done.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="FILE", help="Write it there; as a page where the name ends with .html.", dir_okay=False),
+    typer.Option(
+        "--out", metavar="FILE", help="Write it there; as a page where the name ends with .html.", dir_okay=False
+    ),
 ]
 Check = Annotated[
     Path | None,
@@ -111,7 +113,9 @@ def _checked(face: Face, file: Path, ref: str, *, worktree: bool) -> int:
     except OSError as problem:
         raise SettingsError(f"{file} cannot be read: {problem.strerror}.", next_step="Name a runbook.") from problem
     except ValueError as problem:
-        raise SettingsError(f"{file} is no runbook: {problem}.", next_step="Name one of `ismgr drill runbook`.") from problem
+        raise SettingsError(
+            f"{file} is no runbook: {problem}.", next_step="Name one of `ismgr drill runbook`."
+        ) from problem
     with opened(face, ref, worktree=worktree) as estate:
         book = estate.runbook(mark.plan, mark.mode)
     same = book.content == mark.content

@@ -98,7 +98,7 @@ def verb_of(task: Task, kit: Kit) -> Verb:
 def switch_of_all(task: Task, kit: Kit) -> Verb:
     """The verb of a switch that no balancer may have missed."""
     if isinstance(task.step, HaproxyStep):
-        request = _backend(task.step, kit)
+        request = backend_request(task.step, kit)
         return kit.scope.engines.recovery.switches.backend(
             replace(request, enough=len(request.fleet.names)), kit.scope.context
         )

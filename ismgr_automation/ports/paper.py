@@ -1,4 +1,4 @@
-"""How the verbs of a recovery are done by hand: commands for the day when nothing of ours runs. Texts only, made from the
+"""How the verbs of a recovery are done by hand: commands for the day when nothing of ours runs. Texts, made from the
 same requests as the verbs; no secret stands in any of them."""
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class When(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One block of commands for a shell (bash) in front of a person. It may be run again. ``sees`` is the last line that
-    it prints where it worked; what else it prints is for reading."""
+    """One block of commands for a shell (bash) in front of a person. It may be run again. ``sees`` is the last line
+    that it prints where it worked; what else it prints is for reading."""
 
     title: str
     script: str
@@ -53,8 +53,8 @@ class Paper(Protocol):
     """Writes down by which commands a verb is done. Raises ``InputError`` for what a verb cannot be asked for."""
 
     def desk(self, fleet: Fleet, authorities: Mapping[str, str]) -> tuple[Order, ...]:
-        """What the other blocks need: a folder ``runbook`` with an SSH configuration of all hosts, their pinned keys, and
-        the certificates (PEM) by which BMCs are known, by machine."""
+        """What the other blocks need: a folder ``runbook`` with an SSH configuration of all hosts, their pinned keys,
+        and the certificates (PEM) by which BMCs are known, by machine."""
         ...
 
     def fence(self, request: FenceRequest, instead: BmcAccess | None) -> tuple[Order, ...]:

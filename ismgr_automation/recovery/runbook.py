@@ -115,7 +115,9 @@ class Runbook:
         return digest(_plain(self))
 
 
-def compose(head: Head, desk: Sequence[Order], legs: Sequence[Leg], orders: Callable[[Leg, Task], Sequence[Order]]) -> Runbook:
+def compose(
+    head: Head, desk: Sequence[Order], legs: Sequence[Leg], orders: Callable[[Leg, Task], Sequence[Order]]
+) -> Runbook:
     """The procedure for some legs. ``orders`` gives the commands of a task."""
     return Runbook(head=head, desk=tuple(desk), sections=tuple(_section(leg, orders) for leg in legs if leg.tasks))
 
@@ -205,22 +207,14 @@ def _purpose(leg: Leg) -> tuple[str, str]:
 
 def _words(step: Step, leg: Leg) -> tuple[str, str]:  # noqa: PLR0911  a sentence for each step
     """What a step does, and why."""
-    old, new = leg.sides.old, leg.sides.new
     match step.do:
-        case "fence":
-            return f"Fence {old}", f"Two sides that take writes lose data that nobody can put together again. {old} must not."
-        case "demote":
-            return f"Stop {old} cleanly", "Only who has stopped cleanly, with all of it on the other side, loses nothing."
-        case "promote":
-            return f"Promote {new}", f"{new} takes writes from now on."
+        case "fence" | "demote" | "promote" | "unfence" | "rejoin":
+            return _MEMBERS[step.do][0].format(leg.sides), _MEMBERS[step.do][1].format(leg.sides)
         case "haproxy":
-            return f"Send clients to {new}", f"The balancers of group/{step.group} lead to the primary, and to nobody else."
+            why = f"The balancers of group/{step.group} lead to the primary, and to nobody else."
+            return f"Send clients to {leg.sides.new}", why
         case "dns":
             return f"Point {step.record}.{step.zone} to {leg.sides.new_site}", "Clients find the service by this name."
-        case "unfence":
-            return f"Let {old} out of its fence", f"It comes back as what it is now: a member that follows {new}."
-        case "rejoin":
-            return f"Make {old} a standby of {new}", "Until somebody follows the primary there is one copy only."
         case "verify":
             return f"Verify group/{step.group}", "What proves that the service is well for those who use it."
         case "play":
@@ -231,6 +225,16 @@ def _words(step: Step, leg: Leg) -> tuple[str, str]:  # noqa: PLR0911  a sentenc
             return f"Call {step.function} of {step.file}", "A step of this estate's own."
         case _:
             assert_never(step)
+
+
+_MEMBERS: Mapping[str, tuple[str, str]] = {
+    "fence": ("Fence {0.old}", "Two sides that take writes lose data that nobody can put together again."),
+    "demote": ("Stop {0.old} cleanly", "Who has stopped cleanly, with all of it on the other side, loses nothing."),
+    "promote": ("Promote {0.new}", "{0.new} takes writes from now on."),
+    "unfence": ("Let {0.old} out of its fence", "It comes back as a member that follows {0.new}."),
+    "rejoin": ("Make {0.old} a standby of {0.new}", "Until somebody follows the primary there is one copy only."),
+}
+"""Steps that are done to a member of the cluster: titles and reasons."""
 
 
 def _fails(leg: Leg) -> str:

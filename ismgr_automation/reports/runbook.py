@@ -1,5 +1,5 @@
-"""A runbook as Markdown, and as one HTML page that needs nothing else. Pure; what it says of itself can be read back from
-either, so that a printed one can be told from an old one."""
+"""A runbook as Markdown, and as one HTML page that needs nothing else. Pure; what it says of itself can be read back
+from either, so that a printed one can be told from an old one."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _head(runbook: Runbook) -> Iterator[str]:
             ("clients connect to", ", ".join(head.endpoints)),
         ],
     )
-    yield f"Out of date? `ismgr drill runbook --check FILE` says so; on paper, compare the digest of this paper."
+    yield "Out of date? `ismgr drill runbook --check FILE` says so; on paper, compare the digest of this paper."
     yield from ("", "## Who is called", "")
     yield from _table(
         ("for", "team", "on call", "people"),
@@ -120,7 +120,10 @@ def _head(runbook: Runbook) -> Iterator[str]:
     yield from ("## Hosts", "")
     yield from _table(
         ("host", "site", "log in", "clients reach it at", "BMC", "host key"),
-        [(one.name, one.site, one.login, one.clients, one.bmc or "-", ", ".join(one.keys) or "-") for one in head.places],
+        [
+            (one.name, one.site, one.login, one.clients, one.bmc or "-", ", ".join(one.keys) or "-")
+            for one in head.places
+        ],
     )
     yield from ("## Where secrets lie", "", "None stands on this paper. Blocks ask for them, and show none.", "")
     yield from _table(("what", "where"), [(one.what, one.where) for one in head.secrets])
@@ -159,7 +162,12 @@ def _step(number: str, step: PaperStep) -> Iterator[str]:
         yield from (f"> **Rules:** {' '.join(f'{RULES[name]} ({name})' for name in step.rules)}", "")
     for order in step.orders:
         yield from _order(order)
-    yield from (f"**If this step does not end well:** {step.fails}", "", "Began ______ ended ______ by ____________", "")
+    yield from (
+        f"**If this step does not end well:** {step.fails}",
+        "",
+        "Began ______ ended ______ by ____________",
+        "",
+    )
 
 
 def _order(order: Order) -> Iterator[str]:

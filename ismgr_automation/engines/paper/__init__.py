@@ -1,5 +1,5 @@
-"""Writes down how the verbs of a recovery are done by hand, with the same rule sets, paths and statements that the verbs
-use. Only texts are made here: no host is asked, and no secret is opened."""
+"""Writes down how the verbs of a recovery are done by hand, with the rule sets, paths and statements of the verbs.
+Only texts are made here: no host is asked, and no secret is opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's part of a recovery by hand: on the paths of a layout, with the statements that the verbs use. Texts only."""
+"""PostgreSQL's part of a recovery by hand: on the paths of a layout, with the verbs' own statements. Texts only."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Member:
         """The beginning of each script: where it may stand, and how the server is asked."""
         return (
             "cd /\n"
-            f"as() {{ runuser -u {self.user} -- \"$@\"; }}\n"
+            f'as() {{ runuser -u {self.user} -- "$@"; }}\n'
             f"sql() {{ as {self.programs}/psql -XAtqw -v ON_ERROR_STOP=1 -h {self.sockets} -p {self.port} -d postgres "
             '-c "$1"; }\n'
         )
@@ -62,8 +62,7 @@ class Member:
 
 
 def _member(layout: Layout, cluster: Cluster, host: str) -> Member:
-    words = layout.arguments(cluster, host)
-    return Member(*words[:5], start=words[5], stop=words[6], port=words[7])
+    return Member(*layout.arguments(cluster, host))
 
 
 def promote(layout: Layout, cluster: Cluster, to: str) -> tuple[Order, ...]:
@@ -80,8 +79,8 @@ sql "SELECT CASE WHEN pg_is_in_recovery() OR current_setting('transaction_read_o
             title=f"Promote {to}",
             script=on(to, script, cluster.fleet),
             sees="PRIMARY",
-            fails=f"Look at the server's log on {to}, and run the block again. As long as it is no primary the old side "
-            "may be given its role back.",
+            fails=f"Look at the server's log on {to}, and run the block again. As long as it is no primary the old "
+            "side may be given its role back.",
         ),
     )
 
@@ -91,7 +90,7 @@ def demote(layout: Layout, cluster: Cluster, host: str, to: str) -> tuple[Order,
     old, new = _member(layout, cluster, host), _member(layout, cluster, to)
     ready = f"""{old.begin}sql CHECKPOINT
 sql "SELECT CASE WHEN count(*) = 1 THEN 'STREAMS' ELSE 'DOES NOT STREAM' END FROM pg_stat_replication
-  WHERE application_name = '{to}' AND state = 'streaming'\""""
+  WHERE application_name = '{to}' AND state = 'streaming'\""""  # noqa: S608  names that were checked
     stop = f"""{old.begin}{old.stop}
 as {old.programs}/pg_controldata {old.data} | grep -Eq '^Database cluster state: +shut down( in recovery)?$'
 {old.standby_signal}
@@ -115,8 +114,8 @@ done
             title=f"Stop {host} cleanly; from then on it can start as a standby only",
             script=on(host, stop, cluster.fleet).replace("<<'END'", f"<<'END' | tee {LAST}", 1),
             sees="STOPPED",
-            fails=f"Before that it must say where its last record begins, for example `ENDED 0/5000028`. Else nobody may "
-            f"be promoted: remove `{old.data}/standby.signal` on {host} and start it again with `{old.start}`.",
+            fails=f"Before that it must say where its last record begins, for example `ENDED 0/5000028`. Else nobody "
+            f"may be promoted: remove `{old.data}/standby.signal` on {host} and start it again with `{old.start}`.",
         ),
         Order(
             title=f"Wait until {to} has all of it",
@@ -203,7 +202,7 @@ def _way(old: Member, new: Member, request: Return) -> Order:
     def ask(name: str, member: Member) -> str:
         main = f"{member.settings.rpartition('/')[0]}/postgresql.conf"
         script = (
-            f"{member.begin}main={main}; [ -f \"$main\" ] || main={member.data}/postgresql.conf\n"
+            f'{member.begin}main={main}; [ -f "$main" ] || main={member.data}/postgresql.conf\n'
             f'as {member.programs}/postgres -C primary_conninfo -D {member.data} -c "config_file=$main" || true'
         )
         return on(name, script, request.cluster.fleet)
@@ -222,8 +221,8 @@ grep -v 'password=' {WAY} | grep -q 'host={request.address} ' && echo WAY KNOWN"
         title=f"Find out how members connect to each other, and lead that to {request.to}",
         script=script,
         sees="WAY KNOWN",
-        fails=f"Write the connection string into `{WAY}` by hand: host={request.address}, port, the user for replication "
-        "and its passfile on the host. A password does not belong there.",
+        fails=f"Write the connection string into `{WAY}` by hand: host={request.address}, port, the user for "
+        "replication and its passfile on the host. A password does not belong there.",
     )
 
 
@@ -232,7 +231,7 @@ def _grants(new: Member, request: Return) -> Order:
     grants = "\n".join(f'sql "GRANT EXECUTE ON FUNCTION pg_catalog.{one} TO \\"$1\\""' for one in READS)
     made = (
         f"\"SELECT pg_create_physical_replication_slot('{slot}', true)\n"
-        f"  WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{slot}')\""
+        f"  WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{slot}')\""  # noqa: S608
     )
     script = f"{new.begin}{grants}\nsql {made}\nsql CHECKPOINT\necho READY TO BE FOLLOWED"
     user = f"\"$(sed 's/.*{chr(92)}buser=\\([^ ]*\\).*/\\1/' {WAY})\""
@@ -311,8 +310,8 @@ mv {old.data}.ismgr-copy {old.data}
         title=f"Copy everything from {request.to} to {request.host} anew, and start it as a standby",
         script=_with_way(request, script),
         sees="STREAMING",
-        fails=f"What was there before lies beside `{old.data}`: remove it only when the copy streams. There must be room "
-        "for both.",
+        fails=f"What was there before lies beside `{old.data}`: remove it only when the copy streams. There must be "
+        "room for both.",
     )
 
 
@@ -323,7 +322,7 @@ def _with_way(request: Return, script: str) -> str:
 def _proof(new: Member, request: Return) -> Order:
     script = f"""{new.begin}\
 sql "SELECT CASE WHEN NOT pg_is_in_recovery() AND count(*) = 1 THEN 'ONE STANDBY STREAMS' ELSE 'ALONE' END
-  FROM pg_stat_replication WHERE application_name = '{request.host}' AND state = 'streaming'\""""
+  FROM pg_stat_replication WHERE application_name = '{request.host}' AND state = 'streaming'\""""  # noqa: S608  names that were checked
     return Order(
         title=f"Ask {request.to} who follows it",
         script=on(request.to, script, request.cluster.fleet),

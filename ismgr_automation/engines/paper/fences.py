@@ -33,7 +33,9 @@ def unfence(request: FenceRequest, retired: Order) -> tuple[Order, ...]:
     if request.bmc is not None:
         on_again = _power(request, request.bmc, "On", "On")
         return (on_again, retired)
-    script = f"nft list table {TABLE} > /dev/null 2>&1 && nft delete table {TABLE}\nnft list tables | grep ismgr_fence || "
+    script = (
+        f"nft list table {TABLE} > /dev/null 2>&1 && nft delete table {TABLE}\nnft list tables | grep ismgr_fence || "
+    )
     lift = Order(
         title=f"Lift the fence of {request.host}",
         script=on(request.host, f"{script}echo {LIFTED}", request.fleet),
@@ -45,13 +47,15 @@ def unfence(request: FenceRequest, retired: Order) -> tuple[Order, ...]:
 
 def _table(request: FenceRequest) -> Order:
     rules = ruleset(request.port, request.spared).strip("\n")
-    script = f"nft -f - <<'RULES'\n{rules}\nRULES\nnft list table {TABLE} | grep -q 'reject with tcp reset' && echo {FENCED}"
+    script = (
+        f"nft -f - <<'RULES'\n{rules}\nRULES\nnft list table {TABLE} | grep -q 'reject with tcp reset' && echo {FENCED}"
+    )
     return Order(
         title=f"Keep clients from {request.host}: its packet filter resets what comes for port {request.port}",
         script=on(request.host, script, request.fleet),
         sees=FENCED,
-        fails=f"Without this line {request.host} may take writes. Do not go on: cut its power at its BMC or its plug, or "
-        "its port at the switch, and have that confirmed as below.",
+        fails=f"Without this line {request.host} may take writes. Do not go on: cut its power at its BMC or its plug, "
+        "or its port at the switch, and have that confirmed as below.",
     )
 
 
@@ -69,8 +73,8 @@ else echo REFUSED; fi"""
     if before:
         title = f"Let {name} connect to {request.host} as clients do, before the fence is raised"
         fails = (
-            f"{name} can be no witness: a way that is broken looks like a fence. Go on only when another one sees OPEN, or "
-            f"when somebody stands in front of {request.host} and has pulled its plug."
+            f"{name} can be no witness: a broken way looks like a fence. Go on only when another one sees OPEN, "
+            f"or when somebody stands in front of {request.host} and has pulled its plug."
         )
     else:
         title = f"Confirm the fence from {name}"
@@ -85,7 +89,7 @@ else echo REFUSED; fi"""
 def _power(request: FenceRequest, bmc: BmcAccess, state: str, reset: str, when: When = When.ALWAYS) -> Order:
     ca = f" --cacert {FOLDER}/ca-{shlex.quote(bmc.machine)}.pem" if bmc.ca is not None else ""
     address = bmc.address.rstrip("/")
-    member = "'import json,sys; print(json.load(sys.stdin)[\"Members\"][0][\"@odata.id\"])'"
+    member = '\'import json,sys; print(json.load(sys.stdin)["Members"][0]["@odata.id"])\''
     power = "'import json,sys; print(json.load(sys.stdin)[\"PowerState\"])'"
     found = f"$(bmc {address}/redfish/v1/Systems | python3 -c {member})"
     system = shlex.quote(f"/redfish/v1/Systems/{bmc.system}") if bmc.system else found

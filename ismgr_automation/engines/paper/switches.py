@@ -36,8 +36,8 @@ now = states()
 print(now)
 right = int(now.get(server, 1)) & ~4 == 0 and all(int(now[name]) & 1 for name in others)
 print("SENDS CLIENTS TO" if right else "DOES NOT SEND CLIENTS TO", server)"""
-"""Column 6 is HAProxy's administrative state: bit 0 is maintenance, bit 2 says what the file says. The states are written
-down as the role does, so that a reload keeps them."""
+"""Column 6 is HAProxy's administrative state: bit 0 is maintenance, bit 2 says what the file says. The states are
+written down as the role does, so that a reload keeps them."""
 
 
 def backend(request: BackendRequest) -> tuple[Order, ...]:
@@ -71,7 +71,8 @@ def name(request: NameRequest, key_place: str) -> tuple[Order, ...]:
     script = f"""\
 read -rsp 'Secret of the key {request.key_name} (base64): ' secret; echo
 umask 077
-printf 'key "%s" {{ algorithm hmac-sha256; secret "%s"; }};\\n' {shlex.quote(request.key_name)} "$secret" > {FOLDER}/dns.key
+printf 'key "%s" {{ algorithm hmac-sha256; secret "%s"; }};\\n' \\
+  {shlex.quote(request.key_name)} "$secret" > {FOLDER}/dns.key
 unset secret
 nsupdate -k {FOLDER}/dns.key <<'END'
 server {request.server} {request.port}
