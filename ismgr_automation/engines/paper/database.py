@@ -230,8 +230,8 @@ def _grants(new: Member, request: Return) -> Order:
     slot = slot_of(request.host)
     grants = "\n".join(f'sql "GRANT EXECUTE ON FUNCTION pg_catalog.{one} TO \\"$1\\""' for one in READS)
     made = (
-        f"\"SELECT pg_create_physical_replication_slot('{slot}', true)\n"
-        f"  WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{slot}')\""  # noqa: S608
+        f"\"SELECT pg_create_physical_replication_slot('{slot}', true)\n"  # noqa: S608  a name that was checked
+        f"  WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{slot}')\""
     )
     script = f"{new.begin}{grants}\nsql {made}\nsql CHECKPOINT\necho READY TO BE FOLLOWED"
     user = f"\"$(sed 's/.*{chr(92)}buser=\\([^ ]*\\).*/\\1/' {WAY})\""
@@ -286,7 +286,7 @@ main={old.settings.rpartition("/")[0]}/postgresql.conf; [ -f "$main" ] || main={
 # one that was not stopped cleanly is first recovered to its end, which a standby cannot be
 as {old.programs}/pg_controldata {old.data} | grep -Eq '^Database cluster state: +shut down( in recovery)?$' ||
   rm -f {old.data}/standby.signal
-as {old.programs}/pg_rewind -D {old.data} --source-server "$1 dbname=postgres" --config-file "$main"
+as {old.programs}/pg_rewind -D {old.data} --source-server "$1 dbname=postgres" --config-file "$main" >&2
 {_start(old, request)}"""
     return Order(
         title=f"Rewind {request.host} to where it and {request.to} parted, and start it as a standby",
