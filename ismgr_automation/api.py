@@ -195,6 +195,11 @@ class Estate:
         with self._scope((), ()) as scope:
             return plan_drill(scope, datetime.now(UTC), name, mode, urgent=urgent)
 
+    def stop_drill(self, run: str, by: str) -> None:
+        """Ask whoever carries a drill out, in another process of this checkout, to stop. Does not wait."""
+        with self._looked_up() as scope:
+            scope.engines.recovery.journal(run).ask_to_stop(by)
+
     def runbook(self, name: str, mode: DrillMode) -> Runbook:
         """How people do by hand what a RecoveryPlan asks for. Reads documents and states; no host is asked."""
         with self._scope((), ()) as scope:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ismgr_automation.cli import drill_paper
+from ismgr_automation.cli import drill_paper, drill_runs
 from ismgr_automation.cli.apply import finish, from_now, held, planner, waiting
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.options import Full, PlanOut, Ref, Urgent, Wait, Worktree, Yes
@@ -64,6 +64,8 @@ def register(app: typer.Typer) -> None:
     topic.command("return", epilog=RUNNING)(return_)
     topic.command("report", epilog=EPILOG)(report)
     topic.command("history", epilog=EPILOG)(history)
+    topic.command("abort", epilog=drill_runs.ABORTING)(drill_runs.abort)
+    topic.command("resume", epilog=drill_runs.RESUMING)(drill_runs.resume)
     topic.command("runbook", epilog=drill_paper.EPILOG)(drill_paper.runbook)
     app.add_typer(topic, name="drill")
 
@@ -129,10 +131,10 @@ def _performed(
         if done is None:
             return int(ExitCode.DONE)
         code = finish(face, done, None, again=planner(composed))
-        return _told(face, estate, done, code)
+        return measured(face, estate, done, code)
 
 
-def _told(face: Face, estate: Estate, done: Report, code: int) -> int:
+def measured(face: Face, estate: Estate, done: Report, code: int) -> int:
     """What was measured, after what was done; a missed objective is the exit code of a run that went well."""
     from ismgr_automation.cli.drill_views import show_result
     from ismgr_automation.recovery.result import Verdict, result_json
