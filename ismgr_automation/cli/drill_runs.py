@@ -78,8 +78,8 @@ def abort(
         f"{known.id} has stopped: {found.verdict if found is not None else 'nothing was measured'}. `{home}` brings the "
         "service home."
         if stopped
-        else f"{known.id} was asked to stop, and has not. Where its process is dead, `ismgr drill resume {known.id}` "
-        "ends it."
+        else f"{known.id} was asked to stop, and has not. Where its process is dead, "
+        f"`ismgr drill resume {known.id}` ends it."
     )
     face.result(body, lambda console: console.print(words, markup=False))
     if not stopped:

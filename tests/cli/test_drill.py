@@ -168,3 +168,17 @@ def test_one_that_was_asked_to_stop_while_it_was_dead_stops_when_it_is_resumed(s
     back = say("--json", "drill", "return", "records", "--yes")
     assert back.code == ExitCode.DONE, back.result
     assert is_home(site)
+
+
+def test_a_plan_tells_what_the_steps_took_before_and_warns_when_the_objective_would_be_missed(
+    site: Drills, say: Say
+) -> None:
+    assert "median" not in say("drill", "plan", "records", "--full").out
+    say("drill", "run", "records", "--mode", "failover", "--yes")
+    out = " ".join(say("drill", "plan", "records", "--full").out.split())
+    assert "failover: clients wait 8 s at most" in out
+    assert "(median of 1 drill at load" in out
+    assert "would miss the RTO" not in out
+    site.edit("service.yaml", "rto: 200ms", "rto: 10ms")
+    out = " ".join(say("drill", "plan", "records", "--full").out.split())
+    assert "failover would miss the RTO of 0.01 s" in out

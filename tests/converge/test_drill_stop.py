@@ -55,7 +55,7 @@ def test_a_return_brings_home_what_was_stopped(clinic: Drills) -> None:
 
 @pytest.mark.parametrize("kind", [FileDrillJournal, MemoryDrillJournal])
 def test_who_asked_first_is_kept_and_asking_twice_is_no_mistake(
-    tmp_path: Path, kind: type[FileDrillJournal] | type[MemoryDrillJournal]
+    tmp_path: Path, kind: type[FileDrillJournal | MemoryDrillJournal]
 ) -> None:
     journal = kind(tmp_path / "run")
     assert journal.asked_to_stop() == ""
