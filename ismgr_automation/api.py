@@ -21,6 +21,7 @@ from ismgr_automation.converge import patching
 from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.drill import plan_drill
 from ismgr_automation.converge.drill_paper import runbook
+from ismgr_automation.converge.drill_table import keep_exercise
 from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.gate import proposal, refuse_unsigned, weigh
 from ismgr_automation.converge.held import Held, Names, Pair
@@ -199,6 +200,11 @@ class Estate:
         """Ask whoever carries a drill out, in another process of this checkout, to stop. Does not wait."""
         with self._looked_up() as scope:
             scope.engines.recovery.journal(run).ask_to_stop(by)
+
+    def keep_exercise(self, result: DrillResult) -> None:
+        """Keep the result of a paper run, in the evidence too. For whoever holds the lease (``hold``)."""
+        with self._scope((), (), Mode.APPLY) as scope:
+            keep_exercise(scope, result)
 
     def runbook(self, name: str, mode: DrillMode) -> Runbook:
         """How people do by hand what a RecoveryPlan asks for. Reads documents and states; no host is asked."""

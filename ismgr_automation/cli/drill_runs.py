@@ -75,8 +75,8 @@ def abort(
         "next_step": home if stopped else f"ismgr drill resume {known.id}",
     }
     words = (
-        f"{known.id} has stopped: {found.verdict if found is not None else 'nothing was measured'}. `{home}` brings the "
-        "service home."
+        f"{known.id} has stopped: {found.verdict if found is not None else 'nothing was measured'}. `{home}` brings "
+        "the service home."
         if stopped
         else f"{known.id} was asked to stop, and has not. Where its process is dead, "
         f"`ismgr drill resume {known.id}` ends it."

@@ -60,6 +60,8 @@ def _head(scope: Scope, ground: Ground, field: Field, mode: DrillMode, hosts: Se
         commit=scope.tree.revision.commit,
         digest=recovery_content(scope, document.name),
         goals=goals_of(document, scope),
+        home=field.sides.old,
+        away=field.sides.new,
         endpoints=document.probe.endpoints,
         contacts=tuple(_contacts(scope, field)),
         places=tuple(_place(scope, ground, field, one) for one in hosts),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
 
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.recovery.path import Leg
 from ismgr_automation.recovery.result import DrillResult, TaskResult, Verdict
 
@@ -35,14 +36,15 @@ class Past:
 def past_of(leg: Leg, results: Sequence[DrillResult]) -> Past | None:
     """What a leg took in the past, from results, the newest first; None where no drill that passed did all of it.
 
-    What was done already when a drill came, or was done by somebody else, was not measured. Legs are told apart by their
-    names: the way back is another one than the way there.
+    What was done already when a drill came, or was done by somebody else, was not measured. Legs are told apart by
+    their names: the way back is another one than the way there.
     """
     wanted = {one.name for one in leg.tasks}
     found: list[tuple[DrillResult, dict[str, TaskResult]]] = []
     for one in results:
         done = dict(_measured(one, leg.name))
-        if one.verdict is Verdict.PASSED and wanted and wanted <= set(done):
+        # what people said took so long was not measured
+        if one.verdict is Verdict.PASSED and isinstance(one.mode, DrillMode) and wanted and wanted <= set(done):
             found.append((one, done))
     found = found[:COUNTED]
     if not found:

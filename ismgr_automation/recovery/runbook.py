@@ -89,6 +89,9 @@ class Head:
     commit: str
     digest: str
     goals: Goals
+    home: str
+    away: str
+    """The members of the cluster at either site."""
     endpoints: tuple[str, ...] = ()
     contacts: tuple[Contact, ...] = ()
     places: tuple[Place, ...] = ()
