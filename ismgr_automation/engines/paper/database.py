@@ -176,7 +176,7 @@ def _otherwise(order: Order) -> Order:
 
 def _when_up(host: str, script: str, fleet: Fleet) -> str:
     """A script on a machine that boots: tried until it answers."""
-    wait = f"until ssh -F {FOLDER}/ssh_config {host} true 2> /dev/null; do sleep 1; done"
+    wait = f"until ssh -n -F {FOLDER}/ssh_config {host} true 2> /dev/null; do sleep 1; done"
     return f"{wait}\n{on(host, script, fleet)}"
 
 

@@ -50,6 +50,12 @@ def on(host: str, script: str, fleet: Fleet, *arguments: str) -> str:
     return f"ssh -F {FOLDER}/ssh_config {host} {root(host, fleet)}{shell} <<'END'\n{_inert(script)}\nEND"
 
 
+def at_once(script: str) -> str:
+    """A script that a shell reads to its end before it begins: what asks at the keyboard must not take the next line of
+    what was pasted for an answer."""
+    return f"{{\n{script}\n}}"
+
+
 def root(host: str, fleet: Fleet) -> str:
     """What stands before a command that root is to run."""
     user = next((one.user for one in fleet.hosts if one.name == host), "")

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.engines.fences.network import TABLE, ruleset
-from ismgr_automation.engines.paper.desk import FOLDER, on
+from ismgr_automation.engines.paper.desk import FOLDER, at_once, on
 from ismgr_automation.ports.paper import Order, When
 from ismgr_automation.ports.recovery import FenceRequest
 from ismgr_automation.ports.upkeep import BmcAccess
@@ -110,4 +110,4 @@ echo "POWER $state\""""
     title = f"Cut the power of {request.host}" if state == "Off" else f"Power {request.host} on"
     said = f"The password is `{bmc.password}`; where that lies is told above. "
     fails = said + "Without the BMC there is the plug."
-    return Order(title=title, script=script, sees=f"POWER {state}", when=when, fails=fails)
+    return Order(title=title, script=at_once(script), sees=f"POWER {state}", when=when, fails=fails)

@@ -7,7 +7,7 @@ import shlex
 
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.engines.haproxy import NAME
-from ismgr_automation.engines.paper.desk import FOLDER, root
+from ismgr_automation.engines.paper.desk import FOLDER, at_once, root
 from ismgr_automation.ports.paper import Order
 from ismgr_automation.ports.recovery import BackendRequest, NameRequest
 
@@ -86,7 +86,7 @@ echo "{full} IS $(dig +short @{request.server} -p {request.port} {full} {request
     return (
         Order(
             title=f"Point {full} to {wanted}",
-            script=script,
+            script=at_once(script),
             sees=f"{full} IS {wanted}",
             fails=f"The key's secret lies in {key_place}. Clients that know the old answer keep it for {request.ttl} "
             "seconds, and some for longer.",
