@@ -20,6 +20,8 @@ from ismgr_automation.approval.judge import Verdict
 from ismgr_automation.converge import drill_calendar, patching
 from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.drill import plan_drill
+from ismgr_automation.converge.drill_paper import runbook
+from ismgr_automation.converge.drill_table import keep_exercise
 from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.gate import proposal, refuse_unsigned, weigh
 from ismgr_automation.converge.held import Held, Names, Pair
@@ -55,6 +57,7 @@ from ismgr_automation.ports.sequencer import Work
 from ismgr_automation.ports.source import Source, Tree
 from ismgr_automation.ports.verification import CheckResult
 from ismgr_automation.recovery.result import DrillResult, read_result
+from ismgr_automation.recovery.runbook import Runbook
 from ismgr_automation.recovery.schedule import Outlook, Turn
 
 if TYPE_CHECKING:
@@ -194,6 +197,21 @@ class Estate:
         """What a drill of a RecoveryPlan would do on the live service. The cluster is looked at, nothing is changed."""
         with self._scope((), ()) as scope:
             return plan_drill(scope, datetime.now(UTC), name, mode, urgent=urgent)
+
+    def stop_drill(self, run: str, by: str) -> None:
+        """Ask whoever carries a drill out, in another process of this checkout, to stop. Does not wait."""
+        with self._looked_up() as scope:
+            scope.engines.recovery.journal(run).ask_to_stop(by)
+
+    def keep_exercise(self, result: DrillResult) -> None:
+        """Keep the result of a paper run, in the evidence too. For whoever holds the lease (``hold``)."""
+        with self._scope((), (), Mode.APPLY) as scope:
+            keep_exercise(scope, result)
+
+    def runbook(self, name: str, mode: DrillMode) -> Runbook:
+        """How people do by hand what a RecoveryPlan asks for. Reads documents and states; no host is asked."""
+        with self._scope((), ()) as scope:
+            return runbook(scope, name, mode)
 
     def drills(self, name: str = "", limit: int = 20) -> tuple[DrillResult, ...]:
         """What drills measured, the newest first; of one RecoveryPlan, or of all."""

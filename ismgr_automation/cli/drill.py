@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ismgr_automation.cli import drill_due
+from ismgr_automation.cli import drill_due, drill_paper, drill_runs, drill_table
 from ismgr_automation.cli.apply import finish, from_now, held, planner, waiting
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.options import Full, PlanOut, Ref, Urgent, Wait, Worktree, Yes
@@ -67,6 +67,10 @@ def register(app: typer.Typer) -> None:
     topic.command("report", epilog=EPILOG)(report)
     topic.command("history", epilog=EPILOG)(history)
     drill_due.register(topic)
+    topic.command("abort", epilog=drill_runs.ABORTING)(drill_runs.abort)
+    topic.command("resume", epilog=drill_runs.RESUMING)(drill_runs.resume)
+    topic.command("tabletop", epilog=drill_table.EPILOG)(drill_table.tabletop)
+    topic.command("runbook", epilog=drill_paper.EPILOG)(drill_paper.runbook)
     app.add_typer(topic, name="drill")
 
 

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ismgr_automation.recovery.result import DrillResult, Outage, Verdict, Writes
+from ismgr_automation.recovery.result import Table as PaperTable
 
 COLORS: Mapping[Verdict, str] = {
     Verdict.PASSED: "green",
@@ -32,6 +33,8 @@ def show_result(result: DrillResult, console: Console) -> None:
         console.print(f"  {part:<9} [{COLORS[verdict]}]{verdict}[/]")
     for one in result.reasons:
         console.print(f"  [red]{escape(one)}[/]")
+    if result.table is not None:
+        _show_table(result, result.table, console)
     for outage in result.outages:
         _show_outage(outage, console)
     if result.writes is not None:
@@ -40,6 +43,15 @@ def show_result(result: DrillResult, console: Console) -> None:
         console.print(f"Without redundancy for {result.without_redundancy_s:.1f} s.", markup=False)
     console.print(f"[dim]{_goals(result)}; {_load(result)}[/]")
     console.print(f"[dim]run {result.run}, {result.began_at:%Y-%m-%d %H:%M:%S} UTC, commit {result.commit[:12]}[/]")
+
+
+def _show_table(result: DrillResult, table: PaperTable, console: Console) -> None:
+    """A paper run: what was said of each step, by whom, and how long they took."""
+    console.print(f"  on paper: {table.rehearsed}, by {', '.join(table.people)}", markup=False)
+    took = {f"{one.leg}/{one.name}": (one.ended_ms - one.began_ms) / 1000 for one in result.tasks}
+    for one in table.seats:
+        words = f"  {one.step:<28} {one.answer:<12} {took.get(one.step, 0):>6.0f} s  {one.person}"
+        console.print(f"{words}  {one.remark}".rstrip(), markup=False)
 
 
 def _show_outage(outage: Outage, console: Console) -> None:

@@ -24,6 +24,7 @@ from ismgr_automation.ports.hosts import PlaybookEngine, Prober, Ssh
 from ismgr_automation.ports.leases import LeaseStore
 from ismgr_automation.ports.ledger import Ledger
 from ismgr_automation.ports.packages import FactsReader, PackageManager, Restarter
+from ismgr_automation.ports.paper import Paper
 from ismgr_automation.ports.patching import FirstSeen, PatchStore
 from ismgr_automation.ports.recovery import Fences, Functions, ProbeClient, Standby, Switches
 from ismgr_automation.ports.runs import RunLedger, StepJournal
@@ -79,6 +80,8 @@ class Recovery:
     """Nanoseconds of the one clock by which verbs, probe and journal tell times."""
     pause: timedelta = timedelta(seconds=1)
     """Between two tries to make a leg ready, or to have a suite pass after a move."""
+    paper: Paper | None = None
+    """Who writes down how verbs are done by hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

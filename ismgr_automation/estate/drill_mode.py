@@ -14,3 +14,10 @@ class DrillMode(StrEnum):
     """The live service's site is declared lost; it moves, redundancy is restored, and it moves back."""
     RETURN = "return"
     """Home again after a drill or a recovery that was broken off: redundancy first, then the service moves back."""
+
+
+class PaperMode(StrEnum):
+    """A drill that touches no machine, and that no plan carries out: it can be looked at, and never be run."""
+
+    TABLETOP = "tabletop"
+    """People walk through the runbook."""

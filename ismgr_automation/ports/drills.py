@@ -26,6 +26,14 @@ class DrillJournal(Protocol):
         """All entries, in order; none for a drill that never began."""
         ...
 
+    def ask_to_stop(self, by: str) -> None:
+        """Leave word for whoever carries the drill out, now or later, that it is to stop. Raises ``EngineError``."""
+        ...
+
+    def asked_to_stop(self) -> str:
+        """Who asked for that first; empty: nobody has."""
+        ...
+
 
 class DrillStore(Protocol):
     """The results of the drills of one environment, newest first. Raises ``EngineError``."""

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.estate.drill_mode import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode, PaperMode
 from ismgr_automation.ports.recovery import Reading, Standing
 
 if TYPE_CHECKING:
@@ -117,13 +117,33 @@ class Readings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """What one person said of one step, ``LEG/STEP``; its times are those of the task of that name."""
+
+    step: str
+    person: str
+    answer: str
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A paper run: which mode was rehearsed, from which paper (the digest that stands on it), by whom."""
+
+    rehearsed: DrillMode
+    paper: str
+    people: tuple[str, ...]
+    seats: tuple[Seat, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrillResult:
     """One drill. ``verdicts`` has fault, recovery and cleanup apart; ``verdict`` is that of the whole: the worst."""
 
     run: str
     plan: str
     service: str
-    mode: DrillMode
+    mode: DrillMode | PaperMode
     estate: str
     environment: str
     commit: str
@@ -153,6 +173,8 @@ class DrillResult:
     """The DrillSchedule that it was begun for, or that it was skipped of; empty where a person began it."""
     occurrence: datetime | None = None
     """Which time of the schedule, in UTC and without jitter."""
+    table: Table | None = None
+    """Who sat at the table of a paper run, and what they said."""
 
     @property
     def outage_ms(self) -> float | None:

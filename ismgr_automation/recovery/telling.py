@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from ismgr_automation.core.json import Json, JsonObject
 from ismgr_automation.ports.recovery import Attempt, Reading, Standing
@@ -15,6 +17,9 @@ from ismgr_automation.recovery.measure import downtime, longest_gap, losses, res
 from ismgr_automation.recovery.path import Leg
 from ismgr_automation.recovery.result import Outage, Readings, Span, TaskResult, Writes
 from ismgr_automation.recovery.waterfall import Mark, waterfall
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 AWAY = "no controller"
 """The name of the time in which the drill's process was dead."""
@@ -196,26 +201,14 @@ def _writes(record: Record) -> Writes | None:
 
 def _readings(record: Record) -> Iterator[Readings]:
     for one in _of(record, "leg-began"):
-        listed = one["standings"]
-        if isinstance(listed, list):
-            standings = tuple(_standing(body) for body in listed if isinstance(body, Mapping))
-            yield Readings(at=str(one["leg"]), standings=standings)
+        yield Readings(at=str(one["leg"]), standings=_standings().validate_python(one["standings"]))
 
 
-def _standing(body: Mapping[str, Json]) -> Standing:
-    """A member as the journal wrote it."""
-    seconds = body["lag_seconds"]
-    return Standing(
-        host=str(body["host"]),
-        part=Part(str(body["part"])),
-        writable=bool(body["writable"]),
-        streaming=bool(body["streaming"]),
-        position=_number(body["position"]),
-        lag_bytes=_number(body["lag_bytes"]),
-        lag_seconds=float(seconds) if isinstance(seconds, int | float) else None,
-        timeline=_number(body["timeline"]),
-        detail=str(body["detail"]),
-    )
+@cache
+def _standings() -> TypeAdapter[tuple[Standing, ...]]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(tuple[Standing, ...])
 
 
 def _without_redundancy(record: Record) -> float | None:

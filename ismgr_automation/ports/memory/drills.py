@@ -19,6 +19,7 @@ class MemoryDrillJournal:
     folder: Path
     lines: list[JsonObject] = field(default_factory=list)
     die_after: int = 0
+    asked: list[str] = field(default_factory=list)
 
     def write(self, entry: JsonObject) -> None:
         """Keep it."""
@@ -29,6 +30,14 @@ class MemoryDrillJournal:
     def entries(self) -> Sequence[JsonObject]:
         """All that was kept."""
         return tuple(self.lines)
+
+    def ask_to_stop(self, by: str) -> None:
+        """Keep who asked."""
+        self.asked.append(by)
+
+    def asked_to_stop(self) -> str:
+        """Who asked first."""
+        return next(iter(self.asked), "")
 
 
 @dataclass(frozen=True, slots=True)
