@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.cli.demo import prepare
+from ismgr_automation.core.errors import ExitCode
 from ismgr_automation.lab import Lab
+from tests.fixtures_lab import until
 from tests.papers import Block, Person, blocks
 from tests.playbooks.world import moved
 from tests.test_two_sites import Site
@@ -88,6 +90,24 @@ def test_the_commands_for_when_it_did_not_work_make_a_standby_too(site: Site, pe
     for one in other:
         person.does([one, found[-2]])
         assert_home(site)
+
+
+def test_a_drill_that_runs_is_asked_to_stop_from_elsewhere_and_brought_home(site: Site) -> None:
+    running = site.start("drill", "run", "records", "--mode", "failover", "--yes")
+    journals = site.estate / ".ismgr" / "drills"
+
+    def begun() -> bool:
+        return any('"what":"leg-began","leg":"failover"' in one.read_text() for one in journals.glob("*/journal.jsonl"))
+
+    until("clients begin to wait", begun, 300)
+    asked = site.ismgr("drill", "abort", "--return", "--yes")
+    out, errors = running.communicate(timeout=300)
+    stopped = next(one for one in asked.results if one["type"] == "drill-abort")
+    assert (stopped["stopped"], stopped["verdict"]) == (True, "aborted"), (out, errors)
+    assert running.returncode == ExitCode.CANCELLED
+    home = asked.result
+    assert (home["type"], home["mode"], home["writes"]["lost"]) == ("drill", "return", 0), asked.errors
+    assert_home(site)
 
 
 def test_power_is_a_fence_on_paper_too_and_a_crashed_primary_is_rewound(
