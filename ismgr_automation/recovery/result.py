@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.recovery import Reading, Standing
+from ismgr_automation.recovery.particulars import Confirmed, Extent, Method, People, Scenario
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -149,6 +150,18 @@ class DrillResult:
     """How often another process went on with it."""
     left: tuple[str, ...] = ()
     """What cleanup found left behind, one sentence each."""
+    people: People = field(default_factory=People)
+    extent: Extent = field(default_factory=Extent)
+    scenario: Scenario = field(default_factory=Scenario)
+    method: Method | None = None
+    """How was measured; None where no client was asked for."""
+    tools: Mapping[str, str] = field(default_factory=dict)
+    """Versions of what carried it out, by name."""
+    confirmations: tuple[Confirmed, ...] = ()
+    start_ns: int | None = None
+    """The moment on the monotonic clock from which all spans are counted; it places the client's log beside them."""
+    steady: bool | None = None
+    """Whether every write was acknowledged for as long as the plan asks before anything was done."""
 
     @property
     def outage_ms(self) -> float | None:
