@@ -10,8 +10,9 @@ from enum import StrEnum
 
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
-from ismgr_automation.recovery.particulars import Finding, Note, Statement, Topic
+from ismgr_automation.recovery.particulars import Finding, Note, Statement
 from ismgr_automation.recovery.result import DrillResult, TaskResult, Verdict
+from ismgr_automation.recovery.topics import Topic
 from ismgr_automation.recovery.trend import Trend
 
 
@@ -58,6 +59,8 @@ class Seal:
     recorded: bool = False
     signed_by: str = ""
     next_due: str = ""
+    trouble: str = ""
+    """Why the evidence could not be asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING
 
 from ismgr_automation.core.json import JsonObject
+from ismgr_automation.recovery.topics import Topic
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -84,31 +84,6 @@ class Confirmed:
     ok: bool
     at_ms: float
     words: str = ""
-
-
-class Topic(StrEnum):
-    """What no machine can know of a drill, and a person may state afterwards."""
-
-    OBSERVERS = "observers"
-    NOTICE = "notice"
-    """Who was called when, and when they answered."""
-    RISK = "risk"
-    """Where the risk assessment is."""
-    CAPACITY = "capacity"
-    BACKUPS = "backups"
-    """How old the newest backup was when the drill began."""
-    DRIFT = "drift"
-    """What differed from the documents when it began."""
-    CHECKSUMS = "checksums"
-    """That the service's own data was compared, and how."""
-    DEGRADED = "degraded"
-    """Which functions ran degraded meanwhile."""
-    ACCESS = "access"
-    """How access was controlled meanwhile."""
-    REVIEW = "review"
-    """That somebody went through the result, and what came of it."""
-    RETENTION = "retention"
-    """Until when the record is kept, and where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.recovery import Reading, Standing
 from ismgr_automation.recovery.particulars import Confirmed, Extent, Method, People, Scenario
+from ismgr_automation.recovery.waterfall import LIMIT
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -84,6 +85,12 @@ class Outage:
     waterfall: tuple[Span, ...] = ()
     unaccounted_ms: float = 0.0
     interruptions: int = 1
+
+    @property
+    def explained(self) -> bool:
+        """Whether its pieces add up to it, but for the share that may be unaccounted for."""
+        whole = sum(one.took_ms for one in self.waterfall)
+        return max(self.unaccounted_ms, abs(whole - self.outage_ms)) <= LIMIT * self.outage_ms
 
     @property
     def figure(self) -> str:

@@ -19,9 +19,9 @@ from ismgr_automation.recovery.particulars import (
     People,
     Scenario,
     Statement,
-    Topic,
 )
 from ismgr_automation.recovery.result import DrillResult, Goals, Outage, Readings, Span, TaskResult, Verdict, Writes
+from ismgr_automation.recovery.topics import Topic
 from ismgr_automation.recovery.trend import trend
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)

@@ -8,8 +8,9 @@ import pytest
 
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.recovery.clauses import CLAUSES, Case, Field, Seal, Standard, coverage, coverage_json, held
-from ismgr_automation.recovery.particulars import Extent, People, Scenario, Topic
+from ismgr_automation.recovery.particulars import Extent, People, Scenario
 from ismgr_automation.recovery.result import Goals, Outage, Verdict
+from ismgr_automation.recovery.topics import Topic
 from tests.recovery.results import bare, case, finding, statement
 
 

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from ismgr_automation.recovery.particulars import Note, People, Topic, note_json, read_note
+from ismgr_automation.recovery.particulars import Note, People, note_json, read_note
 from ismgr_automation.recovery.result import read_result, result_json
+from ismgr_automation.recovery.topics import Topic
 from tests.recovery.results import finding, result, statement
 
 
