@@ -68,7 +68,8 @@ class GitSource:
         if commit == NO_COMMIT:
             return ""
         repository = Repository.around(self._directory, self._deadline)
-        return sound(repository.run(["log", "-1", "--format=%an <%ae>", "--end-of-options", commit, "--"])).strip()
+        found = repository.run(["log", "-1", "--format=%an <%ae>", "--end-of-options", commit, "--"])
+        return found.decode("utf-8", "replace").strip()
 
 
 def start(directory: Path) -> bool:
