@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from ismgr_automation.ports.recovery import Attempt
-from ismgr_automation.recovery.clauses import CLAUSES, Case, Coverage, Held, coverage, held
+from ismgr_automation.recovery.clauses import Case
 from ismgr_automation.recovery.result import DrillResult, TaskResult, Verdict
 from ismgr_automation.reports import drill_charts as charts
+from ismgr_automation.reports import drill_record as record
 from ismgr_automation.reports.drill_views import Cell, DrillPage, Section, Sentence, Table
 from ismgr_automation.reports.views import Tile, Tone
 
@@ -27,7 +28,6 @@ LEADS = {
     Verdict.ABORTED: "It was broken off.",
     Verdict.SKIPPED: "It was due, and was not begun.",
 }
-NOT_KNOWN = "not known"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +64,11 @@ def compose(told: Told) -> DrillPage:
             _point(one),
             _trend(told.case),
             _steps(one),
-            _readings(one),
-            _circumstances(one),
-            _standards(told.case),
-            _findings(told.case),
-            _evidence(told),
+            record.readings(one),
+            record.circumstances(one),
+            record.standards(told.case),
+            record.findings(told.case),
+            record.evidence(told.case, told.digest),
         ),
         made=f"on {told.made:%Y-%m-%d %H:%M} UTC " if told.made is not None else "",
     )
@@ -92,9 +92,11 @@ def _tiles(case: Case) -> Iterator[Tile]:
         tone=met["RPO"],
     )
     unknown = writes.unknown_held + writes.unknown_gone if writes is not None else None
-    yield Tile(label="Outcome unknown", value=NOT_KNOWN if unknown is None else str(unknown), note="writes, set apart")
+    yield Tile(
+        label="Outcome unknown", value=record.NOT_KNOWN if unknown is None else str(unknown), note="writes, set apart"
+    )
     alone = one.without_redundancy_s
-    yield Tile(label="Without redundancy", value=f"{alone:.1f} s" if alone is not None else NOT_KNOWN)
+    yield Tile(label="Without redundancy", value=f"{alone:.1f} s" if alone is not None else record.NOT_KNOWN)
     took = (one.ended_at - one.began_at).total_seconds()
     yield Tile(
         label="All of it took", value=f"{took:.0f} s", note=f"tolerable {_seconds(one.goals.mtd)}", tone=met["MTD"]
@@ -111,26 +113,16 @@ def _met(case: Case) -> dict[str, Tone]:
     found = dict.fromkeys(("RTO", "RPO", "MTD"), Tone.CALM)
     first, writes = (one.outages[0] if one.outages else None), one.writes
     if first is not None and goals.rto is not None:
-        found["RTO"] = _tone(first.outage_ms + first.resolution_ms <= goals.rto * 1000)
+        found["RTO"] = record.tone_of(first.outage_ms + first.resolution_ms <= goals.rto * 1000)
     if writes is not None and goals.rpo is not None:
-        found["RPO"] = _tone(not writes.lost or (goals.rpo > 0 and writes.lost_span_ms <= goals.rpo * 1000))
+        found["RPO"] = record.tone_of(not writes.lost or (goals.rpo > 0 and writes.lost_span_ms <= goals.rpo * 1000))
     if goals.mtd is not None:
-        found["MTD"] = _tone((one.ended_at - one.began_at).total_seconds() <= goals.mtd)
+        found["MTD"] = record.tone_of((one.ended_at - one.began_at).total_seconds() <= goals.mtd)
     return found
-
-
-def _tone(good: bool) -> Tone:
-    return Tone.GOOD if good else Tone.BAD
 
 
 def _seconds(figure: float | None) -> str:
     return f"{figure:g} s" if figure is not None else "none"
-
-
-def _facts(pairs: Iterable[tuple[str, str]], name: str = "") -> Table:
-    """Names with what is known of them; what is empty is said not to be known."""
-    rows = tuple((Cell(text=key), Cell(text=value or NOT_KNOWN)) for key, value in pairs)
-    return Table(heads=("what", "value"), rows=rows, name=name)
 
 
 def _drill(one: DrillResult) -> Section:
@@ -144,7 +136,7 @@ def _drill(one: DrillResult) -> Section:
         ("Ended", f"{one.ended_at:%Y-%m-%d %H:%M:%S} UTC"),
         ("Resumed", f"{one.resumed} times" if one.resumed else "never"),
     )
-    return Section(anchor="drill", title="The drill", tables=(_facts(facts),))
+    return Section(anchor="drill", title="The drill", tables=(record.facts(facts),))
 
 
 def _verdicts(one: DrillResult) -> Section:
@@ -297,162 +289,3 @@ def _fate(task: TaskResult) -> Cell:
     if not task.ok:
         return Cell(text="failed", tone=Tone.BAD)
     return Cell(text="was done already" if task.found else "done", tone=Tone.GOOD)
-
-
-def _readings(one: DrillResult) -> Section:
-    members = tuple(
-        (
-            Cell(text=found.at),
-            Cell(text=each.host),
-            Cell(text=str(each.part)),
-            Cell(text="yes" if each.writable else "no"),
-            Cell(text="yes" if each.streaming else "no"),
-            Cell(text=f"{each.lag_bytes:,}"),
-            Cell(text=f"{each.lag_seconds * 1000:.0f}" if each.lag_seconds is not None else "-"),
-            Cell(text=str(each.timeline)),
-        )
-        for found in one.readings
-        for each in found.standings
-    )
-    heads = ("before", "member", "role", "writable", "streaming", "lag (bytes)", "age (ms)", "timeline")
-    numbers = frozenset({"lag (bytes)", "age (ms)", "timeline"})
-    tables = [Table(heads=heads, rows=members, numbers=numbers)] if members else []
-    looks = tuple(
-        (
-            Cell(text=each.leg),
-            Cell(text=each.by),
-            Cell(text="confirmed" if each.ok else "not confirmed", tone=_tone(each.ok)),
-            Cell(text=f"{each.at_ms:.1f}"),
-            Cell(text=each.words),
-        )
-        for each in one.confirmations
-    )
-    if looks:
-        seen = ("move", "by", "fence", "at (ms)", "says")
-        tables.append(Table(heads=seen, rows=looks, numbers=frozenset({"at (ms)"}), name="Who looked at the fence"))
-    steady = {
-        True: "Every write was acknowledged before anything was done.",
-        False: "The service was not steady before.",
-    }
-    return Section(
-        anchor="readings",
-        title="Readings",
-        sentences=(Sentence(text=steady[one.steady]),) if one.steady is not None else (),
-        tables=tuple(tables),
-    )
-
-
-def _circumstances(one: DrillResult) -> Section:
-    people, extent, scenario = one.people, one.extent, one.scenario
-    lists = (
-        ("Planned by", people.planned),
-        ("Approved by", people.approved),
-        ("Run by", people.ran),
-        ("Systems", extent.hosts),
-        ("Groups", extent.groups),
-        ("Sites", extent.sites),
-        ("Data classes", extent.data_classes),
-        ("Criticality", (f"tier {extent.tier}",) if extent.tier is not None else ()),
-        ("Threat", (scenario.threat,)),
-        ("Severity", (scenario.severity,)),
-        ("Assumptions", scenario.assumptions),
-        ("Third parties", scenario.third_parties),
-        ("Left out", scenario.left_out),
-        ("Business impact analysis", (scenario.bia,)),
-        ("Tools", tuple(f"{name} {version}" for name, version in one.tools.items())),
-    )
-    facts = ((name, ", ".join(filter(None, values))) for name, values in lists)
-    return Section(anchor="circumstances", title="People, scope, scenario, tools", tables=(_facts(facts),))
-
-
-def _standards(case: Case) -> Section:
-    found, fields = coverage(case), held(case)
-    marks = Table(
-        heads=("standard", "mark", "fields", "missing"), rows=tuple(map(_mark, found)), numbers=frozenset({"fields"})
-    )
-    rows = tuple((Cell(text=str(one.field)), _state(one), Cell(text=_clauses(one))) for one in fields)
-    return Section(
-        anchor="standards",
-        title="What standards ask for",
-        sentences=(
-            Sentence(text="Whether the record holds what a clause asks to be on record; not whether it is met."),
-            Sentence(text="The mark is withheld where anything that a standard asks for is missing."),
-        ),
-        tables=(marks, Table(heads=("field", "here", "asked for by"), rows=rows, name="Field by field")),
-    )
-
-
-def _mark(one: Coverage) -> tuple[Cell, ...]:
-    word = Cell(text="complete", tone=Tone.GOOD) if one.complete else Cell(text="withheld", tone=Tone.WARN)
-    missing = "; ".join(", ".join(each.missing) for each in one.missing)
-    whole = len(one.covered) + len(one.missing)
-    return (Cell(text=str(one.standard)), word, Cell(text=f"{len(one.covered)} of {whole}"), Cell(text=missing or "-"))
-
-
-def _state(one: Held) -> Cell:
-    if not one.asked:
-        return Cell(text="no place in such a drill", tone=Tone.CALM)
-    if one.covered:
-        return Cell(text="covered", tone=Tone.GOOD)
-    return Cell(text=f"missing: {', '.join(one.missing)}", tone=Tone.WARN)
-
-
-def _clauses(one: Held) -> str:
-    return "; ".join(f"{standard} {', '.join(clauses)}" for standard, clauses in CLAUSES[one.field].items())
-
-
-def _findings(case: Case) -> Section:
-    rows = tuple(
-        (
-            Cell(text=one.text),
-            Cell(text=one.cause or NOT_KNOWN),
-            Cell(text=one.owner),
-            Cell(text=f"{one.due:%Y-%m-%d}"),
-            Cell(text=f"{one.at:%Y-%m-%d} by {one.by}"),
-        )
-        for one in case.findings
-    )
-    stated = tuple(
-        (
-            Cell(text=str(one.topic)),
-            Cell(text=one.text),
-            Cell(text=one.person),
-            Cell(text=f"{one.at:%Y-%m-%d} by {one.by}"),
-        )
-        for one in case.statements
-    )
-    tables = []
-    if rows:
-        tables.append(Table(heads=("finding", "cause", "owner", "due", "written down"), rows=rows))
-    if stated:
-        heads = ("about", "says", "person", "written down")
-        tables.append(Table(heads=heads, rows=stated, name="What people state"))
-    words = "Written down after the drill, and not part of the result that evidence holds."
-    return Section(
-        anchor="findings",
-        title="Findings, and what people state",
-        sentences=(Sentence(text=words),) if tables else (Sentence(text="Nobody wrote anything down yet."),),
-        tables=tuple(tables),
-    )
-
-
-def _evidence(told: Told) -> Section:
-    seal, run, environment = told.case.seal, told.result.run, told.result.environment
-    if seal.recorded:
-        first = Sentence(text="The chain of evidence holds the digest of this result.", word="recorded", tone=Tone.GOOD)
-    else:
-        words = seal.trouble or "The chain of evidence is not whole, or does not hold the digest of this result."
-        first = Sentence(text=words, word="not proven", tone=Tone.BAD)
-    signed = Sentence(text=f"The end of the run is signed by {seal.signed_by}.", word="signed", tone=Tone.GOOD)
-    unsigned = Sentence(text="No runner has signed the end of the run.", word="not signed", tone=Tone.WARN)
-    return Section(
-        anchor="evidence",
-        title="Evidence",
-        sentences=(
-            first,
-            signed if seal.signed_by else unsigned,
-            Sentence(text="Nobody signs off a drill as its owner yet.", word="missing", tone=Tone.WARN),
-            Sentence(text=f"Digest of the result: {told.digest}"),
-        ),
-        commands=(f"ismgr -e {environment} audit verify", f"ismgr -e {environment} audit export {run} --out {run}.zip"),
-    )
