@@ -8,7 +8,7 @@ import typer
 
 from ismgr_automation.cli.apply import finish, from_now, held, planner, waiting
 from ismgr_automation.cli.drill_report import add as add_reports
-from ismgr_automation.cli.drill_report import case_body, code_of
+from ismgr_automation.cli.drill_report import code_of
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.options import Full, PlanOut, Ref, Urgent, Wait, Worktree, Yes
 from ismgr_automation.cli.plan import looked_up, needed, opened, save, told
@@ -135,12 +135,15 @@ def _told(face: Face, estate: Estate, done: Report, code: int) -> int:
     """What was measured, after what was done; a missed objective is the exit code of a run that went well."""
     from ismgr_automation.cli.drill_views import show_case
     from ismgr_automation.recovery.clauses import Seal
+    from ismgr_automation.recovery.result import result_json
+    from ismgr_automation.recovery.trend import trend_json
 
     found = estate.drill(done.run)
     if found is None:
         return code
     case = estate.drill_case(found, Seal())
-    face.result(case_body(case), lambda console: show_case(case, (), console, brief=True))
+    body: JsonObject = {**result_json(found), "trend": trend_json(case.trend)}
+    face.result(body, lambda console: show_case(case, (), console, brief=True))
     return code or code_of(case)
 
 

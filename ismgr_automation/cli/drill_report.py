@@ -98,7 +98,7 @@ def report(
     if pdf is not None and page is not None:
         written.append(_write(pdf, drill_pdf.render(page, found.ended_at)))
     face.result(
-        {**case_body(case), "written": list(map(str, written))}, lambda console: show_case(case, written, console)
+        {**_case_body(case), "written": list(map(str, written))}, lambda console: show_case(case, written, console)
     )
     return code_of(case) if gate else int(ExitCode.DONE)
 
@@ -135,14 +135,6 @@ def state(
     return _kept(ctx.obj, ref, Statement(run=run_name, at=at, by=by, topic=topic, text=_said(text), person=person))
 
 
-def case_body(case: Case) -> JsonObject:
-    """A drill for pipelines: its result, and beside it what is said of it."""
-    from ismgr_automation.cli.drill_case import case_json
-    from ismgr_automation.recovery.result import result_json
-
-    return {**result_json(case.result), **case_json(case)}
-
-
 def code_of(case: Case) -> int:
     """What a drill is for an exit code: a missed objective, no proof, or an outage that became worse are no success."""
     from ismgr_automation.recovery.result import Verdict
@@ -160,6 +152,14 @@ def chosen(estate: Estate, run_name: str) -> DrillResult:
             next_step="`ismgr drill history` lists them.",
         )
     return found
+
+
+def _case_body(case: Case) -> JsonObject:
+    """A drill for pipelines: its result, and beside it what is said of it."""
+    from ismgr_automation.cli.drill_case import case_json
+    from ismgr_automation.recovery.result import result_json
+
+    return {**result_json(case.result), **case_json(case)}
 
 
 def _sealed(face: Face, ref: str, found: DrillResult) -> tuple[Seal, JsonObject]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
+from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.particulars import Finding, Note, Statement
 from ismgr_automation.recovery.result import DrillResult, TaskResult, Verdict
 from ismgr_automation.recovery.topics import Topic
@@ -280,7 +281,11 @@ def _rto(case: Case) -> Iterator[str]:
 
 
 def _rpo(case: Case) -> Iterator[str]:
-    lag = any(standing.streaming for one in case.result.readings for standing in one.standings)
+    lag = any(
+        standing.streaming and standing.part is Part.STANDBY
+        for one in case.result.readings
+        for standing in one.standings
+    )
     return _absent(count_of_lost_writes=case.result.writes is not None, lag_readings=lag)
 
 

@@ -82,7 +82,7 @@ def trend(result: DrillResult, others: Sequence[DrillResult]) -> Trend:
     if not result.outages:
         words.insert(0, "no outage was measured: there is nothing to compare")
     elif rto is None or len(taken) < LEAST:
-        words.insert(0, f"{len(taken)} drills before it can be compared with, and {LEAST} are needed")
+        words.insert(0, f"{_drills(len(taken))} before it can be compared with, and {LEAST} are needed")
     else:
         took = result.outages[0].outage_ms
         worse = took > rto.median * (1 + WORSE) and took - rto.median > noise
@@ -175,8 +175,12 @@ def _percent(took: float, middle: float) -> str:
 def _unlike(count: int, result: DrillResult) -> str:
     load = _load(result)
     here = f"the load was {load:.1f} now" if load is not None else "the load was not read now"
-    drills = f"{count} drill{'s' if count != 1 else ''}"
-    return f"{drills} before it at a load that was too different, or not read, are not compared: {here}"
+    verb = "are" if count != 1 else "is"
+    return f"{_drills(count)} before it {verb} not compared, the load was too different or not read: {here}"
+
+
+def _drills(count: int) -> str:
+    return f"{count} drill{'s' if count != 1 else ''}"
 
 
 def _point(one: DrillResult) -> Point:

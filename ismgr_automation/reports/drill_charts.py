@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ismgr_automation.ports.recovery import Attempt, Outcome
+from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.result import DrillResult, Outage, Verdict
 from ismgr_automation.recovery.trend import Point, Trend
 from ismgr_automation.recovery.waterfall import LIMIT, UNACCOUNTED
@@ -105,7 +106,12 @@ def sum_of(outage: Outage) -> str:
 
 def lag(result: DrillResult) -> Drawing | None:
     """How far behind each standby was before each move. None where nobody looked."""
-    rows = [(one.at, each) for one in result.readings for each in one.standings if each.streaming]
+    rows = [
+        (one.at, each)
+        for one in result.readings
+        for each in one.standings
+        if each.streaming and each.part is Part.STANDBY
+    ]
     if not rows:
         return None
     scale = Scale(low=0, high=max(1, *(each.lag_bytes for _, each in rows)), left=30, right=74)

@@ -38,7 +38,7 @@ def outage(ms: float = 92.0, resolution: float = 5.0, leg: str = "failover", sta
 
 def standings(lag: int = 120) -> tuple[Standing, ...]:
     return (
-        Standing(host="db1", part=Part.PRIMARY, writable=True, position=1000, timeline=3),
+        Standing(host="db1", part=Part.PRIMARY, writable=True, streaming=True, position=1000, timeline=3),
         Standing(
             host="db2",
             part=Part.STANDBY,

@@ -68,7 +68,7 @@ def test_drills_at_another_load_are_not_compared_and_it_says_so() -> None:
     found = trend(now(300, load_average=(9.0, 9.0, 9.0)), calm)
     assert (found.worse, found.compared) == (False, ())
     assert found.words[1] == (
-        "3 drills before it at a load that was too different, or not read, are not compared: the load was 9.0 now"
+        "3 drills before it are not compared, the load was too different or not read: the load was 9.0 now"
     )
     unread = trend(now(300, load_average=None), calm)
     assert (unread.worse, unread.words[1].endswith("the load was not read now")) == (False, True)
