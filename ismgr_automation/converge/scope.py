@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -81,6 +81,8 @@ class Recovery:
     """What is left of the log of one drill's client on this machine; nothing where it is not here any more."""
     author: Callable[[str], str] = lambda _commit: ""
     """Who made a commit, as the commit says: ``NAME <EMAIL>``; empty where it does not say. Raises ``EngineError``."""
+    pause: timedelta = timedelta(seconds=1)
+    """Between two tries to make a leg ready, or to have a suite pass after a move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
