@@ -26,6 +26,7 @@ from ismgr_automation.core.secret import Secret, SecretRef
 from ismgr_automation.engines.database import open_database
 from ismgr_automation.engines.evidence_files import FileEvidenceLog
 from ismgr_automation.engines.git.anchor import GitAnchor
+from ismgr_automation.engines.probe.log import LogWriter
 from ismgr_automation.engines.signing import FileSigner
 from ismgr_automation.engines.ssh.agent import agent
 from ismgr_automation.evidence.entries import BreakGlass, Intent, Outcome, RunClosed, RunStarted, UsedApproval
@@ -39,6 +40,7 @@ from ismgr_automation.recovery.particulars import note_json
 from ismgr_automation.recovery.result import Verdict, result_json
 from tests.cli.conftest import Said
 from tests.recovery.results import finding, result
+from tests.reports.drills import attempts
 
 PLAN = Path(__file__).parents[1] / "cases/formats/plan/2/fresh-site.json"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -358,8 +360,15 @@ def test_the_bundle_of_a_drill_has_what_it_measured_and_how_to_check_that(
     say, archive: Archive, tmp_path: Path
 ) -> None:
     run = drilled(archive)
+    log = archive.folder / ".ismgr/drills" / run / "probe.log"
+    log.parent.mkdir(parents=True)
+    writer = LogWriter(log)
+    for one in attempts():
+        writer.attempt(one)
+    writer.close()
     out = tmp_path / "bundle"
     assert say("audit", "export", run, "--out", out).code == 0
+    assert "7 refused, 1 unknown in view" in (out / "drill.html").read_text(), "the client's log is drawn"
     assert (out / "drill.json").read_bytes() == canonical(DRILL)
     assert json.loads((out / "drill-notes.json").read_text())[0]["owner"] == "Ada"
     assert "The runbook names a host that is gone." in (out / "drill.html").read_text()
