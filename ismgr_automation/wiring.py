@@ -226,6 +226,7 @@ def _recovery(store: Backends, kept: Records) -> Recovery:
     """What moves a service to another site and measures it."""
     from ismgr_automation.engines.fences import HostFences
     from ismgr_automation.engines.functions import ProcessFunctions
+    from ismgr_automation.engines.git import GitSource
     from ismgr_automation.engines.paper import ShellPaper
     from ismgr_automation.engines.postgresql import PostgresqlStandby
     from ismgr_automation.engines.probe import PostgresqlProbe
@@ -241,6 +242,8 @@ def _recovery(store: Backends, kept: Records) -> Recovery:
         results=kept.drills,
         clock=time.monotonic_ns,
         paper=ShellPaper(),
+        attempts=kept.drill_attempts,
+        author=GitSource(kept.directory).author,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ismgr_automation.converge.drill_particulars import described
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.errors import EngineError
@@ -42,7 +43,7 @@ def told_drill(drill: Drill) -> Ended:
             held=drill.held,
         )
     )
-    result = _result(drill, told)
+    result = described(_result(drill, told), drill)
     kept = _keep(drill, result)
     first = result.outages[0] if result.outages else None
     drill.scope.context.emit(
@@ -130,6 +131,9 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         load_average=_load(load) if isinstance(load, list) else None,
         resumed=told.resumed,
         left=(*told.left, *drill.astray),
+        confirmations=told.confirmations,
+        start_ns=told.start_ns,
+        steady=None if nothing else not drill.unsteady,
     )
 
 

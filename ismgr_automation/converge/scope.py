@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,7 +26,7 @@ from ismgr_automation.ports.ledger import Ledger
 from ismgr_automation.ports.packages import FactsReader, PackageManager, Restarter
 from ismgr_automation.ports.paper import Paper
 from ismgr_automation.ports.patching import FirstSeen, PatchStore
-from ismgr_automation.ports.recovery import Fences, Functions, ProbeClient, Standby, Switches
+from ismgr_automation.ports.recovery import Attempt, Fences, Functions, ProbeClient, Standby, Switches
 from ismgr_automation.ports.runs import RunLedger, StepJournal
 from ismgr_automation.ports.secrets import SecretStore
 from ismgr_automation.ports.sequencer import Sequencer, Work
@@ -78,6 +78,10 @@ class Recovery:
     results: DrillStore
     clock: Callable[[], int]
     """Nanoseconds of the one clock by which verbs, probe and journal tell times."""
+    attempts: Callable[[str], Sequence[Attempt]] = lambda _run: ()
+    """What is left of the log of one drill's client on this machine; nothing where it is not here any more."""
+    author: Callable[[str], str] = lambda _commit: ""
+    """Who made a commit, as the commit says: ``NAME <EMAIL>``; empty where it does not say. Raises ``EngineError``."""
     pause: timedelta = timedelta(seconds=1)
     """Between two tries to make a leg ready, or to have a suite pass after a move."""
     paper: Paper | None = None
