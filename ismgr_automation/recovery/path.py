@@ -95,6 +95,8 @@ def legs(plan: RecoveryPlan, mode: DrillMode, sides: Sides, *, at_home: bool = F
             return (there, _leg("reprotect", LegKind.REPROTECT, joining, sides), after, *home)
         case DrillMode.FAILOVER:
             return (_leg("failover", LegKind.FAILOVER, plan.failover, sides), reprotect, after, *home)
+        case DrillMode.ISOLATED:
+            return ()
         case DrillMode.RETURN:
             return home[1:] if at_home else (reprotect, *home)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.recovery import Reading, Standing
+from ismgr_automation.recovery.isolated import IsolationTold
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -147,6 +148,8 @@ class DrillResult:
     """Of the machine that measured, over 1, 5 and 15 minutes when the drill began."""
     resumed: int = 0
     """How often another process went on with it."""
+    isolation: IsolationTold | None = None
+    """What a drill in isolation was besides."""
     left: tuple[str, ...] = ()
     """What cleanup found left behind, one sentence each."""
 
