@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.core.errors import EngineError
 from ismgr_automation.core.events import DrillMeasured
+from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Step
@@ -41,7 +42,7 @@ def told_drill(drill: Drill) -> Ended:
         )
     )
     result = _result(drill, told)
-    kept = _keep(drill, result)
+    kept = keep(drill, result)
     first = result.outages[0] if result.outages else None
     drill.scope.context.emit(
         DrillMeasured(
@@ -103,7 +104,6 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         )
     )
     known = drill.notes.first("began") or {}
-    load = known.get("load")
     return DrillResult(
         run=drill.scope.context.run,
         plan=drill.name,
@@ -126,18 +126,20 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         tasks=told.tasks,
         readings=told.readings,
         without_redundancy_s=told.without_redundancy_s,
-        load_average=_load(load) if isinstance(load, list) else None,
+        load_average=load_of(known),
         resumed=told.resumed,
         left=(*told.left, *drill.astray),
     )
 
 
-def _load(listed: Sequence[object]) -> tuple[float, float, float] | None:
-    values = [float(one) for one in listed if isinstance(one, int | float)]
+def load_of(began: JsonObject) -> tuple[float, float, float] | None:
+    """The load of this machine when a drill began, as its journal says."""
+    listed = began.get("load")
+    values = [float(one) for one in listed if isinstance(one, int | float)] if isinstance(listed, list) else []
     return (values[0], values[1], values[2]) if len(values) == 3 else None  # noqa: PLR2004  1, 5 and 15 minutes
 
 
-def _keep(drill: Drill, result: DrillResult) -> str:
+def keep(drill: Drill, result: DrillResult) -> str:
     """Keep the result; why it could not be kept."""
     try:
         drill.scope.engines.recovery.results.keep(result.run, result.plan, result_json(result))

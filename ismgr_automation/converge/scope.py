@@ -21,6 +21,7 @@ from ismgr_automation.ports.content import Content
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.drills import DrillJournal, DrillStore
 from ismgr_automation.ports.hosts import PlaybookEngine, Prober, Ssh
+from ismgr_automation.ports.isolation import Clones, Isolation
 from ismgr_automation.ports.leases import LeaseStore
 from ismgr_automation.ports.ledger import Ledger
 from ismgr_automation.ports.packages import FactsReader, PackageManager, Restarter
@@ -64,6 +65,14 @@ class Upkeep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bubbles:
+    """What a drill in isolation needs, behind ports."""
+
+    isolation: Isolation
+    clones: Clones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
     """What moves a service to another site and measures it, behind ports."""
 
@@ -77,6 +86,8 @@ class Recovery:
     results: DrillStore
     clock: Callable[[], int]
     """Nanoseconds of the one clock by which verbs, probe and journal tell times."""
+    bubbles: Bubbles | None = None
+    """None: no drill in isolation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,13 @@ class Lab:
 
     @classmethod
     def up(
-        cls, name: str = DEMO, emit: Emit = ignore, cancelled: threading.Event | None = None, *, webs: int = 1, spare: bool = False
+        cls,
+        name: str = DEMO,
+        emit: Emit = ignore,
+        cancelled: threading.Event | None = None,
+        *,
+        webs: int = 1,
+        spare: bool = False,
     ) -> Self:
         """Make a lab, or repair the one of that name; safe to repeat. What was begun is taken away when it fails.
         ``webs`` is how many web machines each site of a new one has; one that is there keeps those that it has.

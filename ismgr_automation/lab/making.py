@@ -15,7 +15,17 @@ from ipaddress import IPv4Address
 from ismgr_automation.core.errors import Cancelled, EngineFailed
 from ismgr_automation.core.events import Emit, StepReported, ignore
 from ismgr_automation.lab import cleanup, image, keys, machines, networks, preflight, settings, shell
-from ismgr_automation.lab.folder import SUPERVISOR, Folder, Phase, Record, Shape, alone, labs_root, take_index, write_private
+from ismgr_automation.lab.folder import (
+    SUPERVISOR,
+    Folder,
+    Phase,
+    Record,
+    Shape,
+    alone,
+    labs_root,
+    take_index,
+    write_private,
+)
 from ismgr_automation.lab.topology import BMC_USER, ZONE, Machine, Role, Segment, Topology, draw
 
 _HANDS = 4
@@ -108,7 +118,9 @@ def _claim(home: Folder, shape: Shape, emit: Emit, cancelled: threading.Event) -
     reference = image.ensure(emit, labs_root() / ".image.lock", cancelled)
     with alone():
         index = take_index(home.name, networks.indexes())
-        record = Record(name=home.name, index=index, image=reference, phase=Phase.STARTING, webs=shape.webs, spare=shape.spare)
+        record = Record(
+            name=home.name, index=index, image=reference, phase=Phase.STARTING, webs=shape.webs, spare=shape.spare
+        )
         home.root.mkdir(mode=0o700)
         home.write(record)
         raised = settings.raise_limits()

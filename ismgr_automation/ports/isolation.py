@@ -47,8 +47,8 @@ class Counted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """What one try from inside met at a place of production: ``open``, ``refused``, ``silent`` and the like. ``reached``
-    means that an answer came."""
+    """What one try from inside met at a place of production: ``open``, ``refused``, ``silent`` and the like.
+    ``reached`` means that an answer came."""
 
     place: str
     met: str

@@ -151,4 +151,6 @@ class IsolationTold:
     """Rows of the production client that were acknowledged before the copy was begun."""
     held_rows: int | None = None
     """How many of these the clone has."""
+    behind_ms: float | None = None
+    """How long before the copy was begun the newest of them was acknowledged."""
     checks: tuple[CheckTold, ...] = ()

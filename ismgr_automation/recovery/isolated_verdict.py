@@ -79,8 +79,8 @@ def _clone(seen: Seen) -> Iterator[tuple[Verdict, str]]:
     bad = list(_steps(seen.tasks))
     yield from ((Verdict.FAILED, why) for why in (bad or ([seen.stopped] if seen.stopped else [])))
     told = seen.told
-    if told.held_rows is not None and told.held_rows < told.expected_rows:
-        gone = told.expected_rows - told.held_rows
+    if _too_old(told, seen.goals):
+        gone = told.expected_rows - (told.held_rows or 0)
         yield Verdict.FAILED, f"{gone} of {told.expected_rows} writes acknowledged before the copy are not in the clone"
     for one in told.checks:
         if not one.ok:
@@ -88,6 +88,13 @@ def _clone(seen: Seen) -> Iterator[tuple[Verdict, str]]:
             yield Verdict.FAILED, f"check {one.name} of the clone: {why}"
     if not (seen.stopped or bad or seen.aborted or told.checks or told.held_rows is not None):
         yield Verdict.INVALID, "nothing was asked of the clone"
+
+
+def _too_old(told: IsolationTold, goals: Goals) -> bool:
+    """Whether the clone lacks more than the recovery point objective allows; all of it is always too much."""
+    if told.held_rows is None or told.held_rows >= told.expected_rows:
+        return False
+    return not told.held_rows or not goals.rpo or (told.behind_ms or 0.0) > goals.rpo * 1000
 
 
 def _steps(tasks: Sequence[TaskResult]) -> Iterator[str]:

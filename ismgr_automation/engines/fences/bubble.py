@@ -154,9 +154,7 @@ class HostBubble:
         """Connect to the gateways and to the host inside, and look."""
         program = resources.files(knock.__package__ or "").joinpath("knock.py").read_text(encoding="utf-8")
         loading = {
-            place: self._warm.begin_load(
-                self._request.inside, resident(program, (address, str(port)), Rights.USER)
-            )
+            place: self._warm.begin_load(self._request.inside, resident(program, (address, str(port)), Rights.USER))
             for place, (address, port) in self._places.items()
         }
         found = self._all("look")
@@ -211,9 +209,7 @@ class HostBubble:
         for name, address in self._request.gateways.items():
             known = self._gateways.get(name)
             if known is None:
-                load = Load(
-                    script=_SCRIPT, before=_BEFORE, arguments=(address, self._request.run), input=self._rules
-                )
+                load = Load(script=_SCRIPT, before=_BEFORE, arguments=(address, self._request.run), input=self._rules)
                 self._gateways[name] = self._warm.load(name, load)
             elif known.lost is not None:
                 self._gateways[name] = known.anew()

@@ -1,4 +1,5 @@
-"""The scripts of a clone: how a standby is copied, and what is done with the copy on its own host. Nothing here decides."""
+"""The scripts of a clone: how a standby is copied, and what is done with the copy on its own host. Nothing
+here decides."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from ismgr_automation.engines.postgresql.layout import FIRST
 UNIT = "ismgr-clone"
 TIMER = "ismgr-clone-end"
 FOLDER = "/var/lib/postgresql/ismgr-clone"
-"""All that a clone has on its host: data, settings, socket. One name, so that whoever comes after finds what was left."""
+"""All that a clone has on its host: data, settings, socket. One name, so that whoever comes after finds what was
+left."""
 
 NOT_STARTED, NOT_PROMOTED, NOT_GONE = 70, 71, 72
 """How scripts end when it did not work."""
@@ -19,7 +21,7 @@ sql "SELECT json_build_object('standby', pg_is_in_recovery(),
   'system', (SELECT system_identifier::text FROM pg_control_system()),
   'bytes', (SELECT sum(pg_database_size(oid)) FROM pg_database),
   'elsewhere', (SELECT count(*) FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')))"
-"""
+"""  # noqa: S608 - nothing of a host's is in it
 """What must be known of a member before it is copied."""
 
 COPY = f"""{FIRST}

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from time import monotonic_ns
 
@@ -70,17 +69,17 @@ class PostgresqlClone:
         if trouble:
             return {"trouble": trouble}
         said = json.loads(found.output)
+        size, free = int(said["bytes"]), int(here.output.split()[1]) * _KIB
         readings: dict[str, Reading] = {
-            "bytes": int(said["bytes"]),
+            "bytes": size,
             "position": int(said["position"]),
             "system": str(said["system"]),
             "standby": bool(said["standby"]),
         }
-        free = int(here.output.split()[1]) * _KIB
         if said["elsewhere"]:
             return {**readings, "trouble": f"{said['elsewhere']} tablespaces lie elsewhere, and would not be copied"}
-        if free < ROOM * readings["bytes"]:  # type: ignore[operator]  an int, two lines above
-            return {**readings, "trouble": f"{self._request.spare} has {free:,} bytes free for {said['bytes']:,}"}
+        if free < ROOM * size:
+            return {**readings, "trouble": f"{self._request.spare} has {free:,} bytes free for {size:,}"}
         for name, script in (("start", cloned.START), ("promote", cloned.PROMOTE), ("state", cloned.STATE)):
             self._ready(name, script)
         return readings
@@ -167,5 +166,3 @@ def _trouble(answer: Answer) -> str:
     if answer.reach is not Reach.OK:
         return f"{answer.host} cannot be reached ({answer.reach}): {answer.detail}"
     return f"{answer.host}: {answer.detail or f'exit {answer.code}'}" if answer.code else ""
-
-

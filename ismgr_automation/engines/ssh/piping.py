@@ -65,12 +65,14 @@ async def _carry(warm: Warm, pipe: Pipe, seconds: float, cancelled: threading.Ev
         async with asyncio.timeout(seconds):
             source = await _start(warm, pipe.source, pipe.writes)
             target = await _start(warm, pipe.target, pipe.reads)
-            while data := await source.stdout.read(_AT_ONCE):
-                if cancelled.is_set():
-                    raise TimeoutError
+            while not cancelled.is_set() and (data := await source.stdout.read(_AT_ONCE)):
                 size += len(data)
                 target.stdin.write(data)
                 await target.stdin.drain()
+            if cancelled.is_set():
+                target.close()
+                stopped = Answer(host=pipe.source, reach=Reach.TIMEOUT, detail="it was stopped on request")
+                return Carried(source=stopped, target=done[1], size_bytes=size)
             first = await _ended(source, pipe.source)
             if first.code:
                 # the target must not take half of it for the whole
@@ -81,7 +83,7 @@ async def _carry(warm: Warm, pipe: Pipe, seconds: float, cancelled: threading.Ev
     except Exception as error:  # noqa: BLE001  a host may fail in any way, and each way is an answer
         reach, detail = classify(error)
         if isinstance(error, TimeoutError):
-            detail = "it was stopped on request" if cancelled.is_set() else f"no end after {seconds:g} s"
+            detail = f"no end after {seconds:g} s"
         lost = pipe.target if target is None and source is not None else pipe.source
         return Carried(source=Answer(host=lost, reach=reach, detail=detail), target=done[1], size_bytes=size)
     finally:
