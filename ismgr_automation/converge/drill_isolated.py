@@ -18,7 +18,7 @@ from ismgr_automation.core.errors import EngineError, IsmgrError
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.isolation import Bubble, Clone, CloneState, Counted
+from ismgr_automation.ports.isolation import Bubble, Clone, CloneState, Counted, Knocks
 from ismgr_automation.ports.recovery import Acted, Outcome, RunningProbe, Sight
 from ismgr_automation.recovery.isolated import LEG, CheckTold, Inside, Step, refusal
 
@@ -76,8 +76,9 @@ def try_isolated(drill: Drill, probe: RunningProbe) -> None:
             return
         try:
             drill.trouble = drill.trouble or _there(trial)
-        finally:
-            left = _back(trial)
+        except Exception as problem:  # noqa: BLE001  whatever happens, the clone must be taken away
+            drill.trouble = problem.summary if isinstance(problem, IsmgrError) else told(problem, drill.scope)
+        left = _back(trial)
         if left and not drill.trouble:
             drill.trouble = left
         drill.notes.tried({"what": "leg-ended", "leg": LEG, "ok": not drill.trouble, "trouble": drill.trouble})
@@ -122,24 +123,57 @@ def _there(trial: Trial) -> str:
     """Every step up to the checks; the first trouble ends it."""
     if trial.begun(Step.REMOVE):
         return ""
-    steps: tuple[tuple[Step, Callable[[], Acted], Callable[[], bool]], ...] = (
-        (Step.ISOLATE, lambda: _shut(trial), lambda: False),
-        (Step.PROVE, lambda: _prove(trial), lambda: False),
-        (Step.CLONE, lambda: _take(trial), lambda: _is_ours(trial)),
-        (Step.PROMOTE, trial.clone.promote, lambda: trial.state is CloneState.PROMOTED),
-        (Step.CHECK, lambda: _check(trial), lambda: trial.ended(Step.CHECK)),
+    return (
+        _step(trial, Step.ISOLATE, lambda: _shut(trial))
+        or _clone_and_prove(trial)
+        or _step(trial, Step.PROMOTE, trial.clone.promote)
+        or _step(trial, Step.CHECK, lambda: _check(trial))
     )
-    for step, work, is_done in steps:
-        if trial.drill.scope.context.cancelled.is_set():
-            return f"stopped on request before {step}"
-        if step in {Step.PROVE, Step.CLONE, Step.PROMOTE}:
-            _count(trial)
-        if is_done():
-            _note(trial, step, _now(trial, ok=True, words="it was done already"), found=True)
-            continue
-        if trouble := _done(trial, step, work):
-            return f"{step}: {trouble}"
-    return ""
+
+
+def _clone_and_prove(trial: Trial) -> str:
+    """While the copy is made there is time to try from inside whether the walls hold; it is not promoted before that
+    was seen."""
+    _count(trial)
+    knocks = trial.bubble.knock() if refusal(Step.PROVE, trial.inside()) is None else _nobody_knocks
+    before = trial.counted.knocked if trial.counted is not None else 0
+    troubles = (
+        _step(trial, Step.CLONE, lambda: _take(trial)),
+        _step(trial, Step.PROVE, lambda: _prove(trial, knocks(), before)),
+    )
+    return "; ".join(filter(None, troubles))
+
+
+def _nobody_knocks() -> Knocks:
+    return Knocks(tried=(), began_ns=0, ended_ns=0)
+
+
+def _step(trial: Trial, step: Step, work: Callable[[], Acted]) -> str:
+    """A step, unless somebody has stopped the drill, or it is found done."""
+    if trial.drill.scope.context.cancelled.is_set():
+        return f"stopped on request before {step}"
+    if step is not Step.ISOLATE:
+        _count(trial)
+    if _found_done(trial, step):
+        return ""
+    trouble = _done(trial, step, work)
+    return f"{step}: {trouble}" if trouble else ""
+
+
+def _found_done(trial: Trial, step: Step) -> bool:
+    """Whether a drill that goes on finds a step done: by what its world says, not by its journal."""
+    match step:
+        case Step.CLONE:
+            done = _is_ours(trial)
+        case Step.PROMOTE:
+            done = trial.state is CloneState.PROMOTED
+        case Step.CHECK:
+            done = trial.ended(step)
+        case Step.ISOLATE | Step.PROVE | Step.REMOVE | Step.OPEN:
+            done = False
+    if done:
+        _note(trial, step, _now(trial, ok=True, words="it was done already"), found=True)
+    return done
 
 
 def _back(trial: Trial) -> str:
@@ -151,7 +185,8 @@ def _back(trial: Trial) -> str:
     _count(trial)
     if trial.counted is not None and not trial.begun(Step.OPEN):
         trial.drill.notes.tried({"what": "counted", "leg": LEG, **asdict(trial.counted)})
-    return trouble or _done(trial, Step.OPEN, trial.bubble.lift, insist=True)
+    opened = _done(trial, Step.OPEN, trial.bubble.lift, insist=True)
+    return "; ".join(f"{step}: {why}" for step, why in ((Step.REMOVE, trouble), (Step.OPEN, opened)) if why)
 
 
 def _done(trial: Trial, step: Step, work: Callable[[], Acted], *, insist: bool = False) -> str:
@@ -180,23 +215,20 @@ def _shut(trial: Trial) -> Acted:
     return acted
 
 
-def _prove(trial: Trial) -> Acted:
+def _prove(trial: Trial, knocks: Knocks, before: int) -> Acted:
     """From inside nobody reaches production, and it is the gateways' rules that met the tries: a way that never was
     proves nothing."""
-    began = trial.drill.notes.clock()
-    before = trial.counted.knocked if trial.counted is not None else 0
-    tried = trial.bubble.knock()
     _count(trial)
     met = trial.counted.knocked - before if trial.counted is not None else 0
-    places = {one.place: one.met for one in tried}
+    places = {one.place: one.met for one in knocks.tried}
     trial.drill.notes.wrote({"what": "tried", "leg": LEG, "places": dict(places), "knocked": met})
-    reached = [f"{one.place} ({one.met})" for one in tried if one.reached]
-    trial.proven = bool(tried) and not reached and met > 0
+    reached = [f"{one.place} ({one.met})" for one in knocks.tried if one.reached]
+    trial.proven = bool(places) and not reached and met > 0
     words = f"production was reached from inside: {', '.join(reached)}" if reached else ""
     if not words and not trial.proven:
         words = "no try from inside was met by the gateways' rules: they were not seen to bite"
-    said = words or f"{len(tried)} places of production cannot be reached, {met} packets were dropped"
-    return replace(_now(trial, ok=not words, words=said), began_ns=began)
+    said = words or f"{len(places)} places of production cannot be reached, {met} packets were dropped"
+    return Acted(ok=not words, began_ns=knocks.began_ns, ended_ns=knocks.ended_ns, words=said)
 
 
 def _take(trial: Trial) -> Acted:

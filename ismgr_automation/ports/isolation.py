@@ -3,7 +3,7 @@ a standby on a spare host there. Which step may follow which is decided in ``rec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -55,6 +55,15 @@ class Tried:
     reached: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knocks:
+    """Tries from inside; a place that could not be tried is missing. Times are of ``CLOCK_MONOTONIC``."""
+
+    tried: tuple[Tried, ...]
+    began_ns: int
+    ended_ns: int
+
+
 class Bubble(Protocol):
     """One closed network. A gateway that fails is a result. Raises ``Cancelled``, and ``InputError`` for what cannot be
     asked for."""
@@ -67,8 +76,8 @@ class Bubble(Protocol):
         """Close it on every gateway. Rules of this run that stand are left alone, and so are their counters."""
         ...
 
-    def knock(self) -> Sequence[Tried]:
-        """Try to reach every place of production from inside, all at once; one that could not be tried is missing."""
+    def knock(self) -> Callable[[], Knocks]:
+        """Begin to try to reach every place of production from inside, all at once; what is returned waits for it."""
         ...
 
     def count(self) -> Counted:

@@ -111,7 +111,6 @@ def _production(seen: Seen) -> Iterator[tuple[Verdict, str]]:
     told, rto = seen.told, seen.goals.rto
     if seen.unmeasured:
         yield Verdict.INVALID, seen.unmeasured
-        return
     if told.longest_gap_ms is not None and rto is not None and told.longest_gap_ms > rto * 1000:
         yield Verdict.FAILED, f"production waited {told.longest_gap_ms:.0f} ms for a write, and {rto:g} s is the RTO"
     if told.errors:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from importlib import resources
 from ipaddress import ip_address, ip_network
 from time import monotonic_ns
@@ -21,7 +22,7 @@ from ismgr_automation.engines.ssh.resident import resident
 from ismgr_automation.engines.ssh.warm import Load, Loaded, Warm
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Reach
-from ismgr_automation.ports.isolation import BubbleRequest, Counted, Tried
+from ismgr_automation.ports.isolation import BubbleRequest, Counted, Knocks, Tried
 from ismgr_automation.ports.recovery import Acted, Seen, Sight
 from ismgr_automation.ports.secrets import SecretStore
 
@@ -30,6 +31,8 @@ CARD = "@card@"
 """Stands in the rules for the gateway's interface in the network, which only the gateway knows."""
 PATIENCE_SECONDS = 0.1
 """How long silence must last to be silence, after the last of ``knock.TRIES``."""
+WITHIN = timedelta(seconds=5)
+"""In which a knock must have been told."""
 _ANSWERED = frozenset({knock.OPEN, knock.REFUSED})
 _COUNTERS = ("dropped_out", "dropped_in", "passed_out", "passed_in", "knocked")
 
@@ -170,17 +173,19 @@ class HostBubble:
         """Raise the table on every gateway; the kernel exchanges it at once or not at all."""
         return self._act("shut", lambda one: "" if self._stands(one) else "its rules are not those that were raised")
 
-    def knock(self) -> Sequence[Tried]:
+    def knock(self) -> Callable[[], Knocks]:
         """Knock at every place of production at once; it takes ``PATIENCE_SECONDS`` and a little more."""
-        from datetime import timedelta
+        began = monotonic_ns()
+        asked = {place: one.begin(WITHIN, str(PATIENCE_SECONDS)) for place, one in self._inside.items()}
 
-        within = timedelta(seconds=1 + 2 * PATIENCE_SECONDS)
-        asked = {place: one.begin(within, str(PATIENCE_SECONDS)) for place, one in self._inside.items()}
-        return tuple(
-            Tried(place=place, met=met, reached=met in _ANSWERED)
-            for place, met in ((place, _met(done())) for place, done in asked.items())
-            if met
-        )
+        def heard() -> Knocks:
+            answers = {place: done() for place, done in asked.items()}
+            took = max((one.seconds for one in answers.values()), default=0.0)
+            met = {place: _met(one) for place, one in answers.items()}
+            tried = tuple(Tried(place=place, met=one, reached=one in _ANSWERED) for place, one in met.items() if one)
+            return Knocks(tried=tried, began_ns=began, ended_ns=began + int(took * 1e9))
+
+        return heard
 
     def count(self) -> Counted:
         """What the counters of all gateways say."""
