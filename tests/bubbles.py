@@ -94,7 +94,7 @@ def isolated(folder: Path, *, mortal: bool = False) -> Isolated:
     one, two = files["sites.yaml"].split("---\n")
     one += MACHINES.format(gateway=FAR_GATEWAY, number=1, network="")
     two += MACHINES.format(gateway=GATEWAY, number=2, network="bubble: 198.51.100.1") + SPARE_MACHINE
-    files["sites.yaml"] = "---\n".join((one, two))
+    files["sites.yaml"] = f"{one}---\n{two}"
     files["groups.yaml"] += GROUPS
     files["recovery.yaml"] += BUBBLE
     hosts = list(known.world.inventories["hosts"])

@@ -1,6 +1,6 @@
-"""Drills in isolation on real machines: a clone of the standby on a spare machine behind the gateway of dc2, packets that
-are counted there, and a controller that is killed in the middle. The tests are one story and run in the order of the
-file."""
+"""Drills in isolation on real machines: a clone of the standby on a spare machine behind the gateway of dc2, packets
+that are counted there, and a controller that is killed in the middle. The tests are one story and run in the order of
+the file."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ BAR = 40
 def show_result(result: DrillResult, console: Console) -> None:
     """One drill: the verdict first, then what it rests on."""
     color = COLORS[result.verdict]
-    way = (result.home, result.away, result.home)
+    way: tuple[str, ...] = (result.home, result.away, result.home)
     if result.isolation is not None:
         way = (result.isolation.source, f"a clone on {result.isolation.spare}")
     console.print(

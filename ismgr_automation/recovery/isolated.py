@@ -52,7 +52,7 @@ class Inside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Refusal:
     """A rule said no."""
 
     rule: str
@@ -99,7 +99,7 @@ RULES: Mapping[str, Callable[[Step, Inside], str]] = {
 """Every rule by its name, in the order in which they are asked."""
 
 
-def refusal(step: Step, now: Inside) -> Refused | None:
+def refusal(step: Step, now: Inside) -> Refusal | None:
     """The first rule that says no to a step, or None.
 
     >>> refusal(Step.OPEN, Inside(counted=None, proven=True, clone=CloneState.PROMOTED)).rule
@@ -107,7 +107,7 @@ def refusal(step: Step, now: Inside) -> Refused | None:
     """
     for name, rule in RULES.items():
         if why := rule(step, now):
-            return Refused(rule=name, why=why)
+            return Refusal(rule=name, why=why)
     return None
 
 

@@ -315,7 +315,7 @@ def test_a_drill_killed_anywhere_is_resumed_and_ends_clean(tmp_path: Path) -> No
         assert site.bubbles.exposed == [], where
         found = measured(site)
         assert (found.verdict, found.reasons) == (Verdict.PASSED, ()), where
-        assert site.pair.calls.count("promote spare1") <= 2, where  # noqa: PLR2004  once more where nobody knows
+        assert site.pair.calls.count("promote spare1") <= 2, where
 
 
 def test_a_clone_whose_walls_fell_while_nobody_was_there_is_removed_and_proves_nothing(tmp_path: Path) -> None:

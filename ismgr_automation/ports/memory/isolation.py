@@ -4,7 +4,7 @@ the clone holds and what does not work is what a test says. Nothing is copied or
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.isolation import (
@@ -24,31 +24,33 @@ ROWS = "SELECT count(*), coalesce(max(number), 0)"
 """What the query begins with that asks for the client's rows."""
 
 
-@dataclass(slots=True, kw_only=True)
 class MemoryBubbleWorld:
     """The network, its gateways and the spare host. Tests change it, or what happens in ``pair.watch``."""
 
-    pair: MemoryRecoveryWorld
-    closed: dict[str, str] = field(default_factory=dict)
-    """The run whose rules are on a gateway."""
-    passing: int = 0
-    """Packets that get through whenever somebody knocks, rules or not."""
-    elsewhere: bool = False
-    """The rules close another network: nobody who knocks meets them."""
-    reached: set[str] = field(default_factory=set)
-    """Places that are open from inside."""
-    passed: int = 0
-    knocked: int = 0
-    clone: CloneState = CloneState.ABSENT
-    empty: bool = False
-    """A copy holds nothing."""
-    answers: dict[str, str] = field(default_factory=dict)
-    """Rows by query."""
-    broken: dict[str, str] = field(default_factory=dict)
-    """Why a verb (``take``, ``promote``, ``remove``, ``lift``, ``shut``, ``stage``) does not work."""
-    taken: frozenset[int] = frozenset()
-    exposed: list[str] = field(default_factory=list)
-    """Acts after which there was a clone and no wall: what must never be."""
+    def __init__(self, pair: MemoryRecoveryWorld, answers: Mapping[str, str] | None = None) -> None:
+        """An open network without a clone, beside the members of ``pair``."""
+        self.pair = pair
+        self.closed: dict[str, str] = {}
+        """The run whose rules are on a gateway."""
+        self.passing = 0
+        """Packets that get through whenever somebody knocks, rules or not."""
+        self.elsewhere = False
+        """The rules close another network: nobody who knocks meets them."""
+        self.reached: set[str] = set()
+        """Places that are open from inside."""
+        self.passed = 0
+        self.knocked = 0
+        self.clone = CloneState.ABSENT
+        self.empty = False
+        """A copy holds nothing."""
+        self.answers = dict(answers or {})
+        """Rows by query."""
+        self.broken: dict[str, str] = {}
+        """Why a verb (``take``, ``promote``, ``remove``, ``lift``, ``shut``, ``stage``) does not work."""
+        self.taken: frozenset[int] = frozenset()
+        """The numbers that the clone has."""
+        self.exposed: list[str] = []
+        """Acts after which there was a clone and no wall: what must never be."""
 
     def act(self, verb: str, subject: str, context: Context, effect: Callable[[], None]) -> Acted:
         """One act, with the ticks that it takes."""
@@ -98,7 +100,7 @@ class MemoryBubble:
         def effect() -> None:
             if not self._whole():
                 self.world.passed = self.world.knocked = 0
-            self.world.closed = {name: self.request.run for name in self.request.gateways}
+            self.world.closed = dict.fromkeys(self.request.gateways, self.request.run)
 
         return self.world.act("shut", self.request.network, self.context, effect)
 
@@ -134,7 +136,7 @@ class MemoryBubble:
         """There is nothing to let go of."""
 
     def _whole(self) -> bool:
-        return self.world.closed == {name: self.request.run for name in self.request.gateways}
+        return self.world.closed == dict.fromkeys(self.request.gateways, self.request.run)
 
 
 @dataclass(frozen=True, slots=True)
