@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.core.errors import EngineFailed, ExitCode
+from tests.bubbles import Isolated, isolated
 from tests.cli.conftest import Say
 from tests.drills import HOME, Drills, acts, arrive, drills, is_home
 
@@ -105,3 +106,28 @@ def test_a_plan_that_was_written_is_applied_as_any_other(site: Drills, say: Say)
     said = say("apply", path, "--yes")
     assert said.code == ExitCode.DONE, said.err
     assert is_home(site)
+
+
+class TestInIsolation:
+    """A clone behind closed gateways."""
+
+    @pytest.fixture
+    def site(self, tmp_path: Path) -> Isolated:
+        return isolated(tmp_path)
+
+    def test_it_shows_what_the_gateways_counted_and_what_the_clone_holds(self, site: Isolated, say: Say) -> None:
+        said = say("drill", "run", "records", "--mode", "isolated", "--yes")
+        assert said.code == ExitCode.DONE, said.err
+        text = " ".join(said.out.split())
+        assert "passed isolated of records: db2 → a clone on spare1" in text
+        assert "gw2: 0 packets out, 0 in;" in text
+        assert "check patients passed" in text
+        assert "writes acknowledged before the copy are in the clone" in text
+        assert "0 packets out" in say("drill", "report").out
+
+    def test_a_packet_that_gets_out_has_an_exit_code(self, site: Isolated, say: Say) -> None:
+        site.bubbles.passing = 1
+        said = say("--json", "drill", "run", "records", "--mode", "isolated", "--yes")
+        assert said.code != ExitCode.DONE
+        assert said.result["type"] == "drill"
+        assert (said.result["verdict"], said.result["isolation"]["passed_out"]) == ("failed", 1)
