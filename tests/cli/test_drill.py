@@ -115,7 +115,8 @@ class TestInIsolation:
     def site(self, tmp_path: Path) -> Isolated:
         return isolated(tmp_path)
 
-    def test_it_shows_what_the_gateways_counted_and_what_the_clone_holds(self, site: Isolated, say: Say) -> None:
+    @pytest.mark.usefixtures("site")
+    def test_it_shows_what_the_gateways_counted_and_what_the_clone_holds(self, say: Say) -> None:
         said = say("drill", "run", "records", "--mode", "isolated", "--yes")
         assert said.code == ExitCode.DONE, said.err
         text = " ".join(said.out.split())
