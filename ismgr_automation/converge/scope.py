@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -88,6 +88,8 @@ class Recovery:
     """Nanoseconds of the one clock by which verbs, probe and journal tell times."""
     bubbles: Bubbles | None = None
     """None: no drill in isolation."""
+    pause: timedelta = timedelta(seconds=1)
+    """Between two tries to make a leg ready, or to have a suite pass after a move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
