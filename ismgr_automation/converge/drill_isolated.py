@@ -233,8 +233,6 @@ def _prove(trial: Trial, knocks: Knocks, before: int) -> Acted:
 
 def _take(trial: Trial) -> Acted:
     """Copy and start. How much had been acknowledged before is written down first: the clone must have it."""
-    if trial.state is not CloneState.ABSENT:
-        _done(trial, Step.REMOVE, trial.clone.remove)
     acked = [one.number for one in trial.probe.attempts() if one.outcome is Outcome.ACKED]
     last = acked[-1] if acked else 0
     trial.drill.notes.wrote({"what": "copying", "leg": LEG, "number": last, "acked": len(acked)})

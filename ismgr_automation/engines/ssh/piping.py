@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -50,46 +50,62 @@ class Pipe:
 
 def carry(warm: Warm, pipe: Pipe, within: timedelta, cancelled: threading.Event) -> Carried:
     """Carry until the source ends, and wait until the target does. A lost connection, the end of the time and a
-    cancellation are answers; both scripts then meet the end of their streams."""
+    cancellation are answers. The target then meets the end of its stream, and cannot tell it from a good one: whoever uses
+    what it made asks for ``trouble`` first."""
     nothing = Answer(host=pipe.source, reach=Reach.REFUSED, detail="the connection was closed")
     closed = Carried(source=nothing, target=nothing, size_bytes=0)
     return warm.begin(_carry(warm, pipe, within.total_seconds(), cancelled), lambda: closed)()
 
 
 async def _carry(warm: Warm, pipe: Pipe, seconds: float, cancelled: threading.Event) -> Carried:
-    done = Answer(host=pipe.source, reach=Reach.OK), Answer(host=pipe.target, reach=Reach.OK)
-    size = 0
-    source: asyncssh.SSHClientProcess[bytes] | None = None
-    target: asyncssh.SSHClientProcess[bytes] | None = None
+    fine = {host: Answer(host=host, reach=Reach.OK) for host in (pipe.source, pipe.target)}
+    processes: list[asyncssh.SSHClientProcess[bytes]] = []
+    at = pipe.source
     try:
         async with asyncio.timeout(seconds):
-            source = await _start(warm, pipe.source, pipe.writes)
-            target = await _start(warm, pipe.target, pipe.reads)
-            while not cancelled.is_set() and (data := await source.stdout.read(_AT_ONCE)):
-                size += len(data)
-                target.stdin.write(data)
-                await target.stdin.drain()
-            if cancelled.is_set():
-                target.close()
-                stopped = Answer(host=pipe.source, reach=Reach.TIMEOUT, detail="it was stopped on request")
-                return Carried(source=stopped, target=done[1], size_bytes=size)
-            first = await _ended(source, pipe.source)
-            if first.code:
-                # the target must not take half of it for the whole
-                target.close()
-                return Carried(source=first, target=done[1], size_bytes=size)
-            target.stdin.write_eof()
-            return Carried(source=first, target=await _ended(target, pipe.target), size_bytes=size)
+            for at, load in ((pipe.source, pipe.writes), (pipe.target, pipe.reads)):
+                if refused := warm.refused(at):
+                    fine[at] = Answer(host=at, reach=refused.reach, detail=refused.detail)
+                    return Carried(source=fine[pipe.source], target=fine[pipe.target], size_bytes=0)
+                processes.append(await _start(warm, at, load))
+            return await _between(processes[0], processes[1], pipe, cancelled)
     except Exception as error:  # noqa: BLE001  a host may fail in any way, and each way is an answer
         reach, detail = classify(error)
         if isinstance(error, TimeoutError):
             detail = f"no end after {seconds:g} s"
-        lost = pipe.target if target is None and source is not None else pipe.source
-        return Carried(source=Answer(host=lost, reach=reach, detail=detail), target=done[1], size_bytes=size)
+        fine[at] = Answer(host=at, reach=reach, detail=detail)
+        return Carried(source=fine[pipe.source], target=fine[pipe.target], size_bytes=0)
     finally:
-        for one in (source, target):
-            if one is not None:
-                one.close()
+        for one in processes:
+            one.close()
+
+
+async def _between(
+    source: asyncssh.SSHClientProcess[bytes],
+    target: asyncssh.SSHClientProcess[bytes],
+    pipe: Pipe,
+    cancelled: threading.Event,
+) -> Carried:
+    """Carry, until one of them ends or somebody asks for an end."""
+    size = 0
+    fine = Answer(host=pipe.target, reach=Reach.OK)
+    try:
+        while data := await source.stdout.read(_AT_ONCE):
+            if cancelled.is_set():
+                stopped = Answer(host=pipe.source, reach=Reach.TIMEOUT, detail="it was stopped on request")
+                return Carried(source=stopped, target=fine, size_bytes=size)
+            size += len(data)
+            target.stdin.write(data)
+            await target.stdin.drain()
+    except BrokenPipeError:
+        ended = await _ended(target, pipe.target)
+        early = ended if ended.code else replace(ended, code=1, detail="it ended before all was carried")
+        return Carried(source=Answer(host=pipe.source, reach=Reach.OK), target=early, size_bytes=size)
+    first = await _ended(source, pipe.source)
+    if first.reach is not Reach.OK or first.code:
+        return Carried(source=first, target=fine, size_bytes=size)
+    target.stdin.write_eof()
+    return Carried(source=first, target=await _ended(target, pipe.target), size_bytes=size)
 
 
 async def _start(warm: Warm, host: str, load: Load) -> asyncssh.SSHClientProcess[bytes]:
