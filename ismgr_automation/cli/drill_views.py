@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ismgr_automation.cli.drill_isolated_view import show_isolation
 from ismgr_automation.recovery.clauses import Case, coverage
 from ismgr_automation.recovery.result import DrillResult, Outage, Verdict, Writes
 from ismgr_automation.recovery.result import Table as PaperTable
@@ -28,9 +29,12 @@ BAR = 40
 def show_result(result: DrillResult, console: Console) -> None:
     """One drill: the verdict first, then what it rests on."""
     color = COLORS[result.verdict]
+    way: tuple[str, ...] = (result.home, result.away, result.home)
+    if result.isolation is not None:
+        way = (result.isolation.source, f"a clone on {result.isolation.spare}")
     console.print(
         f"\n[bold {color}]{result.verdict}[/] {result.mode} of [bold]{escape(result.plan)}[/]: "
-        f"{escape(result.home)} → {escape(result.away)} → {escape(result.home)}"
+        f"{escape(' → '.join(way))}"
     )
     for part, verdict in result.verdicts.items():
         console.print(f"  {part:<9} [{COLORS[verdict]}]{verdict}[/]")
@@ -40,6 +44,8 @@ def show_result(result: DrillResult, console: Console) -> None:
         _show_table(result, result.table, console)
     for outage in result.outages:
         _show_outage(outage, console)
+    if result.isolation is not None:
+        show_isolation(result.isolation, result.tasks, console)
     if result.writes is not None:
         console.print(f"\n{_writes(result.writes)}", markup=False)
     if result.without_redundancy_s is not None:

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from ismgr_automation.converge.drill import GIVE_BACK
 from ismgr_automation.converge.drill_back import give_back
 from ismgr_automation.converge.drill_field import Field, field_of
+from ismgr_automation.converge.drill_isolated import try_isolated
+from ismgr_automation.converge.drill_isolated_told import told_isolated
 from ismgr_automation.converge.drill_legs import Crew, run_leg
 from ismgr_automation.converge.drill_notes import Notes
 from ismgr_automation.converge.drill_stop import asked_to_stop, listening
@@ -90,14 +92,16 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
         stack.enter_context(listening(drill.notes.journal, scope))
         with _probing(drill) as probe:
             _make_steady(drill, probe)
-            if not (drill.unsteady or drill.trouble):
+            if work.mode is DrillMode.ISOLATED:
+                try_isolated(drill, probe)
+            elif not (drill.unsteady or drill.trouble):
                 _legs(drill)
                 _settle(drill, probe)
             drill.attempts = tuple(probe.stop())
         _count(drill)
         drill.last = _look(drill)
         drill.astray = tuple(_astray(drill))
-    result = told_drill(drill)
+    result = told_isolated(drill) if work.mode is DrillMode.ISOLATED else told_drill(drill)
     drill.notes.tried({"what": "ended", "verdict": str(result.verdict)})
     return result.done
 

@@ -21,6 +21,7 @@ from ismgr_automation.ports.content import Content
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.drills import DrillJournal, DrillStore
 from ismgr_automation.ports.hosts import PlaybookEngine, Prober, Ssh
+from ismgr_automation.ports.isolation import Clones, Isolation
 from ismgr_automation.ports.leases import LeaseStore
 from ismgr_automation.ports.ledger import Ledger
 from ismgr_automation.ports.packages import FactsReader, PackageManager, Restarter
@@ -65,6 +66,14 @@ class Upkeep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bubbles:
+    """What a drill in isolation needs, behind ports."""
+
+    isolation: Isolation
+    clones: Clones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
     """What moves a service to another site and measures it, behind ports."""
 
@@ -82,6 +91,8 @@ class Recovery:
     """What is left of the log of one drill's client on this machine; nothing where it is not here any more."""
     author: Callable[[str], str] = lambda _commit: ""
     """Who made a commit, as the commit says: ``NAME <EMAIL>``; empty where it does not say. Raises ``EngineError``."""
+    bubbles: Bubbles | None = None
+    """None: no drill in isolation."""
     pause: timedelta = timedelta(seconds=1)
     """Between two tries to make a leg ready, or to have a suite pass after a move."""
     paper: Paper | None = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode, PaperMode
 from ismgr_automation.ports.recovery import Reading, Standing
+from ismgr_automation.recovery.isolated import IsolationTold
 from ismgr_automation.recovery.particulars import Confirmed, Extent, Method, People, Scenario
 from ismgr_automation.recovery.waterfall import LIMIT
 
@@ -175,6 +176,8 @@ class DrillResult:
     """Of the machine that measured, over 1, 5 and 15 minutes when the drill began."""
     resumed: int = 0
     """How often another process went on with it."""
+    isolation: IsolationTold | None = None
+    """What a drill in isolation was besides."""
     left: tuple[str, ...] = ()
     """What cleanup found left behind, one sentence each."""
     schedule: str = ""
