@@ -213,7 +213,9 @@ def strays(known: Known, turns: Iterable[Turn], begin: datetime, end: datetime) 
     stay."""
     seen = {(one.slot.schedule, one.slot.at) for one in turns}
     for (name, at), one in known.by_slot().items():
-        if at is not None and (name, at) not in seen and begin <= at <= end:
+        if at is None or (name, at) in seen or not begin <= at <= end:
+            continue
+        if isinstance(one.mode, DrillMode):  # nobody schedules a table
             yield _told(Slot(at=at, schedule=name, plan=one.plan, mode=one.mode, begins=at, latest=at), one)
 
 
