@@ -22,6 +22,7 @@ SHARE = r"^([0-9]|[1-9][0-9]|100)%$"
 IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
 LABEL = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+RATE = r"^[1-9][0-9]*[kmg]bit$"
 PATTERNS: Mapping[str, str] = {
     NAME: "lower case letters, digits, dots and hyphens",
     DURATION: "a number and ms, s, m, h or d, such as 30s, 15m or 4h",
@@ -32,6 +33,7 @@ PATTERNS: Mapping[str, str] = {
     SHARE: "a percentage, such as 5%",
     IDENTIFIER: "a name as programs have it: letters, digits and underscores, no digit first",
     LABEL: "letters, digits, dots, underscores and hyphens",
+    RATE: "bits a second, such as 512kbit or 1mbit",
     VARIABLE: "the name of an environment variable: letters, digits and underscores",
 }
 """What each pattern asks for, in words; people are never shown a regular expression."""

@@ -12,6 +12,7 @@ from pydantic import Field
 from ismgr_automation.estate.fields import (
     IDENTIFIER,
     PATTERNS,
+    RATE,
     Document,
     Duration,
     Name,
@@ -207,7 +208,7 @@ class SlowFault(_Fault):
 
     do: Literal["slow-link"]
     gateways: Name
-    rate: Annotated[str, Field(pattern=r"^[1-9][0-9]*[kmg]bit$")] = "1mbit"
+    rate: Annotated[str, Field(pattern=RATE, description=PATTERNS[RATE])] = "1mbit"
     latency: Duration = "100ms"
     """The longest that a packet waits in the queue before it is dropped."""
 
