@@ -226,6 +226,8 @@ def _recovery(store: Backends, kept: Records) -> Recovery:
     """What moves a service to another site and measures it."""
     from ismgr_automation.engines.fences import HostFences, HostIsolation
     from ismgr_automation.engines.functions import ProcessFunctions
+    from ismgr_automation.engines.git import GitSource
+    from ismgr_automation.engines.paper import ShellPaper
     from ismgr_automation.engines.postgresql import PostgresqlClones, PostgresqlStandby
     from ismgr_automation.engines.probe import PostgresqlProbe
     from ismgr_automation.engines.switches import ClientSwitches
@@ -239,6 +241,9 @@ def _recovery(store: Backends, kept: Records) -> Recovery:
         journal=kept.drill_journal,
         results=kept.drills,
         clock=time.monotonic_ns,
+        paper=ShellPaper(),
+        attempts=kept.drill_attempts,
+        author=GitSource(kept.directory).author,
         bubbles=Bubbles(isolation=HostIsolation(store), clones=PostgresqlClones(store)),
     )
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ismgr_automation.converge.bubble_field import bubble_of
+from ismgr_automation.converge.drill_particulars import described
 from ismgr_automation.converge.drill_told import Ended, goals_of, keep, load_of
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.core.events import DrillMeasured
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def told_isolated(drill: Drill) -> Ended:
     """Measure, judge, keep and tell."""
-    result = _result(drill)
+    result = described(_result(drill), drill)
     kept = keep(drill, result)
     drill.scope.context.emit(
         DrillMeasured(
@@ -64,7 +65,7 @@ def _result(drill: Drill) -> DrillResult:
             source=where.clone.source,
         )
     )
-    goals, left = goals_of(drill), left_of(entries)
+    goals, left = goals_of(drill.field.document, drill.scope), left_of(entries)
     judged = judge_isolated(
         Seen(
             told=isolation,

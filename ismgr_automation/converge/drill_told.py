@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ismgr_automation.converge.drill_particulars import described
 from ismgr_automation.converge.outcome import Done
+from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.errors import EngineError
 from ismgr_automation.core.events import DrillMeasured
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
+from ismgr_automation.estate.recovery import RecoveryPlan
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Step
 from ismgr_automation.recovery.result import DrillResult, Goals, TaskResult, Verdict, result_json
@@ -41,7 +44,7 @@ def told_drill(drill: Drill) -> Ended:
             held=drill.held,
         )
     )
-    result = _result(drill, told)
+    result = described(_result(drill, told), drill)
     kept = keep(drill, result)
     first = result.outages[0] if result.outages else None
     drill.scope.context.emit(
@@ -69,10 +72,9 @@ def told_drill(drill: Drill) -> Ended:
     )
 
 
-def goals_of(drill: Drill) -> Goals:
+def goals_of(document: RecoveryPlan, scope: Scope) -> Goals:
     """The objectives of the recovery plan, or of its service where it has none of its own."""
-    document = drill.field.document
-    promised = drill.scope.estate.services[document.service].objectives
+    promised = scope.estate.services[document.service].objectives
     rto, rpo = document.objectives.rto or promised.rto, document.objectives.rpo or promised.rpo
     return Goals(rto=_seconds(rto), rpo=_seconds(rpo), mtd=_seconds(document.objectives.mtd))
 
@@ -84,7 +86,7 @@ def _seconds(text: str | None) -> float | None:
 def _result(drill: Drill, told: Told) -> DrillResult:
     ended = datetime.now(UTC)
     sides = drill.field.sides
-    goals, nothing = goals_of(drill), drill.work.mode is DrillMode.RETURN
+    goals, nothing = goals_of(drill.field.document, drill.scope), drill.work.mode is DrillMode.RETURN
     judged = judge(
         Measured(
             goals=Goals(rto=None, rpo=goals.rpo) if nothing else goals,
@@ -129,6 +131,9 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         load_average=load_of(known),
         resumed=told.resumed,
         left=(*told.left, *drill.astray),
+        confirmations=told.confirmations,
+        start_ns=told.start_ns,
+        steady=None if nothing else not drill.unsteady,
     )
 
 

@@ -17,6 +17,7 @@ from ismgr_automation.converge.drill_isolated import try_isolated
 from ismgr_automation.converge.drill_isolated_told import told_isolated
 from ismgr_automation.converge.drill_legs import Crew, run_leg
 from ismgr_automation.converge.drill_notes import Notes
+from ismgr_automation.converge.drill_stop import asked_to_stop, listening
 from ismgr_automation.converge.drill_told import told_drill
 from ismgr_automation.converge.drill_verbs import ACTS, Kit, switch_of_all
 from ismgr_automation.converge.ground import Ground
@@ -88,6 +89,7 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
     drill = _begun(work, scope)
     with ExitStack() as stack:
         stack.callback(scope.engines.recovery.standby.close)
+        stack.enter_context(listening(drill.notes.journal, scope))
         with _probing(drill) as probe:
             _make_steady(drill, probe)
             if work.mode is DrillMode.ISOLATED:
@@ -259,9 +261,11 @@ def _legs(drill: Drill) -> None:
         if ended is not None:
             drill.trouble = str(ended["trouble"])
             return
-        if drill.scope.context.cancelled.is_set():
+        by = asked_to_stop(drill.notes.journal, drill.scope)
+        begun = leg.kind.hot and drill.notes.first("leg-began", leg.name) is not None
+        if drill.scope.context.cancelled.is_set() and not begun:
             # a leg that clients wait for is never left in its middle; between two there is time to stop
-            drill.trouble = f"stopped on request before {leg.name}"
+            drill.trouble = f"stopped on request{f' of {by}' if by else ''} before {leg.name}"
             return
         scope = _calm(drill.scope) if leg.kind.hot else drill.scope
         proven = _proven(drill, leg)

@@ -16,3 +16,10 @@ class DrillMode(StrEnum):
     """A clone of the standby is promoted and checked where it can reach nobody; the live service is not touched."""
     RETURN = "return"
     """Home again after a drill or a recovery that was broken off: redundancy first, then the service moves back."""
+
+
+class PaperMode(StrEnum):
+    """A drill that touches no machine, and that no plan carries out: it can be looked at, and never be run."""
+
+    TABLETOP = "tabletop"
+    """People walk through the runbook."""

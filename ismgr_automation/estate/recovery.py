@@ -280,6 +280,22 @@ class RecoverySites(Document):
     away: Name
 
 
+class RecoveryScenario(Document):
+    """What a drill of this plan stands for. Reports show it, and say which standards ask for what is left out here."""
+
+    threat: str = ""
+    """What happened, in the words of the risk assessment."""
+    severity: str = ""
+    assumptions: tuple[str, ...] = ()
+    """What is taken for granted, and challenged by it."""
+    third_parties: tuple[str, ...] = ()
+    """Who takes part besides; ``none`` where that is so."""
+    left_out: tuple[str, ...] = ()
+    """What is not drilled, each with why; ``nothing`` where that is so."""
+    bia: str = ""
+    """Where the business impact analysis of the service is."""
+
+
 class CloneCheck(Document):
     """A query that a promoted clone must answer as expected."""
 
@@ -342,5 +358,6 @@ class RecoveryPlan(Document):
     """For drills in isolation."""
     after: tuple[ColdStep, ...] = ()
     """After each move, once clients are served: what proves that the service is well."""
+    scenario: RecoveryScenario = RecoveryScenario()
     windows: tuple[Name, ...] = ()
     """MaintenanceWindows, one of which must be open for a drill on the live service; without any, always."""

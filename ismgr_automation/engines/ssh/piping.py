@@ -50,8 +50,8 @@ class Pipe:
 
 def carry(warm: Warm, pipe: Pipe, within: timedelta, cancelled: threading.Event) -> Carried:
     """Carry until the source ends, and wait until the target does. A lost connection, the end of the time and a
-    cancellation are answers. The target then meets the end of its stream, and cannot tell it from a good one:
-    whoever uses what it made asks for ``trouble`` first."""
+    cancellation are answers. The target then meets the end of its stream, and cannot tell it from a good one: whoever
+    uses what it made asks for ``trouble`` first."""
     nothing = Answer(host=pipe.source, reach=Reach.REFUSED, detail="the connection was closed")
     closed = Carried(source=nothing, target=nothing, size_bytes=0)
     return warm.begin(_carry(warm, pipe, within.total_seconds(), cancelled), lambda: closed)()

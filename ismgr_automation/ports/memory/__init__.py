@@ -17,6 +17,7 @@ from ismgr_automation.ports.memory.approvals import (
 )
 from ismgr_automation.ports.memory.drills import MemoryDrillJournal, MemoryDrillStore, MemoryFunctions
 from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceLog
+from ismgr_automation.ports.memory.faults import MemoryFaults
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
 from ismgr_automation.ports.memory.isolation import MemoryBubbleWorld, MemoryClones, MemoryIsolation
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
@@ -69,6 +70,7 @@ __all__ = [
     "MemoryEvidenceLog",
     "MemoryExecutors",
     "MemoryFacts",
+    "MemoryFaults",
     "MemoryFences",
     "MemoryFirstSeen",
     "MemoryFunctions",
