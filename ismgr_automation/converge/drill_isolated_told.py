@@ -104,5 +104,6 @@ def _result(drill: Drill) -> DrillResult:
         load_average=load_of(known),
         resumed=told.resumed,
         isolation=isolation,
+        steady=not drill.unsteady,
         left=left,
     )

@@ -300,9 +300,9 @@ def _integrity(case: Case) -> Iterator[str]:
 
 
 def _effects(case: Case) -> Iterator[str]:
-    return _absent(
-        count_of_refused_writes=case.result.writes is not None, longest_gap_in_service=bool(case.result.outages)
-    )
+    inside = case.result.isolation
+    gap = bool(case.result.outages) or (inside is not None and inside.longest_gap_ms is not None)
+    return _absent(count_of_refused_writes=case.result.writes is not None, longest_gap_in_service=gap)
 
 
 def _fence(case: Case) -> Iterator[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.recovery.clauses import CLAUSES, Case, Field, Seal, Standard, coverage, coverage_json, held
+from ismgr_automation.recovery.isolated import IsolationTold
 from ismgr_automation.recovery.particulars import Extent, People, Scenario
 from ismgr_automation.recovery.result import Goals, Outage, Verdict
 from ismgr_automation.recovery.topics import Topic
@@ -100,6 +102,12 @@ def test_who_failed_must_find_something() -> None:
 def test_a_result_is_signed_when_its_digest_is_in_a_whole_chain_that_a_runner_signed(seal: Seal) -> None:
     assert "signed record" in missing(case(seal=seal), Field.SIGN_OFF)
     assert "when the next one is due" in missing(case(seal=seal), Field.COMPARISON)
+
+
+def test_a_drill_in_isolation_has_its_effects_without_an_outage() -> None:
+    inside = IsolationTold(network="", gateways=(), spare="", source="")
+    assert missing(case(outages=(), isolation=inside), Field.EFFECTS) == ("longest gap in service",)
+    assert missing(case(outages=(), isolation=replace(inside, longest_gap_ms=12.0)), Field.EFFECTS) == ()
 
 
 def test_a_pipeline_reads_which_marks_are_withheld_and_why() -> None:
