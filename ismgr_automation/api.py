@@ -258,7 +258,7 @@ class Estate:
         """All that is known of a drill: besides its result its trend, and what people wrote down. ``seal`` is what its
         evidence says."""
         with self._looked_up() as scope:
-            return drill_review.case_of(scope, result, seal)
+            return drill_review.case_of(scope, result, seal, datetime.now(UTC))
 
     def drill_attempts(self, run: str) -> Sequence[Attempt]:
         """What is left on this machine of the log of a drill's client."""

@@ -36,7 +36,9 @@ def seal_of(records: Records, lines: list[bytes], run: str, result: JsonObject) 
 def drill_files(records: Records, lines: list[bytes], run: str) -> Mapping[str, bytes]:
     """The files of a drill for an auditor: its result as it is kept, what people wrote down, its report. None for a run
     that was no drill, or whose result is not kept any more."""
-    from ismgr_automation.converge.drill_review import MOST
+    from dataclasses import replace
+
+    from ismgr_automation.converge.drill_review import MOST, next_due
     from ismgr_automation.core.errors import IsmgrError
     from ismgr_automation.core.json import canonical
     from ismgr_automation.recovery.clauses import Case
@@ -58,7 +60,9 @@ def drill_files(records: Records, lines: list[bytes], run: str) -> Mapping[str, 
         result=result,
         trend=trend(result, tuple(map(read_result, others))),
         notes=tuple(map(read_note, notes)),
-        seal=seal_of(records, lines, run, body),
+        seal=replace(
+            seal_of(records, lines, run, body), next_due=next_due(records.estate, result.plan, result.ended_at)
+        ),
     )
     page = compose(told(case, records.drill_attempts(run), body))
     return {

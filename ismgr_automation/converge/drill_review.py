@@ -4,13 +4,17 @@ in the store of results only."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.diagnostic import did_you_mean
 from ismgr_automation.core.errors import InputError
+from ismgr_automation.estate.model import Estate
 from ismgr_automation.recovery.clauses import Case, Seal
 from ismgr_automation.recovery.particulars import Finding, Note, note_json, read_note
 from ismgr_automation.recovery.result import DrillResult, read_result
+from ismgr_automation.recovery.schedule import slots
 from ismgr_automation.recovery.trend import Trend, trend
 
 MOST = 500
@@ -23,9 +27,21 @@ def trend_of(scope: Scope, result: DrillResult) -> Trend:
     return trend(result, tuple(map(read_result, known)))
 
 
-def case_of(scope: Scope, result: DrillResult, seal: Seal) -> Case:
+def case_of(scope: Scope, result: DrillResult, seal: Seal, now: datetime) -> Case:
     """All that is known of a drill; ``seal`` is what its evidence says."""
+    seal = replace(seal, next_due=next_due(scope.estate, result.plan, now))
     return Case(result=result, trend=trend_of(scope, result), notes=notes_of(scope, result.run), seal=seal)
+
+
+def next_due(estate: Estate, plan: str, now: datetime) -> str:
+    """When the next drill of a plan must be, by the schedule whose time comes first; empty without a schedule."""
+    first = [
+        next((one for one in slots(schedule, now) if one.at > now), None)
+        for schedule in estate.schedules.values()
+        if schedule.plan == plan
+    ]
+    slot = min((one for one in first if one is not None), key=lambda one: one.at, default=None)
+    return f"{slot.at:%Y-%m-%d %H:%M} UTC, {slot.mode}, by {slot.schedule}" if slot is not None else ""
 
 
 def notes_of(scope: Scope, run: str) -> tuple[Note, ...]:

@@ -300,9 +300,15 @@ def _integrity(case: Case) -> Iterator[str]:
 
 
 def _effects(case: Case) -> Iterator[str]:
-    inside = case.result.isolation
-    gap = bool(case.result.outages) or (inside is not None and inside.longest_gap_ms is not None)
-    return _absent(count_of_refused_writes=case.result.writes is not None, longest_gap_in_service=gap)
+    apart = case.result.isolation
+    if apart is not None:
+        return _absent(
+            count_of_packets_that_got_out=apart.passed_out is not None,
+            longest_gap_in_service=apart.longest_gap_ms is not None,
+        )
+    return _absent(
+        count_of_refused_writes=case.result.writes is not None, longest_gap_in_service=bool(case.result.outages)
+    )
 
 
 def _fence(case: Case) -> Iterator[str]:

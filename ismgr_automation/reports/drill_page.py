@@ -53,7 +53,7 @@ def compose(told: Told) -> DrillPage:
         title=f"{one.estate} / {one.environment}: {one.mode} drill of {one.plan}",
         verdict=str(one.verdict).capitalize(),
         tone=TONES[one.verdict],
-        lead=f"{LEADS[one.verdict]} {one.home} → {one.away} → {one.home}.",
+        lead=f"{LEADS[one.verdict]} {_way(one)}",
         reasons=one.reasons,
         tiles=tuple(_tiles(told.case)),
         sections=(
@@ -65,6 +65,7 @@ def compose(told: Told) -> DrillPage:
             _trend(told.case),
             _steps(one),
             record.readings(one),
+            *record.elsewhere(one),
             record.circumstances(one),
             record.standards(told.case),
             record.findings(told.case),
@@ -72,6 +73,15 @@ def compose(told: Told) -> DrillPage:
         ),
         made=f"on {told.made:%Y-%m-%d %H:%M} UTC " if told.made is not None else "",
     )
+
+
+def _way(one: DrillResult) -> str:
+    """Where it went."""
+    if one.isolation is not None:
+        return f"A clone of {one.isolation.source} on {one.isolation.spare}, apart from everybody."
+    if one.table is not None:
+        return f"On paper, by {', '.join(one.table.people)}."
+    return f"{one.home} → {one.away} → {one.home}."
 
 
 def _tiles(case: Case) -> Iterator[Tile]:
@@ -242,7 +252,11 @@ def _trend(case: Case) -> Section:
     return Section(
         anchor="trend",
         title="Beside the drills before it",
-        sentences=(Sentence(text=first, word=word, tone=tone), *(Sentence(text=one) for one in rest)),
+        sentences=(
+            Sentence(text=first, word=word, tone=tone),
+            *(Sentence(text=one) for one in rest),
+            *((Sentence(text=f"The next one is due: {case.seal.next_due}."),) if case.seal.next_due else ()),
+        ),
         drawings=(drawing,) if drawing is not None else (),
         tables=(
             Table(

@@ -57,6 +57,42 @@ def readings(one: DrillResult) -> Section:
     )
 
 
+def elsewhere(one: DrillResult) -> tuple[Section, ...]:
+    """What a drill in isolation, or one on paper, was besides."""
+    found: list[Section] = []
+    if one.isolation is not None:
+        apart = one.isolation
+        counts = (
+            ("Packets that got out", apart.passed_out),
+            ("Packets that got in", apart.passed_in),
+            ("Packets that were dropped on the way out", apart.dropped_out),
+            ("Longest gap in production (ms)", apart.longest_gap_ms),
+            ("Writes in production that failed", apart.errors),
+            ("Rows that the clone must have", apart.expected_rows),
+            ("Rows that it has", apart.held_rows),
+            ("All of it took (ms)", apart.took_ms),
+        )
+        known = facts((name, f"{count:g}" if count is not None else "") for name, count in counts)
+        checks = tuple(
+            (
+                Cell(text=each.name),
+                Cell(text="good" if each.ok else "bad", tone=tone_of(each.ok)),
+                Cell(text=each.words),
+            )
+            for each in apart.checks
+        )
+        tables = (known, Table(heads=("check", "result", "says"), rows=checks)) if checks else (known,)
+        found.append(Section(anchor="isolation", title="In isolation", tables=tables))
+    if one.table is not None:
+        seats = tuple(
+            (Cell(text=each.step), Cell(text=each.person), Cell(text=str(each.answer)), Cell(text=each.remark))
+            for each in one.table.seats
+        )
+        table = Table(heads=("step", "person", "answer", "remark"), rows=seats)
+        found.append(Section(anchor="table", title="On paper", tables=(table,)))
+    return tuple(found)
+
+
 def circumstances(one: DrillResult) -> Section:
     """Who took part, what was drilled, what it stands for, and with what."""
     people, extent, scenario = one.people, one.extent, one.scenario

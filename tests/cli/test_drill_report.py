@@ -148,3 +148,29 @@ def test_a_drill_that_was_broken_off_has_a_report_as_any_other(site: Drills, say
     assert say("drill", "report", run, "--html", page, "--pdf", paper).code == ExitCode.DONE
     assert "Invalid" in page.read_text()
     assert say("drill", "report", run, "--gate").code == ExitCode.OBJECTIVE_MISSED
+
+
+WEEKLY = """\
+---
+kind: DrillSchedule
+name: weekly
+plan: records
+time_zone: UTC
+start: 2026-01-04T10:00:00
+rule: FREQ=WEEKLY;BYDAY=SU
+within: 3h
+"""
+
+
+def test_when_the_next_drill_is_due_is_known_from_its_schedule(site: Drills, say: Say) -> None:
+    site.files["schedule.yaml"] = WEEKLY.removeprefix("---\n")
+    measured(say)
+    past(site, 44.0, 45.0, 47.0)
+    page = site.folder / "drill.html"
+    told = say("--json", "drill", "report", "--html", page).result
+    assert told["standards"]["GDPR"] == {
+        "complete": True,
+        "covered": ["rpo", "effects", "comparison"],
+        "missing": {},
+    }
+    assert "10:00 UTC, switchover, by weekly." in page.read_text()

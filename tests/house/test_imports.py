@@ -17,6 +17,7 @@ HEAVY = {
     *("fastapi", "git", "grpc", "jinja2", "opentelemetry", "psutil", "pulumi", "pydantic", "pytest", "requests"),
     *("hvac", "sushy", "sushy_tools", "testinfra", "yaml"),
     *("cvss", "dateutil", "debian", "icalendar", "recurring_ical_events"),
+    "fpdf",
 }
 """What may not be loaded before it is used."""
 
@@ -29,6 +30,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dateutil": ("core.windows", "engines.calendars"),
     "debian": ("engines.advisories", "engines.apt", "patching"),
     "dns": ("engines.dns", "lab"),
+    "fpdf": ("reports.drill_pdf",),
     "git": ("engines.git",),
     "hvac": ("engines.secrets",),
     "icalendar": ("engines.calendars",),

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ismgr_automation.estate.drill_mode import DrillMode, PaperMode
 from ismgr_automation.ports.recovery import Outcome
-from ismgr_automation.recovery.result import DrillResult, Outage, Span
+from ismgr_automation.recovery.isolated import CheckTold, IsolationTold
+from ismgr_automation.recovery.result import DrillResult, Outage, Seat, Span, Table
 from ismgr_automation.recovery.trend import trend
 from ismgr_automation.reports import drill_charts as charts
 from ismgr_automation.reports.drawing import THINNEST, Box, Drawing, Ink, Scale, Words, round_step
@@ -71,6 +73,26 @@ def test_a_report_of_every_kind_of_drill_says_what_is_known_and_what_is_not(name
     text = shown(page(drills.EVERY[name]())).replace("&lt;", "<").replace("&gt;", ">").replace("&#39;", "'")
     assert [one for one in SAYS[name] if one not in text] == []
     assert drills.EVERY[name]().digest in text
+
+
+def test_a_drill_in_isolation_or_on_paper_says_what_it_was() -> None:
+    apart = IsolationTold(
+        network="bubble",
+        gateways=("gw1",),
+        spare="spare1",
+        source="db2",
+        passed_out=0,
+        longest_gap_ms=31.0,
+        checks=(CheckTold(name="tables", ok=False, words="one is empty"),),
+    )
+    text = shown(page(drills.told(mode=DrillMode.ISOLATED, outages=(), isolation=apart)))
+    for words in ("A clone of db2 on spare1", "Packets that got out 0", "(ms) 31", "tables bad one is empty"):
+        assert words in text, words
+    seat = Seat(step="failover/fence", person="Ada", answer="done", remark="the lamp was red")
+    table = Table(rehearsed=DrillMode.FAILOVER, paper="sha256:1", people=("Ada", "Bob"), seats=(seat,))
+    text = shown(page(drills.told(mode=PaperMode.TABLETOP, outages=(), table=table)))
+    for words in ("On paper, by Ada, Bob.", "failover/fence Ada done the lamp was red"):
+        assert words in text, words
 
 
 def test_what_an_attacker_writes_stays_text() -> None:
