@@ -73,7 +73,7 @@ def test_a_step_that_was_not_possible_is_the_exit_code_of_a_missed_objective(sit
     ("text", "why"),
     [
         ("steps: 7\n", "cannot be used: steps"),
-        ("steps: [", "are no YAML"),
+        ("steps: [", "are not one YAML document"),
         ("steps: []\n", "nothing was walked through"),
         ("steps: [{step: a/b, person: ada, began: 2026-11-27T09:00:00Z, ended: x, outcome: done}]\n", "steps.0.ended"),
     ],
