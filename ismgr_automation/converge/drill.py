@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ismgr_automation.converge.drill_field import Field, field_of
+from ismgr_automation.converge.drill_isolated_plan import plan_isolated
 from ismgr_automation.converge.drill_told import goals_of
 from ismgr_automation.converge.drill_verbs import Kit, fence_of, fence_request, giving_back
 from ismgr_automation.converge.ground import Ground, whole_ground
@@ -39,6 +40,8 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
 
     Raises ``InputError`` for a recovery plan that there is not, or whose sites do not have one member each.
     """
+    if mode is DrillMode.ISOLATED:
+        return plan_isolated(scope, now, name, urgent=urgent)
     ground = whole_ground(scope)
     field = field_of(scope, ground, name)
     met = scope.engines.upkeep.cluster.members(field.cluster, scope.context)

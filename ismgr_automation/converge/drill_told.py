@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ismgr_automation.converge.drill_particulars import described
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.errors import EngineError
 from ismgr_automation.core.events import DrillMeasured
+from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.recovery import RecoveryPlan
 from ismgr_automation.estate.resolve import duration
@@ -42,8 +44,8 @@ def told_drill(drill: Drill) -> Ended:
             held=drill.held,
         )
     )
-    result = _result(drill, told)
-    kept = _keep(drill, result)
+    result = described(_result(drill, told), drill)
+    kept = keep(drill, result)
     first = result.outages[0] if result.outages else None
     drill.scope.context.emit(
         DrillMeasured(
@@ -104,7 +106,6 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         )
     )
     known = drill.notes.first("began") or {}
-    load = known.get("load")
     return DrillResult(
         run=drill.scope.context.run,
         plan=drill.name,
@@ -127,18 +128,23 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         tasks=told.tasks,
         readings=told.readings,
         without_redundancy_s=told.without_redundancy_s,
-        load_average=_load(load) if isinstance(load, list) else None,
+        load_average=load_of(known),
         resumed=told.resumed,
         left=(*told.left, *drill.astray),
+        confirmations=told.confirmations,
+        start_ns=told.start_ns,
+        steady=None if nothing else not drill.unsteady,
     )
 
 
-def _load(listed: Sequence[object]) -> tuple[float, float, float] | None:
-    values = [float(one) for one in listed if isinstance(one, int | float)]
+def load_of(began: JsonObject) -> tuple[float, float, float] | None:
+    """The load of this machine when a drill began, as its journal says."""
+    listed = began.get("load")
+    values = [float(one) for one in listed if isinstance(one, int | float)] if isinstance(listed, list) else []
     return (values[0], values[1], values[2]) if len(values) == 3 else None  # noqa: PLR2004  1, 5 and 15 minutes
 
 
-def _keep(drill: Drill, result: DrillResult) -> str:
+def keep(drill: Drill, result: DrillResult) -> str:
     """Keep the result; why it could not be kept."""
     try:
         drill.scope.engines.recovery.results.keep(result.run, result.plan, result_json(result))

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from ismgr_automation.converge.drill import GIVE_BACK
 from ismgr_automation.converge.drill_back import give_back
 from ismgr_automation.converge.drill_field import Field, field_of
+from ismgr_automation.converge.drill_isolated import try_isolated
+from ismgr_automation.converge.drill_isolated_told import told_isolated
 from ismgr_automation.converge.drill_legs import Crew, run_leg
 from ismgr_automation.converge.drill_notes import Notes
 from ismgr_automation.converge.drill_stop import asked_to_stop, listening
@@ -90,14 +92,16 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
         stack.enter_context(listening(drill.notes.journal, scope))
         with _probing(drill) as probe:
             _make_steady(drill, probe)
-            if not (drill.unsteady or drill.trouble):
+            if work.mode is DrillMode.ISOLATED:
+                try_isolated(drill, probe)
+            elif not (drill.unsteady or drill.trouble):
                 _legs(drill)
                 _settle(drill, probe)
             drill.attempts = tuple(probe.stop())
         _count(drill)
         drill.last = _look(drill)
         drill.astray = tuple(_astray(drill))
-    result = told_drill(drill)
+    result = told_isolated(drill) if work.mode is DrillMode.ISOLATED else told_drill(drill)
     drill.notes.tried({"what": "ended", "verdict": str(result.verdict)})
     return result.done
 
@@ -280,9 +284,13 @@ def _legs(drill: Drill) -> None:
 
 def _proven(drill: Drill, leg: Leg) -> tuple[str, ...]:
     """Who could connect before the fence of a leg was raised, as the journal of a drill that goes on says."""
-    known = drill.notes.first("witnesses", leg.name)
-    names = known["names"] if known is not None else []
-    return tuple(map(str, names)) if isinstance(names, list) else ()
+    names: set[str] = set()
+    for one in drill.notes.journal.entries():
+        if one.get("leg") == leg.name and one["what"] == "leg-began":
+            break
+        if one.get("leg") == leg.name and one["what"] == "witnesses" and isinstance(one["names"], list):
+            names |= set(map(str, one["names"]))
+    return tuple(sorted(names))
 
 
 def _calm(scope: Scope) -> Scope:

@@ -14,6 +14,7 @@ from ismgr_automation.estate.checks import (
     needs,
     paths,
     recovery,
+    schedules,
     secrets,
     sites,
 )
@@ -72,6 +73,10 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     recovery.recovery_paths,
     recovery.recovery_heat,
     recovery.recovery_objectives,
+    schedules.drill_schedules,
+    schedules.schedule_lengths,
+    schedules.blackouts,
+    schedules.schedule_windows,
 )
 """A new rule is a function from a draft to diagnostics, and a line here."""
 

@@ -49,3 +49,11 @@ class DrillStore(Protocol):
     def result(self, run: str) -> JsonObject | None:
         """The result of one run."""
         ...
+
+    def note(self, run: str, note: JsonObject) -> None:
+        """Append what a person wrote down about a drill. Nothing that was appended is ever changed."""
+        ...
+
+    def notes(self, run: str) -> Sequence[JsonObject]:
+        """What was appended about one run, the oldest first."""
+        ...

@@ -14,6 +14,7 @@ from ismgr_automation.core.json import Json, JsonObject
 from ismgr_automation.ports.recovery import Attempt, Reading, Standing
 from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.measure import downtime, longest_gap, losses, resolution
+from ismgr_automation.recovery.particulars import Confirmed
 from ismgr_automation.recovery.path import Leg
 from ismgr_automation.recovery.result import Outage, Readings, Span, TaskResult, Writes
 from ismgr_automation.recovery.waterfall import Mark, waterfall
@@ -56,6 +57,9 @@ class Told:
     """A sentence for each move after which service did not come back to stay while the client was looking."""
     unbitten: str
     left: tuple[str, ...]
+    start_ns: int = 0
+    """The moment from which spans are counted."""
+    confirmations: tuple[Confirmed, ...] = ()
 
 
 def tell(record: Record) -> Told:
@@ -74,6 +78,8 @@ def tell(record: Record) -> Told:
         unserved=unserved,
         unbitten=_unbitten(record),
         left=tuple(_left(record)),
+        start_ns=start,
+        confirmations=tuple(_confirmations(record, start)),
     )
 
 
@@ -234,6 +240,17 @@ def _unbitten(record: Record) -> str:
     if not raised or not looks or any(one["ok"] for one in looks):
         return ""
     return f"the old side was not lost: {looks[-1]['by']} does not confirm its fence: {looks[-1]['words']}"
+
+
+def _confirmations(record: Record, start: int) -> Iterator[Confirmed]:
+    for one in _of(record, "confirmed"):
+        yield Confirmed(
+            leg=str(one["leg"]),
+            by=str(one["by"]),
+            ok=bool(one["ok"]),
+            at_ms=_ms(_number(one["ended_ns"]), start),
+            words=str(one["words"]),
+        )
 
 
 def _left(record: Record) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.core.errors import EngineFailed, ExitCode
+from tests.bubbles import Isolated, isolated
 from tests.cli.conftest import Say
 from tests.drills import HOME, Drills, acts, arrive, drills, is_home
 
@@ -182,3 +183,29 @@ def test_a_plan_tells_what_the_steps_took_before_and_warns_when_the_objective_wo
     site.edit("service.yaml", "rto: 200ms", "rto: 10ms")
     out = " ".join(say("drill", "plan", "records", "--full").out.split())
     assert "failover would miss the RTO of 0.01 s" in out
+
+
+class TestInIsolation:
+    """A clone behind closed gateways."""
+
+    @pytest.fixture
+    def site(self, tmp_path: Path) -> Isolated:
+        return isolated(tmp_path)
+
+    @pytest.mark.usefixtures("site")
+    def test_it_shows_what_the_gateways_counted_and_what_the_clone_holds(self, say: Say) -> None:
+        said = say("drill", "run", "records", "--mode", "isolated", "--yes")
+        assert said.code == ExitCode.DONE, said.err
+        text = " ".join(said.out.split())
+        assert "passed isolated of records: db2 → a clone on spare1" in text
+        assert "gw2: 0 packets out, 0 in;" in text
+        assert "check patients passed" in text
+        assert "writes acknowledged before the copy are in the clone" in text
+        assert "0 packets out" in say("drill", "report").out
+
+    def test_a_packet_that_gets_out_has_an_exit_code(self, site: Isolated, say: Say) -> None:
+        site.bubbles.passing = 1
+        said = say("--json", "drill", "run", "records", "--mode", "isolated", "--yes")
+        assert said.code != ExitCode.DONE
+        assert said.result["type"] == "drill"
+        assert (said.result["verdict"], said.result["isolation"]["passed_out"]) == ("failed", 1)

@@ -17,7 +17,9 @@ from ismgr_automation.ports.memory.approvals import (
 )
 from ismgr_automation.ports.memory.drills import MemoryDrillJournal, MemoryDrillStore, MemoryFunctions
 from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceLog
+from ismgr_automation.ports.memory.faults import MemoryFaults
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
+from ismgr_automation.ports.memory.isolation import MemoryBubbleWorld, MemoryClones, MemoryIsolation
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
 from ismgr_automation.ports.memory.leases import MemoryClock, MemoryExecutors, MemoryLeaseStore
 from ismgr_automation.ports.memory.package_world import MemoryMachine, MemoryPackageWorld
@@ -58,7 +60,9 @@ __all__ = [
     "MemoryAnchor",
     "MemoryApprovals",
     "MemoryBalancer",
+    "MemoryBubbleWorld",
     "MemoryClock",
+    "MemoryClones",
     "MemoryCluster",
     "MemoryContent",
     "MemoryDrillJournal",
@@ -66,10 +70,12 @@ __all__ = [
     "MemoryEvidenceLog",
     "MemoryExecutors",
     "MemoryFacts",
+    "MemoryFaults",
     "MemoryFences",
     "MemoryFirstSeen",
     "MemoryFunctions",
     "MemoryHistory",
+    "MemoryIsolation",
     "MemoryLeaseStore",
     "MemoryLedger",
     "MemoryMachine",

@@ -45,6 +45,7 @@ class MemoryDrillStore:
     """A ``ports.drills.DrillStore``."""
 
     kept: dict[str, tuple[str, JsonObject]] = field(default_factory=dict)
+    noted: list[tuple[str, JsonObject]] = field(default_factory=list)
 
     def keep(self, run: str, plan: str, result: JsonObject) -> None:
         """Keep it."""
@@ -59,6 +60,14 @@ class MemoryDrillStore:
         """The result of one run."""
         found = self.kept.get(run)
         return found[1] if found is not None else None
+
+    def note(self, run: str, note: JsonObject) -> None:
+        """Append it."""
+        self.noted.append((run, note))
+
+    def notes(self, run: str) -> Sequence[JsonObject]:
+        """In the order in which they were appended."""
+        return tuple(note for of, note in self.noted if of == run)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ stands still until somebody ticks; there are no threads, clocks or chances, so t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ismgr_automation.core.errors import Cancelled
+from ismgr_automation.core.json import JsonObject
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.recovery import Attempt, Outcome
 
@@ -25,6 +26,34 @@ class Entry:
     host: str
     tick: int
     timeline: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """A fault that stands on a host, with what the host knows of how it is mended."""
+
+    host: str
+    undo: JsonObject
+    mend: Callable[[], bool]
+    """False: it stays."""
+    until: int | None = None
+    """The tick at which the host mends it by itself; None: never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """What drills break in a world."""
+
+    behind: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The ends that only a gateway connects with all others, by the gateway."""
+    broken: dict[str, Broken] = field(default_factory=dict)
+    """Faults that stand, by the name of their timer."""
+    unanswered: set[frozenset[str]] = field(default_factory=set)
+    """Links over which one more request arrives, and no answer comes back."""
+    toothless: set[str] = field(default_factory=set)
+    """Faults that say that they are done, and do nothing; by their name or what they do."""
+    stuck: set[str] = field(default_factory=set)
+    """Faults that nobody can lift, the host neither."""
 
 
 class MemoryMember:
@@ -92,6 +121,8 @@ class MemoryRecoveryWorld:
         """Record sets by zone and record."""
         self.cut: set[frozenset[str]] = set()
         """Links that carry nothing, as pairs of ends: members, balancers, ``CLIENT``."""
+        self.damage = Damage()
+        """What drills have broken, and what cannot be broken or mended."""
         self.unmanaged: set[str] = set()
         """Hosts that cannot be reached over the management network."""
         self.fenced: set[str] = set()
@@ -158,8 +189,8 @@ class MemoryRecoveryWorld:
         member = self.members.get(host)
         if member is None or not member.powered or not member.runs or host in self.fenced:
             return Outcome.FAILED
-        if not self.linked(CLIENT if by == host else by, host):
-            return Outcome.FAILED
+        if not self.linked(source := CLIENT if by == host else by, host):
+            return self._unanswered(number, member, frozenset((source, host)))
         if member.frozen:
             member.waiting.append(number)
             return Outcome.UNKNOWN
@@ -173,6 +204,16 @@ class MemoryRecoveryWorld:
             one.log = list(member.log)
         return Outcome.ACKED if any(entry in one.log for one in standbys) else Outcome.UNKNOWN
 
+    def _unanswered(self, number: int, member: MemoryMember, link: frozenset[str]) -> Outcome:
+        """What was sent over a connection that was open may arrive; a new one is not made any more."""
+        if link not in self.damage.unanswered:
+            return Outcome.FAILED
+        self.damage.unanswered.discard(link)
+        self.cut.add(link)
+        if member.primary:
+            self._append(number, member)
+        return Outcome.UNKNOWN
+
     def _append(self, number: int, member: MemoryMember) -> Entry:
         entry = Entry(number=number, host=member.host, tick=self.tick, timeline=member.timeline)
         member.log.append(entry)
@@ -185,7 +226,7 @@ class MemoryRecoveryWorld:
 
     def linked(self, one: str, other: str) -> bool:
         """Whether two ends reach each other."""
-        return frozenset((one, other)) not in self.cut
+        return frozenset((one, other)) not in self.cut | self.damage.unanswered
 
     def managed(self, host: str) -> bool:
         """Whether somebody can work on a host."""
@@ -226,6 +267,7 @@ class MemoryRecoveryWorld:
         """Let time pass: records arrive, then clients write."""
         for _ in range(ticks):
             self.tick += 1
+            self._lapse()
             for name, one in self.members.items():
                 if source := self.streams(name):
                     arrived = self.members[source].log
@@ -253,6 +295,7 @@ class MemoryRecoveryWorld:
             self.kill(host)
         self.members[host].powered = False
         self.fenced.discard(host)  # a packet filter does not outlive the power
+        self._lapse(host)
 
     def power_on(self, host: str) -> None:
         """The machine is there; its server is not, unless it ``starts_alone``."""
@@ -285,6 +328,13 @@ class MemoryRecoveryWorld:
     def heal(self) -> None:
         """All links carry again."""
         self.cut.clear()
+        self.damage.unanswered.clear()
+
+    def _lapse(self, host: str = "") -> None:
+        """Faults whose time is over, or those that a host without power has lost, are mended by themselves."""
+        for name, one in tuple(self.damage.broken.items()):
+            if one.until is not None and (one.host == host or one.until <= self.tick) and one.mend():
+                del self.damage.broken[name]
 
     def promote(self, host: str) -> None:
         """A standby takes the primary role, whoever else has it."""
