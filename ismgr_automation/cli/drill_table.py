@@ -79,9 +79,9 @@ def tabletop(
 
 def read_notes(path: Path) -> tuple[Said, ...]:
     """What was written down at a table. Raises ``InputError``."""
-    import yaml
     from pydantic import BaseModel, ConfigDict, ValidationError
 
+    from ismgr_automation.estate.marks import parse
     from ismgr_automation.recovery.tabletop import Answer, Said
 
     class Line(BaseModel):
@@ -99,11 +99,13 @@ def read_notes(path: Path) -> tuple[Said, ...]:
 
     step = "`ismgr drill tabletop --help` shows how they are written."
     try:
-        found = Notes.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        documents, wrong = parse(str(path), path.read_bytes())
     except OSError as problem:
         raise InputError(f"The notes {path} cannot be read: {problem.strerror}.", next_step=step) from problem
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise InputError(f"The notes {path} are no YAML: {problem}.", next_step=step) from problem
+    if wrong or len(documents) != 1:
+        raise InputError(f"The notes {path} are not one YAML document.", diagnostics=wrong, next_step=step)
+    try:
+        found = Notes.model_validate(documents[0].value)
     except ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join(map(str, first["loc"]))

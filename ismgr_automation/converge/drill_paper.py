@@ -34,6 +34,11 @@ def runbook(scope: Scope, plan: str, mode: DrillMode) -> Runbook:
     ground = whole_ground(scope)
     field = field_of(scope, ground, plan)
     wanted = legs(field.document, mode, field.sides)
+    if not wanted:
+        raise InputError(
+            f"A drill of mode {mode} moves nobody: there is no runbook for it.",
+            next_step="Name a mode that moves the service: failover, switchover or return.",
+        )
     hosts = _hosts(ground, field, wanted)
     authorities = {}
     for name in field.cluster.fleet.names:

@@ -73,7 +73,7 @@ def test_a_step_that_was_not_possible_is_the_exit_code_of_a_missed_objective(sit
     ("text", "why"),
     [
         ("steps: 7\n", "cannot be used: steps"),
-        ("steps: [", "are no YAML"),
+        ("steps: [", "are not one YAML document"),
         ("steps: []\n", "nothing was walked through"),
         ("steps: [{step: a/b, person: ada, began: 2026-11-27T09:00:00Z, ended: x, outcome: done}]\n", "steps.0.ended"),
     ],
@@ -138,3 +138,8 @@ def test_a_page_says_the_same_of_itself_and_escapes_what_people_wrote() -> None:
     assert mark == read_mark(markdown(made))
     assert (mark.plan, mark.mode, mark.content) == ("records", DrillMode.FAILOVER, made.content)
     assert datetime.now(UTC).isoformat()[:10] not in markdown(made)
+
+
+def test_a_mode_that_moves_nobody_has_no_runbook(site: Drills, say: Say) -> None:
+    said = say("drill", "runbook", "records", "--mode", "isolated")
+    assert (said.code, "there is no runbook for it" in said.err) == (ExitCode.INPUT, True)
