@@ -208,7 +208,7 @@ def entries(site: Drills, what: str) -> list[JsonObject]:
 
 def acts(site: Drills) -> list[str]:
     """What verbs were begun, and what was confirmed, in order."""
-    begun = ("fence", "confirm", "demote", "promote", "backend", "unfence", "retire", "rejoin", "reinstate")
+    begun = ("fence", "confirm", "demote", "promote", "backend", "unfence", "retire", "rejoin", "hold", "reinstate")
     return [one for one in site.pair.calls if one.split()[0] in begun and not one.endswith(" done")]
 
 

@@ -3,7 +3,7 @@ safety rule is asked before each, and both ends of each are on the disk before a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -39,6 +39,7 @@ class Crew:
     raised: set[str] = field(default_factory=set)
     confirmed: set[str] = field(default_factory=set)
     demoted: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)
     was_streaming: bool = False
     lag_at_start: int = 0
     verbs: dict[str, Verb] = field(default_factory=dict)
@@ -60,7 +61,17 @@ class Crew:
             was_streaming=self.was_streaming,
             lag_allowed=self.kit.field.document.ready.lag,
             lag_at_start=self.lag_at_start,
+            asked=frozenset(self._asked()),
+            held=frozenset(self.held),
         )
+
+    def _asked(self) -> Iterator[str]:
+        """Whose promotion was begun, by this process or one before it. What a drill before this one had begun, and did
+        not see the end of, its journal alone knows: then it may be so."""
+        leg = self.kit.leg
+        begun = any(one["action"] == "promote" for one in self.notes.all("task-began", leg.name))
+        if begun or not leg.tasks:
+            yield leg.sides.new
 
     def look(self) -> None:
         """Every member, as it is now."""

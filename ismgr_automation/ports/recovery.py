@@ -179,6 +179,11 @@ class Standby(Protocol):
         """``to`` takes the primary role. It asks nobody: fence and rules come before."""
         ...
 
+    def hold(self, cluster: Cluster, host: str, context: Context) -> Verb:
+        """The standby ``host`` stays one: a promotion that was asked for, and that nobody has seen, is not carried out
+        any more. It fails where the promotion was faster. Nothing tells that it was done: ``observe`` is NOT_DONE."""
+        ...
+
     def rejoin(self, cluster: Cluster, host: str, to: str, way: str, context: Context) -> Verb:
         """The old primary ``host`` becomes a standby of ``to`` and streams: by ``rewind``, by ``rebuild`` (a copy of
         everything), or ``auto``."""

@@ -42,6 +42,10 @@ ALLOWED = {
     "letting out who has somebody to follow": (Act.UNFENCE, now(REPROTECT, Part.DOWN, UP)),
     "a loser that is down": (Act.REJOIN, now(REPROTECT, Part.DOWN, UP)),
     "the old primary again, as nobody followed": (Act.REINSTATE, now(FAILOVER, Part.DOWN, Part.STANDBY)),
+    "the old primary again, as the other is held back": (
+        Act.REINSTATE,
+        now(FAILOVER, Part.DOWN, Part.STANDBY, asked=frozenset({NEW}), held=frozenset({NEW})),
+    ),
     "suites at any time": (Act.OTHER, now(REPROTECT, Part.UNKNOWN, Part.UNKNOWN)),
 }
 
@@ -92,6 +96,11 @@ REFUSED = {
         Act.REINSTATE,
         now(FAILOVER, Part.DOWN, Part.UNKNOWN),
         "nobody-followed",
+    ),
+    "the old primary again before a promotion that may land": (
+        Act.REINSTATE,
+        now(FAILOVER, Part.DOWN, Part.STANDBY, asked=frozenset({NEW})),
+        "no-late-promotion",
     ),
     "overwriting from a standby": (Act.REJOIN, now(REPROTECT, Part.DOWN, Part.STANDBY), "rejoin-the-loser"),
 }

@@ -102,6 +102,10 @@ class MemoryRecoveryWorld:
         """Members whose fence says that it is up, and is not."""
         self.slow: dict[str, int] = {}
         """Ticks that a verb takes, by its name (``promote``, ``fence`` ...); 1 where it is not named."""
+        self.sluggish: dict[str, int] = {}
+        """Members whose promotion nobody sees in time, and so many ticks later is carried out all the same."""
+        self.landing: dict[str, int] = {}
+        """When promotions will be carried out that were asked for."""
         self.tick = 0
         self.entries: list[Entry] = []
         """Every write that any member ever took, also those that are lost."""
@@ -226,6 +230,7 @@ class MemoryRecoveryWorld:
         """Let time pass: records arrive, then clients write."""
         for _ in range(ticks):
             self.tick += 1
+            self._land()
             for name, one in self.members.items():
                 if source := self.streams(name):
                     arrived = self.members[source].log
@@ -235,6 +240,13 @@ class MemoryRecoveryWorld:
             for call in self.each_tick:
                 call()
             self.note()
+
+    def _land(self) -> None:
+        """Promotions that were asked for some time ago are carried out."""
+        for name in [one for one, due in self.landing.items() if due <= self.tick and self.members[one].up]:
+            del self.landing[name]
+            if self.members[name].standby:
+                self.promote(name)
 
     def note(self) -> None:
         """Write down that more than one would take a write, if that is so."""
@@ -246,6 +258,7 @@ class MemoryRecoveryWorld:
         member = self.members[host]
         member.runs = member.clean = member.frozen = False
         member.waiting.clear()
+        self.landing.pop(host, None)  # a server that starts forgets what it was asked for
 
     def power_off(self, host: str) -> None:
         """Nothing runs there; what was on the wire is gone."""
