@@ -322,7 +322,7 @@ def test_a_drill_that_breaks_says_where_and_leaves_one_primary_at_most(clinic: D
 
 @pytest.mark.parametrize("mode", [SWITCHOVER, FAILOVER])
 def test_a_promotion_that_lands_late_makes_no_second_primary(clinic: Drills, mode: DrillMode) -> None:
-    clinic.pair.sluggish[AWAY] = 30
+    clinic.pair.members[AWAY].sluggish = 30
     report = drill(clinic, mode)
     assert "promote: db2 does not answer in time" in report.stopped
     assert GIVEN_BACK in report.stopped
@@ -335,7 +335,7 @@ def test_a_promotion_that_lands_late_makes_no_second_primary(clinic: Drills, mod
 
 
 def test_a_promotion_that_was_faster_than_its_bar_keeps_the_old_side_down(clinic: Drills) -> None:
-    clinic.pair.sluggish[AWAY] = 3
+    clinic.pair.members[AWAY].sluggish = 3
     at(clinic, "stage hold db2", lambda: clinic.pair.advance(5))
     report = drill(clinic)
     assert "by the rule nobody-followed: db2 is primary, and may have been promoted" in report.stopped
@@ -344,7 +344,7 @@ def test_a_promotion_that_was_faster_than_its_bar_keeps_the_old_side_down(clinic
 
 
 def test_a_standby_that_cannot_be_held_keeps_the_old_side_down(clinic: Drills) -> None:
-    clinic.pair.sluggish[AWAY] = 100_000
+    clinic.pair.members[AWAY].sluggish = 100_000
     clinic.pair.faults["hold db2"] = FAILED
     report = drill(clinic)
     assert "The engine fell over." in report.stopped

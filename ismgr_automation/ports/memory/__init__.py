@@ -17,6 +17,7 @@ from ismgr_automation.ports.memory.approvals import (
 )
 from ismgr_automation.ports.memory.drills import MemoryDrillJournal, MemoryDrillStore, MemoryFunctions
 from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceLog
+from ismgr_automation.ports.memory.faults import MemoryFaults
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
 from ismgr_automation.ports.memory.leases import MemoryClock, MemoryExecutors, MemoryLeaseStore
@@ -66,6 +67,7 @@ __all__ = [
     "MemoryEvidenceLog",
     "MemoryExecutors",
     "MemoryFacts",
+    "MemoryFaults",
     "MemoryFences",
     "MemoryFirstSeen",
     "MemoryFunctions",

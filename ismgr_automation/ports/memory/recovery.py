@@ -4,9 +4,10 @@ stands still until somebody ticks; there are no threads, clocks or chances, so t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ismgr_automation.core.errors import Cancelled
+from ismgr_automation.core.json import JsonObject
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.recovery import Attempt, Outcome
 
@@ -25,6 +26,34 @@ class Entry:
     host: str
     tick: int
     timeline: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Broken:
+    """A fault that stands on a host, with what the host knows of how it is mended."""
+
+    host: str
+    undo: JsonObject
+    mend: Callable[[], bool]
+    """False: it stays."""
+    until: int | None = None
+    """The tick at which the host mends it by itself; None: never."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Damage:
+    """What drills break in a world."""
+
+    behind: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The ends that only a gateway connects with all others, by the gateway."""
+    broken: dict[str, Broken] = field(default_factory=dict)
+    """Faults that stand, by the name of their timer."""
+    unanswered: set[frozenset[str]] = field(default_factory=set)
+    """Links over which one more request arrives, and no answer comes back."""
+    toothless: set[str] = field(default_factory=set)
+    """Faults that say that they are done, and do nothing; by their name or what they do."""
+    stuck: set[str] = field(default_factory=set)
+    """Faults that nobody can lift, the host neither."""
 
 
 class MemoryMember:
@@ -47,6 +76,10 @@ class MemoryMember:
         """Whether ``pg_rewind`` can work on it."""
         self.starts_alone = False
         """The server comes up with the machine, as no shipped role lets it."""
+        self.sluggish = 0
+        """A promotion is carried out so many ticks later, when nobody waits for it any more; 0: at once."""
+        self.landing: int | None = None
+        """The tick at which that will be."""
         self.timeline = 1
         self.log: list[Entry] = []
         self.waiting: list[int] = []
@@ -92,6 +125,8 @@ class MemoryRecoveryWorld:
         """Record sets by zone and record."""
         self.cut: set[frozenset[str]] = set()
         """Links that carry nothing, as pairs of ends: members, balancers, ``CLIENT``."""
+        self.damage = Damage()
+        """What drills have broken, and what cannot be broken or mended."""
         self.unmanaged: set[str] = set()
         """Hosts that cannot be reached over the management network."""
         self.fenced: set[str] = set()
@@ -102,10 +137,6 @@ class MemoryRecoveryWorld:
         """Members whose fence says that it is up, and is not."""
         self.slow: dict[str, int] = {}
         """Ticks that a verb takes, by its name (``promote``, ``fence`` ...); 1 where it is not named."""
-        self.sluggish: dict[str, int] = {}
-        """Members whose promotion nobody sees in time, and so many ticks later is carried out all the same."""
-        self.landing: dict[str, int] = {}
-        """When promotions will be carried out that were asked for."""
         self.tick = 0
         self.entries: list[Entry] = []
         """Every write that any member ever took, also those that are lost."""
@@ -162,8 +193,8 @@ class MemoryRecoveryWorld:
         member = self.members.get(host)
         if member is None or not member.powered or not member.runs or host in self.fenced:
             return Outcome.FAILED
-        if not self.linked(CLIENT if by == host else by, host):
-            return Outcome.FAILED
+        if not self.linked(source := CLIENT if by == host else by, host):
+            return self._unanswered(number, member, frozenset((source, host)))
         if member.frozen:
             member.waiting.append(number)
             return Outcome.UNKNOWN
@@ -177,6 +208,16 @@ class MemoryRecoveryWorld:
             one.log = list(member.log)
         return Outcome.ACKED if any(entry in one.log for one in standbys) else Outcome.UNKNOWN
 
+    def _unanswered(self, number: int, member: MemoryMember, link: frozenset[str]) -> Outcome:
+        """What was sent over a connection that was open may arrive; a new one is not made any more."""
+        if link not in self.damage.unanswered:
+            return Outcome.FAILED
+        self.damage.unanswered.discard(link)
+        self.cut.add(link)
+        if member.primary:
+            self._append(number, member)
+        return Outcome.UNKNOWN
+
     def _append(self, number: int, member: MemoryMember) -> Entry:
         entry = Entry(number=number, host=member.host, tick=self.tick, timeline=member.timeline)
         member.log.append(entry)
@@ -189,7 +230,7 @@ class MemoryRecoveryWorld:
 
     def linked(self, one: str, other: str) -> bool:
         """Whether two ends reach each other."""
-        return frozenset((one, other)) not in self.cut
+        return frozenset((one, other)) not in self.cut | self.damage.unanswered
 
     def managed(self, host: str) -> bool:
         """Whether somebody can work on a host."""
@@ -230,6 +271,7 @@ class MemoryRecoveryWorld:
         """Let time pass: records arrive, then clients write."""
         for _ in range(ticks):
             self.tick += 1
+            self._lapse()
             self._land()
             for name, one in self.members.items():
                 if source := self.streams(name):
@@ -243,10 +285,11 @@ class MemoryRecoveryWorld:
 
     def _land(self) -> None:
         """Promotions that were asked for some time ago are carried out."""
-        for name in [one for one, due in self.landing.items() if due <= self.tick and self.members[one].up]:
-            del self.landing[name]
-            if self.members[name].standby:
-                self.promote(name)
+        for name, one in self.members.items():
+            if one.landing is not None and one.landing <= self.tick and one.up:
+                one.landing = None
+                if one.standby:
+                    self.promote(name)
 
     def note(self) -> None:
         """Write down that more than one would take a write, if that is so."""
@@ -258,7 +301,7 @@ class MemoryRecoveryWorld:
         member = self.members[host]
         member.runs = member.clean = member.frozen = False
         member.waiting.clear()
-        self.landing.pop(host, None)  # a server that starts forgets what it was asked for
+        member.landing = None  # a server that starts forgets what it was asked for
 
     def power_off(self, host: str) -> None:
         """Nothing runs there; what was on the wire is gone."""
@@ -266,6 +309,7 @@ class MemoryRecoveryWorld:
             self.kill(host)
         self.members[host].powered = False
         self.fenced.discard(host)  # a packet filter does not outlive the power
+        self._lapse(host)
 
     def power_on(self, host: str) -> None:
         """The machine is there; its server is not, unless it ``starts_alone``."""
@@ -298,6 +342,13 @@ class MemoryRecoveryWorld:
     def heal(self) -> None:
         """All links carry again."""
         self.cut.clear()
+        self.damage.unanswered.clear()
+
+    def _lapse(self, host: str = "") -> None:
+        """Faults whose time is over, or those that a host without power has lost, are mended by themselves."""
+        for name, one in tuple(self.damage.broken.items()):
+            if one.until is not None and (one.host == host or one.until <= self.tick) and one.mend():
+                del self.damage.broken[name]
 
     def promote(self, host: str) -> None:
         """A standby takes the primary role, whoever else has it."""

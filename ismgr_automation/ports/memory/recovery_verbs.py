@@ -127,7 +127,7 @@ class MemoryStandby:
             subject=host,
             context=context,
             ready=lambda: self._answers(member),
-            see=lambda: self._seen(member, member, False),
+            see=lambda: self._seen(member, member, holds=False),
             effect=lambda: self._hold(member),
         )
 
@@ -241,15 +241,14 @@ class MemoryStandby:
     def _hold(self, member: MemoryMember) -> str:
         if not member.standby:
             raise NotDone(f"{member.host} has been promoted")
-        self.world.landing.pop(member.host, None)
-        member.runs = True
+        member.landing, member.runs = None, True
         return "it stays a standby"
 
     def _promote(self, member: MemoryMember) -> str:
         if not member.runs:
             raise NotDone(f"{member.host} is down")
-        if member.standby and member.host in self.world.sluggish:
-            self.world.landing[member.host] = self.world.tick + self.world.sluggish[member.host]
+        if member.standby and member.sluggish:
+            member.landing = self.world.tick + member.sluggish
             raise NotDone(f"{member.host} does not answer in time")
         if member.standby:
             self.world.promote(member.host)
