@@ -188,10 +188,11 @@ class Estate:
         with self._scope(targets, excludes) as scope:
             return plan_rollback(scope, datetime.now(UTC), run, urgent=urgent)
 
-    def plan_drill(self, name: str, mode: DrillMode, *, urgent: str = "") -> Plan:
-        """What a drill of a RecoveryPlan would do on the live service. The cluster is looked at, nothing is changed."""
+    def plan_drill(self, name: str, mode: DrillMode, *, urgent: str = "", fault: str = "") -> Plan:
+        """What a drill of a RecoveryPlan would do on the live service; ``fault`` names one of its own. The cluster is
+        looked at, nothing is changed."""
         with self._scope((), ()) as scope:
-            return plan_drill(scope, datetime.now(UTC), name, mode, urgent=urgent)
+            return plan_drill(scope, datetime.now(UTC), name, mode, urgent=urgent, fault=fault)
 
     def drills(self, name: str = "", limit: int = 20) -> tuple[DrillResult, ...]:
         """What drills measured, the newest first; of one RecoveryPlan, or of all."""

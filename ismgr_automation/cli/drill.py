@@ -28,6 +28,8 @@ EPILOG = """Examples:
 
   ismgr drill run records --mode failover           the site is declared lost: fence, promote, switch, and back
 
+  ismgr drill run records --mode failover --fault cut    break something first, and see who notices
+
   ismgr drill report 20261127T081500-3f9a           what was measured: outage, lost writes, each step
 
   ismgr drill return records                        home again after a drill that was broken off
@@ -47,6 +49,9 @@ Plan = Annotated[str, typer.Argument(metavar="PLAN", help="The name of a Recover
 SomePlan = Annotated[str, typer.Argument(metavar="[PLAN]", help="Drills of this one alone.", show_default=False)]
 RunName = Annotated[str, typer.Argument(metavar="[RUN]", help="A drill's run; else the last.", show_default=False)]
 Mode = Annotated[DrillMode, typer.Option("--mode", help="What is rehearsed.")]
+Broken = Annotated[
+    str, typer.Option("--fault", metavar="NAME", help="Break this first, a fault of the plan.", show_default=False)
+]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")]
 
 
@@ -70,6 +75,7 @@ def plan(
     ctx: typer.Context,
     name: Plan,
     mode: Mode = DrillMode.FAILOVER,
+    fault: Broken = "",
     ref: Ref = "HEAD",
     worktree: Worktree = False,
     urgent: Urgent = "",
@@ -81,7 +87,7 @@ def plan(
     face: Face = ctx.obj
     with opened(face, ref, worktree=worktree) as estate:
         with progress(face):
-            composed = estate.plan_drill(name, mode, urgent=urgent)
+            composed = estate.plan_drill(name, mode, urgent=urgent, fault=fault)
         needs = needed(face, estate, composed)
     if out is not None:
         save(composed, out)
@@ -92,6 +98,7 @@ def run(
     ctx: typer.Context,
     name: Plan,
     mode: Mode = DrillMode.SWITCHOVER,
+    fault: Broken = "",
     ref: Ref = "HEAD",
     worktree: Worktree = False,
     urgent: Urgent = "",
@@ -99,7 +106,7 @@ def run(
     wait: Wait = None,
 ) -> int:
     """Move the live service to the other site and back under the lease, while a client measures what it sees."""
-    return _performed(ctx.obj, name, mode, (ref, worktree), urgent=urgent, yes=yes, wait=wait)
+    return _performed(ctx.obj, name, mode, (ref, worktree), urgent=urgent, fault=fault, yes=yes, wait=wait)
 
 
 def return_(
@@ -116,13 +123,21 @@ def return_(
 
 
 def _performed(
-    face: Face, name: str, mode: DrillMode, where: tuple[str, bool], *, urgent: str, yes: bool, wait: str | None
+    face: Face,
+    name: str,
+    mode: DrillMode,
+    where: tuple[str, bool],
+    *,
+    urgent: str,
+    yes: bool,
+    wait: str | None,
+    fault: str = "",
 ) -> int:
     ref, worktree = where
     with opened(face, ref, worktree=worktree) as estate:
         with held(face, estate, f"drill {name}", waiting(wait)) as lease:
             with progress(face):
-                composed = lease.plan_drill(name, mode, urgent=urgent)
+                composed = lease.plan_drill(name, mode, urgent=urgent, fault=fault)
             done = from_now(face, lease, composed, yes=yes)
         if done is None:
             return int(ExitCode.DONE)

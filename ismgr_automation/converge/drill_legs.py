@@ -3,7 +3,7 @@ safety rule is asked before each, and both ends of each are on the disk before a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -28,11 +28,14 @@ COLD = frozenset({Act.UNFENCE, Act.REJOIN, Act.REINSTATE})
 
 @dataclass(slots=True, kw_only=True)
 class Crew:
-    """All that takes part in one leg. ``again``: what it asks for may have been done by somebody else."""
+    """All that takes part in one leg. ``again``: what it asks for may have been done by somebody else. ``strike``
+    breaks something once all are ready, and says why nothing may follow; ``relieve`` mends it before a way back."""
 
     kit: Kit
     notes: Notes
     again: bool
+    strike: Callable[[], str] = str
+    relieve: Callable[[], str] = str
     acted: bool = False
     """Whether anything was begun."""
     standings: dict[str, Standing] = field(default_factory=dict)
@@ -98,12 +101,12 @@ def _carry_out(crew: Crew) -> str:
     the way there again."""
     leg = crew.kit.leg
     broken = crew.notes.last("giving-back", leg.name)
-    trouble = str(broken["trouble"]) if broken is not None else _tasks(crew)
+    trouble = str(broken["trouble"]) if broken is not None else crew.strike() or _tasks(crew)
     if not trouble or not leg.kind.hot:
         return trouble
     if broken is None:
         crew.notes.tried({"what": "giving-back", "leg": leg.name, "trouble": trouble})
-    return f"{trouble}; {give_back(crew)}"
+    return "; ".join(filter(None, [trouble, crew.relieve(), give_back(crew)]))
 
 
 def _stage(crew: Crew, stack: ExitStack) -> str:
@@ -226,7 +229,7 @@ def _learn(act: Act, crew: Crew) -> None:
         case Act.UNFENCE:
             crew.raised.discard(old)
             crew.confirmed.discard(old)
-        case Act.REJOIN | Act.SWITCH | Act.REINSTATE | Act.OTHER:
+        case Act.REJOIN | Act.SWITCH | Act.REINSTATE | Act.LIFT | Act.OTHER:
             pass
 
 

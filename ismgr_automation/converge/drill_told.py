@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ismgr_automation.converge.drill_fault import planned_fault
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.core.errors import EngineError
 from ismgr_automation.core.events import DrillMeasured
@@ -38,6 +39,7 @@ def told_drill(drill: Drill) -> Ended:
             attempts=drill.attempts,
             every=drill.request.every,
             held=drill.held,
+            fault=planned_fault(drill.work.change, drill.field.document),
         )
     )
     result = _result(drill, told)
@@ -98,8 +100,11 @@ def _result(drill: Drill, told: Told) -> DrillResult:
             unserved=told.unserved,
             unbitten=told.unbitten,
             left=(*told.left, *drill.astray),
+            faulty=told.faulty,
+            unharmed=told.unharmed,
+            taken=(told.fault.taken or 0) if told.fault is not None else 0,
             stopped=drill.trouble,
-            moves=told.moves or not nothing,
+            moves=told.moves or not (nothing or told.stays),
         )
     )
     known = drill.notes.first("began") or {}
@@ -129,6 +134,7 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         load_average=_load(load) if isinstance(load, list) else None,
         resumed=told.resumed,
         left=(*told.left, *drill.astray),
+        fault=told.fault,
     )
 
 

@@ -20,6 +20,7 @@ from ismgr_automation.ports.advisories import AdvisoryReader
 from ismgr_automation.ports.content import Content
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.drills import DrillJournal, DrillStore
+from ismgr_automation.ports.faults import Faults
 from ismgr_automation.ports.hosts import PlaybookEngine, Prober, Ssh
 from ismgr_automation.ports.leases import LeaseStore
 from ismgr_automation.ports.ledger import Ledger
@@ -77,6 +78,8 @@ class Recovery:
     results: DrillStore
     clock: Callable[[], int]
     """Nanoseconds of the one clock by which verbs, probe and journal tell times."""
+    faults: Faults | None = None
+    """None: nothing can be broken here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -241,6 +241,11 @@ class MemoryRecoveryWorld:
         """Whether a write from there would be taken."""
         return self.members[host].primary and host not in self.fenced and self.linked(by, host)
 
+    def serves(self) -> bool:
+        """Whether a client's write would be taken where it is sent now."""
+        endpoint, host = self._route()
+        return host in self.members and self.takes(host, CLIENT if endpoint == host else endpoint)
+
     def writable(self) -> tuple[str, ...]:
         """The members that would take a client's write, whoever reaches them."""
         return tuple(name for name, one in self.members.items() if one.primary and name not in self.fenced)
