@@ -14,6 +14,7 @@ from ismgr_automation.estate.checks import (
     needs,
     paths,
     recovery,
+    recovery_faults,
     secrets,
     sites,
 )
@@ -72,6 +73,10 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     recovery.recovery_paths,
     recovery.recovery_heat,
     recovery.recovery_objectives,
+    recovery_faults.fault_names,
+    recovery_faults.fault_networks,
+    recovery_faults.fault_fences,
+    recovery_faults.fault_clients,
 )
 """A new rule is a function from a draft to diagnostics, and a line here."""
 
