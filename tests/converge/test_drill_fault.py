@@ -1,4 +1,4 @@
-"""Drills that break something first: who must notice, in which order what is done and mended, and what is told of it."""
+"""Drills that break something first: who must notice, in which order all is done and mended, and what is told of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.recovery import Outcome
 from ismgr_automation.recovery.result import Verdict
-from tests.drills import AWAY, HOME, Drills, acts, arrive, faulty_drills, fence_by_network, is_home
+from tests.drills import AWAY, Drills, acts, arrive, faulty_drills, fence_by_network, is_home
 from tests.drills import result as measured
 
 PASSED = {"fault": Verdict.PASSED, "recovery": Verdict.PASSED, "cleanup": Verdict.PASSED}
@@ -94,7 +94,7 @@ def test_a_site_that_is_lost_is_noticed_left_and_come_home_to(clinic: Drills, fa
     out = [*retire, "unfence db1", "rejoin db1"]
     lift = [f"lift {fault}"]
     expected = [f"break {fault}", *THERE, *([*out, *lift] if fault == "dark" else [*lift, *out]), *BACK]
-    assert [one for one in order if one not in {"lift dark"} or fault == "dark"] == expected
+    assert order == expected
 
 
 def test_writes_that_a_rolling_disaster_loses_are_counted(clinic: Drills) -> None:
