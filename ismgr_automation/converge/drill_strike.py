@@ -116,6 +116,8 @@ class Breaking:
 
     def _broken(self) -> str:
         """Have it stand; why it does not."""
+        if self.notes.first("fault-lifting") is not None:
+            return f"the fault {self.fault.name} was being lifted"
         known = self.notes.last("fault-bitten")
         if known is not None:
             if not known["ok"]:
@@ -182,11 +184,8 @@ class Breaking:
     def watch(self) -> str:
         """Break what the service is to survive, watch it, and lift it. Why that is not as it should be."""
         self._stage()
-        trouble = self._broken()
-        if not trouble and self.notes.last("watched") is None:
-            trouble = self._watched()
-        elif not trouble:
-            trouble = str((self.notes.last("watched") or {})["words"])
+        known = self.notes.last("watched")
+        trouble = str(known["words"]) if known is not None else self._broken() or self._watched()
         return "; ".join(filter(None, [trouble, self.lift()]))
 
     def _watched(self) -> str:
@@ -209,8 +208,8 @@ class Breaking:
 
     def after(self, leg: str) -> str:
         """What a fault still has to do once a leg has ended well; why that did not go well."""
-        if leg == "failover" and self.fault.do == "stale-primary" and self.notes.last("came-back") is None:
-            trouble = self._come_back()
+        if leg == "failover" and self.fault.do == "stale-primary":
+            trouble = self._come_back() or self._fenced_anew()
             if trouble:
                 return trouble
         return self.lift() if leg == lifted_after(self.fault) else ""
@@ -220,12 +219,14 @@ class Breaking:
         last = self.notes.last("fault-lifted")
         if self.notes.first("fault-undo") is None or (last is not None and last["ok"]):
             return ""
-        if any(one["ok"] for one in self.notes.all("fault-bitten")):
+        if any(one["ok"] for one in self.notes.all("fault-bitten")) and self.notes.first("fault-lifting") is None:
             self._lapsed()
-        self._stage()
+        # whoever resumes does not take what we have lifted for what has lifted itself
+        self.notes.tried({"what": "fault-lifting", "fault": self.fault.name})
         self._let()
         began, words = self.notes.clock(), ""
         try:
+            self._stage()
             refused = refusal(Act.LIFT, self._situation())
             if refused is not None:
                 words = f"by the rule {refused.rule}: {refused.why}"
@@ -251,7 +252,11 @@ class Breaking:
             yield f"nobody can tell what is left of the fault {self.fault.name}: {problem.summary}"
 
     def _come_back(self) -> str:
-        """The stale primary, which its fence must keep from clients, and a fence for it anew."""
+        """The stale primary is there, and must be kept from clients."""
+        known = self.notes.last("came-back")
+        if known is not None:
+            return "" if known["ok"] else f"the stale primary did not come back: {known['words']}"
+        self._stage()
         acted = self._tried(self.injection.come_back)
         # long enough for every client that would be sent there
         for _ in range(self.detector.misses if acted.ok else 0):
@@ -259,11 +264,18 @@ class Breaking:
         words = "" if acted.ok else acted.words or "it did not come back"
         self.notes.wrote({"what": "came-back", "ok": acted.ok, "words": words, **_span(acted.began_ns, acted.ended_ns)})
         self._told(FAULT, COME_BACK, COME_BACK, acted)
-        if not acted.ok:
-            return f"the stale primary did not come back: {words}"
-        return self._fenced_anew()
+        return "" if acted.ok else f"the stale primary did not come back: {words}"
 
     def _fenced_anew(self) -> str:
+        """Have its fence up and confirmed again, once."""
+        if self.notes.first("fenced-anew") is None:
+            trouble = self._fence()
+            if trouble:
+                return trouble
+            self.notes.wrote({"what": "fenced-anew"})
+        return ""
+
+    def _fence(self) -> str:
         engines, context = self.kit.scope.engines.recovery, self.kit.scope.context
         proven = self.notes.first("witnesses", "failover") or {}
         names = proven.get("names")

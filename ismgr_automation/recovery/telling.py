@@ -191,6 +191,8 @@ def _outage(record: Record, leg: str, marks: Sequence[Mark], until: int | None, 
         return Outage(leg=leg, outage_ms=gap / timedelta(milliseconds=1), resolution_ms=fine, interruptions=0)
     if seen.ended_ns is None or not seen.settled:
         raise _NotBack(f"service did not come back to stay: clients waited {seen}")
+    if until is not None and (seen.outages[0].ended_ns or until) > until:
+        raise _NotBack(f"service did not come back by it: clients waited {seen}, for the next move")
     cut = waterfall(seen.began_ns, seen.ended_ns, marks)
     return Outage(
         leg=leg,

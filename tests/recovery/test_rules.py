@@ -46,6 +46,9 @@ ALLOWED = {
         Act.REINSTATE,
         now(FAILOVER, Part.DOWN, Part.STANDBY, asked=frozenset({NEW}), held=frozenset({NEW})),
     ),
+    "mending what nobody has left": (Act.LIFT, now(FAILOVER, Part.UNKNOWN, Part.STANDBY)),
+    "mending behind a fence that holds": (Act.LIFT, now(FAILOVER, UP, UP, **BOTH)),
+    "mending what is a standby by now": (Act.LIFT, now(REPROTECT, Part.STANDBY, UP)),
     "suites at any time": (Act.OTHER, now(REPROTECT, Part.UNKNOWN, Part.UNKNOWN)),
 }
 
@@ -101,6 +104,12 @@ REFUSED = {
         Act.REINSTATE,
         now(FAILOVER, Part.DOWN, Part.STANDBY, asked=frozenset({NEW})),
         "no-late-promotion",
+    ),
+    "power for the old side beside a new one": (Act.LIFT, now(FAILOVER, Part.UNKNOWN, UP), "lift-behind-fence"),
+    "power for the old side while a promotion may land": (
+        Act.LIFT,
+        now(FAILOVER, Part.UNKNOWN, Part.STANDBY, asked=frozenset({NEW})),
+        "lift-behind-fence",
     ),
     "overwriting from a standby": (Act.REJOIN, now(REPROTECT, Part.DOWN, Part.STANDBY), "rejoin-the-loser"),
 }
