@@ -20,6 +20,7 @@ from ismgr_automation.approval.judge import Verdict
 from ismgr_automation.converge import patching
 from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.drill import plan_drill
+from ismgr_automation.converge.drill_leftovers import Leftovers, leftovers
 from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.gate import proposal, refuse_unsigned, weigh
 from ismgr_automation.converge.held import Held, Names, Pair
@@ -193,6 +194,17 @@ class Estate:
         looked at, nothing is changed."""
         with self._scope((), ()) as scope:
             return plan_drill(scope, datetime.now(UTC), name, mode, urgent=urgent, fault=fault)
+
+    def drill_faults(
+        self, name: str = "", *, lift: bool = False, wait: timedelta | None = None
+    ) -> tuple[Leftovers, ...]:
+        """What is left of faults on the hosts of a RecoveryPlan, or of all, from whatever run. With ``lift`` it is
+        taken away, under the environment's lease."""
+        if not lift:
+            with self._scope((), ()) as scope:
+                return leftovers(scope, name)
+        with self.hold("drill faults", wait=wait), self._scope((), (), Mode.APPLY) as scope:
+            return leftovers(scope, name, lift=True)
 
     def drills(self, name: str = "", limit: int = 20) -> tuple[DrillResult, ...]:
         """What drills measured, the newest first; of one RecoveryPlan, or of all."""

@@ -250,9 +250,12 @@ faults:
 """
 
 
+BY_POWER_AND_EDGES = ("way: power, witnesses: [edges]", "way: network, witnesses: [edges]")
+
+
 def fence_by_network(site: Drills) -> None:
     """And no fault that takes the power which such a fence needs."""
-    site.edit("recovery.yaml", *BY_NETWORK)
+    site.edit("recovery.yaml", *BY_POWER_AND_EDGES)
     for fault in ("dark, do: power-off", "stale, do: stale-primary"):
         site.edit("recovery.yaml", f"- {{name: {fault}}}\n", "")
 
@@ -261,6 +264,7 @@ def faulty_drills(folder: Path, **more: Any) -> Drills:
     """With faults in its plan, and a gateway at each site: behind it are the site's database and balancer."""
     site = drills(folder, **more)
     site.files["recovery.yaml"] += BROKEN_THINGS
+    site.edit("recovery.yaml", "way: power", "way: power, witnesses: [edges]")
     site.files["groups.yaml"] += (
         '---\nkind: HostGroup\nname: gateways\nselector: host.labels.role == "gw"\nplaybook: play.yml\n'
     )

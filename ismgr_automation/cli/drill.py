@@ -35,6 +35,15 @@ EPILOG = """Examples:
   ismgr drill return records                        home again after a drill that was broken off
 """
 
+FAULTS = """Examples:
+
+  ismgr drill faults                                what faults of any run have left on the hosts of the estate
+
+  ismgr drill faults records --lift                 take it away, by what hosts and journals know
+
+Exit codes: 0 nothing is left, 2 something is.
+"""
+
 RUNNING = """Examples:
 
   ismgr drill run records --mode switchover         plan it, show it, ask, move there and back
@@ -52,6 +61,7 @@ Mode = Annotated[DrillMode, typer.Option("--mode", help="What is rehearsed.")]
 Broken = Annotated[
     str, typer.Option("--fault", metavar="NAME", help="Break this first, a fault of the plan.", show_default=False)
 ]
+Lift = Annotated[bool, typer.Option("--lift", help="Take away what is left.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")]
 
 
@@ -66,6 +76,7 @@ def register(app: typer.Typer) -> None:
     topic.command("plan", epilog=EPILOG)(plan)
     topic.command("run", epilog=RUNNING)(run)
     topic.command("return", epilog=RUNNING)(return_)
+    topic.command("faults", epilog=FAULTS)(faults)
     topic.command("report", epilog=EPILOG)(report)
     topic.command("history", epilog=EPILOG)(history)
     app.add_typer(topic, name="drill")
@@ -155,6 +166,21 @@ def _told(face: Face, estate: Estate, done: Report, code: int) -> int:
         return code
     face.result(result_json(found), lambda console: show_result(found, console))
     return code or int(ExitCode.DONE if found.verdict is Verdict.PASSED else ExitCode.OBJECTIVE_MISSED)
+
+
+def faults(ctx: typer.Context, name: SomePlan = "", lift: Lift = False, ref: Ref = "HEAD", wait: Wait = None) -> int:
+    """Say what faults of drills have left on hosts, from whatever run, and take it away."""
+    from dataclasses import asdict
+
+    from ismgr_automation.cli.drill_views import show_leftovers
+
+    face: Face = ctx.obj
+    with opened(face, ref, worktree=False) as estate, progress(face):
+        found = estate.drill_faults(name, lift=lift, wait=waiting(wait))
+    body: JsonObject = {"type": "faults", "plans": [asdict(one) for one in found]}
+    face.result(body, lambda console: show_leftovers(found, console))
+    clean = not any(one.left or one.kept for one in found)
+    return int(ExitCode.DONE if clean else ExitCode.CHANGES)
 
 
 def report(ctx: typer.Context, run_name: RunName = "", ref: Ref = "HEAD") -> int:

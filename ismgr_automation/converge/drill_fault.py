@@ -4,6 +4,7 @@ what of it is in the plan. Nothing is broken here."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from ismgr_automation.converge.drill_field import Field
@@ -120,6 +121,8 @@ def fault_request(fault: Fault, kit: Kit, run: str) -> FaultRequest:
             next_step="Fence it with `way: power`, and name its machine in a Site document.",
         )
     asked = fence_request(fence, kit)
+    if cuts_off(fault):
+        fence_request(fence, replace(kit, cut_off=True))  # somebody inside must be able to confirm it
     witnesses = [one for one in asked.witnesses if one != sides.old and one not in hosts]
     sites = {one.name: one.site for one in ground.fleet.hosts}
     if isinstance(fault, Gated):
@@ -142,6 +145,11 @@ def fault_request(fault: Fault, kit: Kit, run: str) -> FaultRequest:
         rate=fault.rate if isinstance(fault, SlowFault) else "1mbit",
         latency=duration(fault.latency) if isinstance(fault, SlowFault) else timedelta(milliseconds=100),
     )
+
+
+def cuts_off(fault: Fault) -> bool:
+    """Whether nobody outside of the old side's site can tell a fence from it."""
+    return isinstance(fault, PartitionFault | RollingFault)
 
 
 def _ranges(fault: Gated, kit: Kit, site: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from ismgr_automation.converge.drill import GIVE_BACK
 from ismgr_automation.converge.drill_back import give_back
-from ismgr_automation.converge.drill_fault import planned_fault
+from ismgr_automation.converge.drill_fault import cuts_off, planned_fault
 from ismgr_automation.converge.drill_field import Field, field_of
 from ismgr_automation.converge.drill_legs import Crew, run_leg
 from ismgr_automation.converge.drill_notes import Notes
@@ -286,6 +286,8 @@ def _leg(leg: Leg, drill: Drill) -> str:
     """Carry out a leg; why it did not end well."""
     scope = _calm(drill.scope) if leg.kind.hot else drill.scope
     kit = Kit(scope=scope, ground=drill.work.ground, field=drill.field, leg=leg, proven=_proven(drill, leg))
+    if drill.breaking is not None and leg.name == "failover":
+        kit = replace(kit, cut_off=cuts_off(drill.breaking.fault))
     crew = Crew(kit=kit, notes=drill.notes, again=drill.work.again or drill.work.mode is DrillMode.RETURN)
     if drill.breaking is not None and leg.name == "failover":
         crew.strike, crew.relieve = drill.breaking.strike, drill.breaking.lift

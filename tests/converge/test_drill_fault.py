@@ -148,6 +148,13 @@ def test_a_fault_of_power_wants_a_machine_whose_power_can_be_cut(clinic: Drills,
         plan(clinic, fault)
 
 
+def test_a_site_that_is_cut_off_wants_a_witness_inside(clinic: Drills) -> None:
+    clinic.edit("recovery.yaml", ", witnesses: [edges]", "")
+    with pytest.raises(InputError, match="Nobody at site dc1 could confirm a fence there while the site is cut off"):
+        plan(clinic, "cut")
+    assert plan(clinic, "frozen").changes
+
+
 def test_a_gateway_at_no_side_that_is_lost_is_refused(clinic: Drills) -> None:
     known = clinic.world.inventories["hosts"]
     clinic.world.inventories["hosts"] = tuple(replace(one, site="dc2") if one.name == "gw1" else one for one in known)

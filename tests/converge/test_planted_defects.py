@@ -145,11 +145,15 @@ DEFECTS: Mapping[str, Defect] = {
     ),
     "a fence that is raised and keeps nobody out": Defect(
         plant=lambda site: site.pair.liars.add(HOME), fault="readonly",
-        part=FAULT, verdict=Verdict.INVALID, said="the old side was not lost: db2, by connecting does not confirm",
+        part=FAULT, verdict=Verdict.INVALID, said="the old side was not lost: lb1, lb2, by connecting does not confirm",
+    ),
+    "a fence that keeps nobody out, behind a cut": Defect(
+        plant=lambda site: site.pair.liars.add(HOME),
+        part=FAULT, verdict=Verdict.INVALID, said="the old side was not lost: lb1, by connecting does not confirm",
     ),
     "a fence that nobody can confirm": Defect(
-        plant=lambda site: at(site, "fence db1 done", lambda: site.pair.unmanaged.add(AWAY)),
-        part=FAULT, verdict=Verdict.INVALID, said="does not confirm its fence: db2 cannot look",
+        plant=lambda site: at(site, "fence db1 done", lambda: site.pair.unmanaged.add("lb1")),
+        part=FAULT, verdict=Verdict.INVALID, said="does not confirm its fence: lb1 cannot look",
     ),
     "a fence whose BMC is dead": Defect(
         plant=lambda site: at(site, "break cut", lambda: site.pair.dead_bmcs.add(HOME)),
