@@ -1,11 +1,13 @@
 # Thin on purpose: each target calls the script of its name in scripts/. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: demo demo-patch test check bench down docs lock help
+.PHONY: demo demo-patch demo-drill test check bench down docs lock help
 
-demo: ## two sites on this machine, from one Git commit, then patched (installs what is missing)
+demo: ## two sites on this machine, from one Git commit, patched, one of them lost and back (installs what is missing)
 	@scripts/demo
 demo-patch: ## its second act alone: its machines are patched in waves
 	@scripts/demo-patch
+demo-drill: ## its third act alone: a site is lost, and comes back
+	@scripts/demo-drill
 test: ## the whole suite: checks, then pytest on real machines (installs what is missing)
 	@scripts/test
 check: ## lint, format, types, import contracts

@@ -6,43 +6,37 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import socket
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 
+from bench import machines
+from bench.machines import DEADLINE, ISMGR, NAME
 from bench.measure import Failed, Row, Sample, command, row
-from ismgr_automation.core.errors import IsmgrError
 from ismgr_automation.core.secret import SecretRef
-from ismgr_automation.lab import Lab, down, patches
-from ismgr_automation.lab.topology import USER, Segment
+from ismgr_automation.lab import Lab, patches
+from ismgr_automation.lab.topology import USER
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Host, Ssh
 from ismgr_automation.ports.packages import Fleet, HostFacts, Move, PackageFate, PackageRequest, PackageResult
 from ismgr_automation.ports.secrets import SecretStore
 
-NAME = "bench"
-"""The lab's name: that of the demo stays free."""
 ONE = "web1.dc1"
 """The machine that is rolled back."""
 WEBS = 7
 """Web machines of each site: with gateways, edges and databases there are twenty."""
 FORKS = 20
 """As many as there are machines: no machine waits for another's turn, with us neither."""
-DEADLINE = timedelta(minutes=3)
 UPDATES = tuple(one for one in patches.SECOND if one.name != patches.BROKEN)
 """All that can be configured."""
 FORMER: Mapping[str, str] = {one.name: one.version for one in patches.FIRST}
 LATTER: Mapping[str, str] = {**FORMER, **{one.name: one.version for one in UPDATES}}
 ROOT = Path(__file__).parents[1]
 PYTHON = Path(sys.executable)
-ISMGR = PYTHON.with_name("ismgr")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +106,7 @@ def _contract(bench: Bench) -> Row:
     from ismgr_automation.cli.demo_patch import deny
 
     estate = bench.folder / "estate"
-    prepare(bench.lab, estate, lambda text: _moved(bench.lab, text))
+    prepare(bench.lab, estate, lambda text: machines.moved(bench.lab, text))
     bad = next(one.version for one in patches.SECOND if one.name == patches.BROKEN)
     deny(estate, f"{patches.BROKEN}={bad}")
     command([ISMGR, "-C", estate, "apply", "--yes"])
@@ -123,12 +117,6 @@ def _contract(bench: Bench) -> Row:
         raise Failed("`ismgr patch apply` installed nothing", sample.stdout)
     note = f"{made} updates: plan, waves, drain, restarts, health"
     return row(f"whole contract, {len(bench.names)} machines", [sample], note)
-
-
-def _moved(lab: Lab, text: str) -> str:
-    """Text of the example, which has the addresses of the demo's lab, with those of this one."""
-    networks = [str(lab.topology.network(one).network_address).removesuffix("0") for one in Segment]
-    return re.sub(r"\b10\.4([0-3])\.0\.", lambda found: networks[int(found[1])], text)
 
 
 def _act(*words: str) -> Sample:
@@ -144,43 +132,9 @@ def _told(sample: Sample, key: str) -> float:
 
 @contextmanager
 def _up(folder: Path, webs: int) -> Iterator[Bench]:
-    try:
-        down(NAME)  # of a run that was killed
-        lab = Lab.up(NAME, webs=webs)
-        try:
-            _switch_on(lab)
-            lab.publish_patches()
-            yield Bench(lab=lab, folder=_handed_over(lab, folder / f"ansible-{webs}"))
-        finally:
-            lab.down()
-    except IsmgrError as error:
-        raise Failed(f"the lab {NAME}: {error}", error.next_step) from error
-
-
-def _switch_on(lab: Lab) -> None:
-    """Over Redfish, as people do; waits until each machine's sshd greets."""
-    import sushy  # type: ignore[import-untyped]
-    from sushy import auth
-
-    for machine in lab.topology.servers:
-        user, password = lab.bmc_credential(machine.name)
-        login = auth.BasicAuth(user, password)
-        root = sushy.Sushy(lab.bmc_url(machine.name), verify=str(lab.folder.authority), auth=login)
-        root.get_system().reset_system(sushy.RESET_ON)
-    end = time.monotonic() + DEADLINE.total_seconds()
-    for machine in lab.topology.servers:
-        while not _greets(str(machine.management)):
-            if time.monotonic() > end:
-                raise Failed(f"{machine.name} did not come up", "its sshd does not answer")
-            time.sleep(0.1)
-
-
-def _greets(address: str) -> bool:
-    try:
-        with socket.create_connection((address, 22), timeout=2) as connection:
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
+    with machines.up(webs) as lab:
+        lab.publish_patches()
+        yield Bench(lab=lab, folder=_handed_over(lab, folder / f"ansible-{webs}"))
 
 
 def reset(bench: Bench) -> None:
@@ -209,10 +163,7 @@ def _lines(versions: Mapping[str, str]) -> set[str]:
 
 
 def _on(bench: Bench, name: str, *argv: str) -> str:
-    done = bench.lab.run(name, argv, deadline=DEADLINE)
-    if done.code != 0:
-        raise Failed(f"{argv[0]} on {name} ended with {done.code}", done.stderr)
-    return done.stdout
+    return machines.on(bench.lab, name, *argv)
 
 
 # plain Ansible

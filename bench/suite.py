@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench import estates, evidence, leases, patch, resume
+from bench import drill, estates, evidence, leases, patch, resume
 from bench.measure import Failed, Row, Sample, command, rate, row, together
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +125,11 @@ def updates(settings: Settings) -> Iterator[Row]:
     yield from patch.measure(settings.scratch / "patch", settings.runs)
 
 
+def drills(settings: Settings) -> Iterator[Row]:
+    """What clients feel of a lost site and of a planned move, and of a site that Patroni loses (bench/drill.py)."""
+    yield from drill.measure(settings.scratch / "drill", settings.runs)
+
+
 def demo(_settings: Settings) -> Iterator[Row]:
     """The demo on this machine: from nothing, and again when there is nothing to do. Removes a demo that is there."""
     estate = ROOT / "build/demo"
@@ -227,6 +232,7 @@ SUITE: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "facts": read,
     "decisions": decisions,
     "patch": updates,
+    "drill": drills,
     "terraform": terraform,
     "resources": resources,
     "demo": demo,

@@ -364,6 +364,7 @@ class Rehearsal:
     def recovery(self) -> Recovery:
         """Doubles of what moves a service to another site."""
         return Recovery(
+            pause=timedelta(),
             fences=MemoryFences(self.pair),
             standby=MemoryStandby(self.pair),
             switches=MemorySwitches(self.pair),

@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ismgr_automation.cli.demo import PAGE, commit, demo
+from ismgr_automation.cli.demo import commit
+from ismgr_automation.cli.demo_stage import curtain, first_act, opened, say, still_answers
 from ismgr_automation.cli.face import Face
-from ismgr_automation.core.errors import SettingsError
 from ismgr_automation.core.json import JsonObject
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ismgr_automation.api import Estate
     from ismgr_automation.converge.report import Report
-    from ismgr_automation.lab import Lab
     from ismgr_automation.patching.status import Row, Status
     from ismgr_automation.planning.plan import Plan
 
@@ -58,16 +54,15 @@ def demo_patch(
     from ismgr_automation.lab import Lab, patches
 
     face: Face = ctx.obj
-    if not (folder / ".git").exists() or not _is_up():
-        code = demo(ctx, folder)
-        if code:
-            return code
+    code = first_act(ctx, folder)
+    if code:
+        return code
     lab = Lab.find("demo")
     began = time.monotonic()
-    _say(face, "\n[bold]Updates are published[/]: six packages, in the lab's own signed repository.")
+    say(face, "\n[bold]Updates are published[/]: six packages, in the lab's own signed repository.")
     lab.publish_patches()
     before = _status(face, folder)
-    _say(face, "\n[bold]What is due, and why[/]")
+    say(face, "\n[bold]What is due, and why[/]")
     _show(face, before)
     bad = f"{patches.BROKEN}={next(one.version for one in patches.SECOND if one.name == patches.BROKEN)}"
     acts: list[Act] = []
@@ -75,15 +70,15 @@ def demo_patch(
         acts.append(_apply(face, folder))
     _tell(face, acts[-1])
     if not acts[-1].report.ok and deny(folder, bad):
-        _say(face, f"\n[bold]One line in Git[/]: [bold]deny: ['{bad}'][/], and again, from the first host on.")
+        say(face, f"\n[bold]One line in Git[/]: [bold]deny: ['{bad}'][/], and again, from the first host on.")
         with progress(face):
             acts.append(_apply(face, folder))
         _tell(face, acts[-1])
     after = _status(face, folder)
-    _say(face, "\n[bold]What is left, and why[/]")
+    say(face, "\n[bold]What is left, and why[/]")
     _show(face, after)
     seconds = time.monotonic() - began
-    _answers(lab)
+    still_answers(lab, "`ismgr patch history` lists what was installed, `ismgr patch rollback RUN` takes it back.")
     body: JsonObject = {
         "type": "demo-patch",
         "exit_code": 0 if acts[-1].report.ok else 1,
@@ -97,7 +92,13 @@ def demo_patch(
         "seconds": seconds,
     }
     words = f"Patched in {seconds:.0f} s: {before.total.breaches} breaches before, {after.total.breaches} after."
-    face.result(body, lambda console: _end(console, folder, words))
+    tips = (
+        f"ismgr -C {folder} patch status             what is due where",
+        f"ismgr -C {folder} patch history            what runs installed; `patch rollback RUN` takes it back",
+        f"ismgr -C {folder} audit verify             that nobody altered the record of it",
+        "ismgr lab patches --reset                    and once more",
+    )
+    face.result(body, lambda console: curtain(console, words, tips))
     return 0 if acts[-1].report.ok else 1
 
 
@@ -114,50 +115,21 @@ def deny(folder: Path, version: str) -> bool:
     return True
 
 
-def _is_up() -> bool:
-    from ismgr_automation.lab import Lab
-
-    try:
-        return all(one.on for one in Lab.find("demo").status().machines)
-    except SettingsError:
-        return False
-
-
-def _open(face: Face, folder: Path) -> Estate:
-    from ismgr_automation.api import Estate
-
-    return Estate.open(folder, emit=face.emit, wiring=face.wiring)
-
-
 def _status(face: Face, folder: Path) -> Status:
-    with _open(face, folder) as estate:
+    with opened(face, folder) as estate:
         estate.refresh()
         return estate.patch_status().status
 
 
 def _apply(face: Face, folder: Path) -> Act:
     began = time.monotonic()
-    with _open(face, folder) as estate, estate.hold() as held:
+    with opened(face, folder) as estate, estate.hold() as held:
         plan = held.plan_patch()
         report = held.apply(plan)
     return Act(plan=plan, report=report, seconds=time.monotonic() - began)
 
 
-def _answers(lab: Lab) -> None:
-    asked = lab.run("client", ["curl", "--silent", "--show-error", "--fail", "--max-time", "10", PAGE])
-    if asked.code != 0:
-        raise SettingsError(
-            f"The service does not answer at {PAGE} any more: {asked.stderr.strip()}.",
-            next_step="`ismgr patch history` lists what was installed, `ismgr patch rollback RUN` takes it back.",
-        )
-
-
 # what people see
-
-
-def _say(face: Face, words: str) -> None:
-    if not face.json and not face.quiet:
-        face.errors.print(words, highlight=False, soft_wrap=True)
 
 
 def _show(face: Face, status: Status) -> None:
@@ -170,9 +142,9 @@ def _show(face: Face, status: Status) -> None:
         state = f"{one.cve} {one.severity}, {one.state}" if one.cve else "mends nothing"
         versions = f"{one.installed} -> {one.target or one.newest}"
         words = f"{one.package:<15} {hosts:<9} {versions:<27} {state}"
-        _say(face, f"  {words}{f', due {due}' if due else ''}")
+        say(face, f"  {words}{f', due {due}' if due else ''}")
         if not one.target:
-            _say(face, f"{'':<18}[yellow]stays: {one.why}[/]")
+            say(face, f"{'':<18}[yellow]stays: {one.why}[/]")
 
 
 def _alike(found: Iterable[Row]) -> list[list[Row]]:
@@ -188,24 +160,12 @@ def _tell(face: Face, act: Act) -> None:
     undone = sorted({name for one in act.report.outcomes for name in one.undone})
     words = [f"\n[bold]{len(act.plan.waves)} waves planned[/], {act.seconds:.0f} s with the plan:"]
     words.append(f"{len(hosts) - len(undone)} hosts patched")
-    _say(face, " ".join(words) + (f", {', '.join(undone)} rolled back to the versions before." if undone else "."))
+    say(face, " ".join(words) + (f", {', '.join(undone)} rolled back to the versions before." if undone else "."))
     for line in _pith(act.report.stopped):
-        _say(face, f"  {line}")
+        say(face, f"  {line}")
 
 
 def _pith(stopped: str) -> list[str]:
     """Of a long story that a package manager tells: what stopped the run, and what its package said."""
     lines = stopped.splitlines()
     return [lines[0], *(line for line in lines[1:] if "records-broken: " in line or "back at" in line)] if lines else []
-
-
-def _end(console: Console, folder: Path, words: str) -> None:
-    console.print(f"\n[bold green]{words}[/]\n")
-    console.print("Try next:")
-    for line in (
-        f"ismgr -C {folder} patch status             what is due where",
-        f"ismgr -C {folder} patch history            what runs installed; `patch rollback RUN` takes it back",
-        f"ismgr -C {folder} audit verify             that nobody altered the record of it",
-        "ismgr lab patches --reset                    and once more",
-    ):
-        console.print(f"  {line}", markup=False)

@@ -25,7 +25,20 @@ if TYPE_CHECKING:
     from ismgr_automation.api import Wiring
 
 TOPICS = (
-    *("demo", "demo_patch", "estate", "plan", "approve", "apply", "resume", "runs", "drift", "verify", "destroy"),
+    *(
+        "demo",
+        "demo_patch",
+        "demo_drill",
+        "estate",
+        "plan",
+        "approve",
+        "apply",
+        "resume",
+        "runs",
+        "drift",
+        "verify",
+        "destroy",
+    ),
     *("patch", "drill", "audit", "report", "trust", "lease", "window", "worker", "secrets", "inventory", "galaxy"),
     *("engine", "lab"),
 )

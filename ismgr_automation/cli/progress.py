@@ -74,7 +74,7 @@ class _View:
                 if verdict in ("failed", "error"):
                     self._line(f"  [red]{escape(verdict)}[/] {escape(host)}: {escape(check)} {escape(message[:200])}")
             case events.StepReported(step=step, detail=detail, seconds=seconds):
-                took = f" [dim]{seconds:.1f} s[/]" if seconds is not None else ""
+                took = f" [dim]{_took(seconds)}[/]" if seconds is not None else ""
                 self._line(f"{escape(step)} {escape(detail)}{took}")
             case events.OutputSeen(text=text):
                 self._line(f"  [dim]{escape(text.rstrip())}[/]")
@@ -113,3 +113,12 @@ class _View:
             f"  [{color}]{escape(event.outcome):<8}[/] {escape(str(event.subject)):<24} {event.changed} changed"
             f" [dim]{event.seconds:.1f} s[/]{words}"
         )
+
+
+def _took(seconds: float) -> str:
+    """A time for which a tenth of a second may be nothing.
+
+    >>> _took(0.0412), _took(3.51)
+    ('41 ms', '3.5 s')
+    """
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -3,6 +3,7 @@ safety rule is asked before each, and both ends of each are on the disk before a
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
@@ -24,6 +25,9 @@ from ismgr_automation.recovery.rules import Act, Situation, refusal
 
 COLD = frozenset({Act.UNFENCE, Act.REJOIN, Act.REINSTATE})
 """Before these there is time to look at every member anew."""
+
+STAGES = 3
+"""How often verbs are made ready before a leg is given up that nobody has begun."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,13 +89,17 @@ class Crew:
 def run_leg(crew: Crew) -> str:
     """Carry out a leg; why it did not end well, or nothing. Raises ``IsmgrError`` while nothing of it was begun, and
     ``EngineError`` where its end cannot be written down."""
-    leg = crew.kit.leg
-    with ExitStack() as stack:
-        not_ready = _stage(crew, stack)
-        if not_ready and crew.notes.first("leg-began", leg.name) is None:
+    leg, pause = crew.kit.leg, crew.kit.scope.engines.recovery.pause
+    for left in reversed(range(STAGES)):
+        with ExitStack() as stack:
+            not_ready = _stage(crew, stack)
+            if not not_ready or crew.notes.first("leg-began", leg.name) is not None:
+                _open(crew)
+                trouble = _carry_out(crew)
+                break
+        # nobody waits yet: on a busy network who did not answer in time may do so now
+        if not left or threading.Event().wait(pause.total_seconds()):
             return f"{leg.name} was not begun: {not_ready}"
-        _open(crew)
-        trouble = _carry_out(crew)
     crew.notes.wrote({"what": "leg-ended", "leg": leg.name, "ok": not trouble, "trouble": trouble})
     return trouble
 

@@ -321,9 +321,13 @@ def _unbreak(drill: Drill) -> None:
 
 def _proven(drill: Drill, leg: Leg) -> tuple[str, ...]:
     """Who could connect before the fence of a leg was raised, as the journal of a drill that goes on says."""
-    known = drill.notes.first("witnesses", leg.name)
-    names = known["names"] if known is not None else []
-    return tuple(map(str, names)) if isinstance(names, list) else ()
+    names: set[str] = set()
+    for one in drill.notes.journal.entries():
+        if one.get("leg") == leg.name and one["what"] == "leg-began":
+            break
+        if one.get("leg") == leg.name and one["what"] == "witnesses" and isinstance(one["names"], list):
+            names |= set(map(str, one["names"]))
+    return tuple(sorted(names))
 
 
 def _calm(scope: Scope) -> Scope:

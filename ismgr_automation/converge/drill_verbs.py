@@ -65,8 +65,8 @@ class Kit:
     witnesses of its fence."""
 
 
-TRIES, PAUSE_SECONDS = 3, 1.0
-"""How often a suite is asked after a move, and how long we wait in between."""
+TRIES = 3
+"""How often a suite is asked after a move."""
 
 ACTS: Mapping[type[Step], Act] = {
     FenceStep: Act.FENCE,
@@ -303,11 +303,12 @@ def _verified(step: VerifyStep, kit: Kit) -> tuple[str, str]:
     """Programs that were connected to the old side notice it with their next request only, so that a suite which does
     not pass right after a move is asked again."""
     scope, ground = kit.scope, kit.ground
+    pause = scope.engines.recovery.pause.total_seconds()
     for tried in range(1, TRIES + 1):
         names = _up(step.group, kit)
         checks = verify_group(scope, step.group, ground.fleet, ground.states, names) if names else ()
         bad = failed_checks(checks)
-        if (names and not bad) or tried == TRIES or scope.context.cancelled.wait(PAUSE_SECONDS):
+        if (names and not bad) or tried == TRIES or scope.context.cancelled.wait(pause):
             break
     if not names:
         return f"no host of group/{step.group} answers", ""

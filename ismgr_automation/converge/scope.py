@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -78,6 +78,8 @@ class Recovery:
     results: DrillStore
     clock: Callable[[], int]
     """Nanoseconds of the one clock by which verbs, probe and journal tell times."""
+    pause: timedelta = timedelta(seconds=1)
+    """Between two tries to make a leg ready, or to have a suite pass after a move."""
     faults: Faults | None = None
     """None: nothing can be broken here."""
 

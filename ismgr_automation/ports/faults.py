@@ -107,7 +107,8 @@ class Injection(Protocol):
         ...
 
     def lift(self) -> Acted:
-        """Undo it. Safe to call again, also where the timer was faster."""
+        """Undo it. Safe to call again, also where the timer was faster. Who was cancelled lifts by ``Faults.lift``, in
+        a context that is not."""
         ...
 
     def lifted(self) -> Confirmation:

@@ -249,6 +249,22 @@ def at(site: Drills, call: str, then: Callable[[], object]) -> None:
     site.pair.watch.append(lambda now: then() if now == call else None)
 
 
+def test_a_leg_that_nobody_began_is_made_ready_again_where_somebody_did_not_answer(clinic: Drills) -> None:
+    clinic.pair.dead_bmcs.add(HOME)
+    asked: list[str] = []
+
+    def answers_the_second_time(call: str) -> None:
+        if call == "stage fence db1":
+            asked.append(call)
+            if len(asked) == 2:
+                clinic.pair.dead_bmcs.clear()
+
+    clinic.pair.watch.append(answers_the_second_time)
+    report = drill(clinic)
+    assert report.ok, report.stopped
+    assert len(asked) >= 2
+
+
 GIVEN_BACK = "db1 has the primary role"
 BROKEN: dict[str, tuple[Callable[[Drills], object], str, dict[str, Verdict]]] = {
     "a dead BMC": (

@@ -6,8 +6,8 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -172,7 +172,6 @@ def test_what_nobody_lifts_lifts_itself(world: World, faults: MachineFaults, har
     with staged(world, faults, harm, lifetime=SHORT) as injection:
         assert injection.act().ok
         assert injection.renew()
-    # the connection is gone, as it is when the controller dies
     until("it has lifted itself", lambda: faults.left(everywhere(world), world.context()) == ())
     assert writes(world)
     with staged(world, faults, harm, lifetime=SHORT) as injection:
@@ -180,6 +179,50 @@ def test_what_nobody_lifts_lifts_itself(world: World, faults: MachineFaults, har
         until("it has lifted itself", lambda: injection.lifted().ok)
         assert not injection.renew()
         assert injection.lift().ok
+
+
+def _break(asked: FaultRequest, estate: Path, work: Path, said: Queue[tuple[bool, str]]) -> None:
+    injection = MachineFaults(store(estate)).fault(asked, Context(work=work))
+    injection.stage()
+    acted = injection.act()
+    said.put((acted.ok, acted.words))
+    threading.Event().wait()
+
+
+def test_a_fault_whose_controller_was_killed_lifts_itself_without_ssh(
+    world: World, faults: MachineFaults, tmp_path: Path
+) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    said: Any = spawn.Queue()
+    asked = request(world, Harm.FREEZE, lifetime=timedelta(seconds=5))
+    controller = spawn.Process(target=_break, args=(asked, world.estate, tmp_path, said))
+    controller.start()
+    try:
+        assert said.get(timeout=60) == (True, "it stands")
+    finally:
+        controller.kill()
+        controller.join(30)
+    try:
+        assert world.lab.run(OLD, ["systemctl", "stop", "ssh.service"]).code == 0
+        assert not answers_ssh(world.lab, OLD)
+        until("it has lifted itself", lambda: writes(world))
+    finally:
+        world.lab.run(OLD, ["systemctl", "start", "ssh.service"])
+    until("its SSH server is back", lambda: answers_ssh(world.lab, OLD))
+
+
+def test_a_queue_of_somebody_else_is_left_alone(world: World, faults: MachineFaults) -> None:
+    assert world.lab.run(GATEWAY, ["tc", "qdisc", "add", "dev", "site0", "root", "pfifo", "limit", "100"]).code == 0
+    try:
+        with staged(world, faults, Harm.SLOW_LINK) as injection:
+            assert [hurt["way"] for hurt in _hosts(injection)] == ["policer"]
+            assert injection.act().ok
+            told = injection.bitten()
+            assert told.ok, told.words
+            assert injection.lift().ok
+            assert "pfifo" in world.lab.run(GATEWAY, ["tc", "qdisc", "show", "dev", "site0"]).stdout
+    finally:
+        world.lab.run(GATEWAY, ["tc", "qdisc", "del", "dev", "site0", "root"])
 
 
 def _lift(undo: str, estate: Path, fleet: Fleet, work: Path, said: Queue[tuple[bool, str]]) -> None:
@@ -232,7 +275,7 @@ def test_a_stale_primary_comes_back_as_one_and_is_stopped_again(world: World, fa
         assert not writes(world)
 
 
-def test_a_stale_primary_that_somebody_made_a_standby_is_left_alone(world: World, faults: MachineFaults) -> None:
+def test_a_stale_primary_that_somebody_started_anew_is_left_alone(world: World, faults: MachineFaults) -> None:
     with staged(world, faults, Harm.STALE_PRIMARY) as injection:
         assert injection.act().ok
         assert injection.come_back().ok
@@ -262,11 +305,11 @@ def test_a_fault_that_somebody_took_back_has_not_bitten(world: World, faults: Ma
 
 
 def test_what_cannot_be_done_is_said_before(world: World, faults: MachineFaults) -> None:
-    asked = replace(request(world, Harm.PARTITION), hosts=(OLD,))
-    injection = faults.fault(asked, world.context())
+    world.lab.run(OLD, ["systemctl", "stop", "postgresql@15-main.service"])
+    injection = faults.fault(request(world, Harm.FREEZE), world.context())
     try:
         seen = injection.stage()
-        assert (seen.sight, seen.words) == (Sight.UNKNOWN, f"{OLD}: it forwards nothing: it is no gateway")
+        assert (seen.sight, seen.words) == (Sight.UNKNOWN, f"{OLD}: no server runs there")
         with pytest.raises(InputError, match="was not staged"):
             injection.act()
     finally:

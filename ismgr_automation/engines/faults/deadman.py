@@ -29,14 +29,20 @@ arm() {
   systemd-run --quiet --collect --unit="$unit" --on-active="$1" --timer-property=AccuracySec=50ms \\
     --property=Restart=on-failure --property=RestartSec=3s /bin/sh "$room/undo.sh"
 }
-renew() { [ -e "$room/undo.sh" ] && armed && systemctl restart "$unit.timer" && [ ! -e "$room/lifting" ]; }
+attended() { [ -e "$room/undo.sh" ] && armed && [ ! -e "$room/lifting" ]; }
+renew() { attended && systemctl restart "$unit.timer" && [ ! -e "$room/lifting" ]; }
+# nothing is broken that no timer will mend, also not by who was held up on the way here
+guarded() {
+  attended || { echo 'its timer is not armed' >&2; return 1; }
+  "$1" || return 1
+  attended || { mend; echo 'its timer has fired meanwhile' >&2; return 1; }
+}
 """
 
 _SCRIPT = """
 case $line in
   arm\\ *) arm "${line#arm }" ;;
-  act) act ;;
-  second) second ;;
+  act | second) guarded "$line" ;;
   prove) prove ;;
   renew) renew ;;
   lift)

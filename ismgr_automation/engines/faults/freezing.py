@@ -16,7 +16,8 @@ from ismgr_automation.ports.faults import FaultRequest
 _PROBE = f"""{FIRST}
 alive || {{ echo 'no server runs there' >&2; exit 3; }}
 echo "data $(readlink -f "$data")"
-group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
+base=$(awk '$3 == "cgroup2" {{ print $2; exit }}' /proc/mounts)
+group=$base$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
 case $group in *.service | *.scope) ;; *) exit 0 ;; esac
 [ -w "$group/cgroup.freeze" ] || exit 0
 # whoever else lives in that group would be frozen too

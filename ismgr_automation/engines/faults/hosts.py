@@ -129,8 +129,8 @@ class HostFault:
         """Arm, then hurt; the clock begins after the first. Raises ``Cancelled``."""
         self._known()
         arming = monotonic_ns()
-        seconds = math.ceil(self._request.lifetime.total_seconds() * 1000)
-        if trouble := troubles(self._sure(f"arm {seconds}ms")):
+        lifetime_ms = math.ceil(self._request.lifetime / timedelta(milliseconds=1))
+        if trouble := troubles(self._sure(f"arm {lifetime_ms}ms")):
             return Acted(ok=False, began_ns=arming, ended_ns=monotonic_ns(), words=f"not armed: {trouble}")
         began = monotonic_ns()
         answers = self._sure("act")
@@ -268,6 +268,7 @@ def asking_words(word: str) -> str:
         asking.MUTE: "is let in and has no answer",
         asking.REFUSED: "is refused",
         asking.SILENT: "has no answer",
+        asking.LOST: "has no way there",
     }[word]
 
 

@@ -93,8 +93,7 @@ class PowerFault:
         while True:
             seen = self._fence.observe()
             met = {f"{name} at {self._watchers.place}": word for name, word in self._watchers.meet().items()}
-            if (ssh := self._ssh()) != asking.LOST:
-                met["this controller by SSH"] = ssh
+            met["this controller by SSH"] = self._ssh()
             words = "; ".join((seen.words, *(f"{name} {hosts.asking_words(word)}" for name, word in met.items())))
             if seen.sight is Sight.DONE and set(met.values()) <= {asking.SILENT}:
                 return Confirmation(ok=True, by=by, words=words, ended_ns=monotonic_ns())
@@ -104,12 +103,12 @@ class PowerFault:
                 raise Cancelled("Looking at a fault was stopped on request.")
 
     def _ssh(self) -> str:
-        """What somebody meets who connects to its SSH server, where there is a straight way to it."""
+        """What somebody meets who connects to its SSH server. Where there is a straight way to it, a look is short."""
         host = next((one for one in self._request.fleet.hosts if one.name == self._host), None)
-        if host is None or host.bastion:
-            return asking.LOST
-        word, _ = asking.ask(host.address, host.port, PATIENCE.total_seconds())
-        return word
+        if host is not None and not host.bastion:
+            return asking.ask(host.address, host.port, PATIENCE.total_seconds())[0]
+        (found,) = self._hosts.warm.open(self._host)
+        return asking.ANSWERS if found.reach is Reach.OK else asking.SILENT
 
     def renew(self) -> bool:
         """There is a timer only once it came back."""
@@ -128,7 +127,7 @@ class PowerFault:
         if not powered.ok:
             return replace(powered, began_ns=began)
         self._hosts.load(self._undo, {self._host: server(self._undo.hosts[self._host].values)})
-        answers = self._hosts.go(f"arm {round(self._request.lifetime.total_seconds() * 1000)}ms")
+        answers = self._hosts.go(f"arm {round(self._request.lifetime / timedelta(milliseconds=1))}ms")
         if not (words := hosts.troubles(answers)):
             self._came_back = True
             words = hosts.troubles(hosts.sure(self._hosts, "act", BOOT))

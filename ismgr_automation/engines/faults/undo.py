@@ -46,8 +46,6 @@ class Way(StrEnum):
     """The server is told that transactions are read-only: its file system is not touched."""
     POWER = "power"
     """A BMC."""
-    SERVER = "server"
-    """A server was started that should not have been."""
 
 
 Values = Mapping[str, str]

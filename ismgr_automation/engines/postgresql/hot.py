@@ -97,6 +97,12 @@ printf '%s\n' "$said" | grep -Eq '^Database cluster state: +shut down( in recove
 """Seconds: stops a primary cleanly, fast, after it was made a standby; prints its control data. Run again, it does no
 more."""
 
+RETIRE = f"""
+# behind a fence nobody acknowledges what is sent, and a stop waits for that until a connection times out
+if lives; then tell "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_replication" > /dev/null; fi
+{DEMOTE}"""  # noqa: S608 - nothing of a host's is in it
+"""``DEMOTE`` without waiting for those who stream from it."""
+
 REPLAYED = f"""
 at=${{line% *}} seconds=${{line#* }}
 answer "DO \\$\\$ BEGIN

@@ -293,7 +293,7 @@ class Retirement:
         self._host = host
         self._context = context
         self._seconds = max(1, int(watch.members.cluster.deadline.total_seconds()))
-        self._stop = Waiting(watch, host, watch.members.wait_script(host, hot.DEMOTE, f"{self._seconds}"))
+        self._stop = Waiting(watch, host, watch.members.wait_script(host, hot.RETIRE, f"{self._seconds}"))
 
     def stage(self) -> Seen:
         """Look; its script is loaded when it is needed, for nobody waits."""

@@ -68,7 +68,7 @@ class MemoryFaults:
         )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MemoryInjection:
     """``ports.faults.Injection``. Calls are told to the world as ``stage fault NAME``, ``arm NAME``, ``break NAME``,
     ``renew NAME``, ``come back NAME`` and ``lift NAME``."""
@@ -132,7 +132,7 @@ class MemoryInjection:
         if not self._stands() or self._refused():
             return False
         if not self._power:
-            self.world.damage.broken[self._unit].until = self._end()
+            self.world.damage.broken[self._unit] = replace(self._broken(), until=self._end())
         return True
 
     def come_back(self) -> Acted:
@@ -295,7 +295,7 @@ def _mend(world: MemoryRecoveryWorld, undo: JsonObject) -> bool:
                 assert_never(harm)
     links = {frozenset(_names(link)) for link in _listed(undo["links"])}
     world.cut -= links
-    world.damage.unanswered -= links
+    world.damage.unanswered.difference_update(links)
     world.lag -= int(str(undo["ticks"])) if world.lag > int(str(undo["ticks"])) else 0
     return True
 

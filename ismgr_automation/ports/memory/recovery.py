@@ -28,7 +28,7 @@ class Entry:
     timeline: int
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
     """A fault that stands on a host, with what the host knows of how it is mended."""
 
@@ -40,7 +40,7 @@ class Broken:
     """The tick at which the host mends it by itself; None: never."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
     """What drills break in a world."""
 
