@@ -62,7 +62,7 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
         steps=(
             *([_given(field)] if given else ()),
             *(fault_steps(breaks, field, hosts) if breaks is not None else ()),
-            *(step for leg in wanted for step in (*_steps(leg), *steps_after(leg, breaks, hosts))),
+            *(step for leg in wanted for step in (*_steps(leg), *steps_after(leg, breaks, field, hosts))),
         ),
         targets=tuple(map(host, sorted(field.cluster.fleet.names))),
         inputs=recovery_content(scope, name),

@@ -26,7 +26,17 @@ from ismgr_automation.estate.recovery import (
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Action, Change, Step
 from ismgr_automation.ports.faults import Direction, FaultRequest, Harm
-from ismgr_automation.recovery.faults import COME_BACK, DETECT, FAULT, LIFT, WATCH, Course, course_of, takes_power
+from ismgr_automation.recovery.faults import (
+    COME_BACK,
+    DETECT,
+    FAULT,
+    LIFT,
+    WATCH,
+    Course,
+    course_of,
+    ends_with_power,
+    takes_power,
+)
 from ismgr_automation.recovery.path import Leg
 
 Gated = PartitionFault | RollingFault | SlowFault
@@ -74,21 +84,22 @@ def fault_steps(fault: Fault, field: Field, hosts: Sequence[str]) -> tuple[Step,
             return (first,)
 
 
-def steps_after(leg: Leg, fault: Fault | None, hosts: Sequence[str]) -> Iterator[Step]:
+def steps_after(leg: Leg, fault: Fault | None, field: Field, hosts: Sequence[str]) -> Iterator[Step]:
     """What of a fault stands behind a leg: a stale primary comes back, and all are lifted before anything that they
     would be in the way of."""
     if fault is None or course_of(fault) is not Course.LOST:
         return
     if leg.name == "failover" and fault.do == "stale-primary":
         yield _step(FAULT, COME_BACK, ", ".join(hosts), {"do": COME_BACK})
-    if leg.name == lifted_after(fault):
+    if leg.name == lifted_after(fault, field.document):
         yield _lifting(fault, hosts)
 
 
-def lifted_after(fault: Fault) -> str:
+def lifted_after(fault: Fault, document: RecoveryPlan) -> str:
     """The leg after which a fault is lifted. A machine without power is let out by the step that lifts its fence, which
     looks whether it comes up as a primary; what then is left of the fault is lifted."""
-    return "reprotect" if takes_power(fault) else "failover"
+    dark = fence_of(document).way is FenceWay.POWER and ends_with_power(fault)
+    return "reprotect" if dark or takes_power(fault) else "failover"
 
 
 def harmed(fault: Fault, kit: Kit) -> tuple[str, ...]:

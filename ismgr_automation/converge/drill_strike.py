@@ -212,7 +212,7 @@ class Breaking:
             trouble = self._come_back() or self._fenced_anew()
             if trouble:
                 return trouble
-        return self.lift() if leg == lifted_after(self.fault) else ""
+        return self.lift() if leg == lifted_after(self.fault, self.kit.field.document) else ""
 
     def lift(self) -> str:
         """Lift it, where anything was begun and nobody has lifted it; why it is not lifted. Raises nothing."""
