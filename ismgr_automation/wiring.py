@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ismgr_automation import shipped
 from ismgr_automation.approval.safeguards import Safeguards
 from ismgr_automation.converge.requests import group_variables, roles_path
-from ismgr_automation.converge.scope import Engines, Mode, Recovery, Scope, Selection, Upkeep
+from ismgr_automation.converge.scope import Bubbles, Engines, Mode, Recovery, Scope, Selection, Upkeep
 from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import EstateError, InputError
 from ismgr_automation.core.json import Json, JsonObject, digest
@@ -225,9 +225,11 @@ def _upkeep(estate: Estate, tree: Tree, store: Backends, kept: Records, director
 def _recovery(store: Backends, kept: Records) -> Recovery:
     """What moves a service to another site and measures it."""
     from ismgr_automation.engines.faults import MachineFaults
-    from ismgr_automation.engines.fences import HostFences
+    from ismgr_automation.engines.fences import HostFences, HostIsolation
     from ismgr_automation.engines.functions import ProcessFunctions
-    from ismgr_automation.engines.postgresql import PostgresqlStandby
+    from ismgr_automation.engines.git import GitSource
+    from ismgr_automation.engines.paper import ShellPaper
+    from ismgr_automation.engines.postgresql import PostgresqlClones, PostgresqlStandby
     from ismgr_automation.engines.probe import PostgresqlProbe
     from ismgr_automation.engines.switches import ClientSwitches
 
@@ -241,6 +243,10 @@ def _recovery(store: Backends, kept: Records) -> Recovery:
         results=kept.drills,
         clock=time.monotonic_ns,
         faults=MachineFaults(store),
+        paper=ShellPaper(),
+        attempts=kept.drill_attempts,
+        author=GitSource(kept.directory).author,
+        bubbles=Bubbles(isolation=HostIsolation(store), clones=PostgresqlClones(store)),
     )
 
 

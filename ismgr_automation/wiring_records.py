@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,6 +24,7 @@ from ismgr_automation.ports.evidence import Anchor, EvidenceLog
 from ismgr_automation.ports.leases import LeaseStore
 from ismgr_automation.ports.ledger import Ledger
 from ismgr_automation.ports.patching import PatchStore
+from ismgr_automation.ports.recovery import Attempt
 from ismgr_automation.ports.runs import Executors, RunLedger, StepJournal
 from ismgr_automation.ports.sequencer import Sequencer, Work
 from ismgr_automation.ports.signing import Signer
@@ -98,6 +99,15 @@ class Records:
         from ismgr_automation.engines.drill_files import FileDrillJournal
 
         return FileDrillJournal(self.directory / ".ismgr" / "drills" / run)
+
+    def drill_attempts(self, run: str) -> Sequence[Attempt]:
+        """What is left of the log of one drill's client in that folder."""
+        from ismgr_automation.engines.probe.log import NAME, LogReader
+
+        reader = LogReader(self.drill_journal(run).folder / NAME)
+        with suppress(OSError, ValueError):
+            reader.read()
+        return reader.attempts
 
     @property
     def first_seen(self) -> GitFirstSeen:

@@ -128,12 +128,12 @@ def _lines(*command: str) -> list[str]:
 
 
 @contextmanager
-def own_lab() -> Iterator[Lab]:
-    """A running lab under a free name, taken away at the end."""
+def own_lab(*, spare: bool = False) -> Iterator[Lab]:
+    """A running lab under a free name, taken away at the end; with a spare machine where that is asked for."""
     with free_name() as name:
         try:
             down(name)  # of a session that was killed
-            running = Lab.up(name)
+            running = Lab.up(name, spare=spare)
         except (EngineMissing, SettingsError) as problem:
             pytest.skip(f"this host cannot run a lab: {problem}")
         try:

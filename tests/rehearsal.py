@@ -20,6 +20,7 @@ from ismgr_automation.core.address import Address
 from ismgr_automation.core.errors import InputError, SettingsError
 from ismgr_automation.core.events import Event
 from ismgr_automation.core.json import Json
+from ismgr_automation.engines.paper import ShellPaper
 from ismgr_automation.estate.load import load
 from ismgr_automation.estate.model import Estate as Documents
 from ismgr_automation.evidence.recorder import ChainRecorder, Recorder
@@ -370,6 +371,7 @@ class Rehearsal:
             switches=MemorySwitches(self.pair),
             functions=self.functions,
             probe=self.probe,
+            paper=ShellPaper(),
             journal=lambda run: self.journals.setdefault(run, MemoryDrillJournal(self.folder / "drills" / run)),
             results=self.results,
             clock=lambda: self.pair.tick * TICK_NS,

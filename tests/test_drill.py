@@ -112,6 +112,13 @@ def test_history_and_evidence_have_every_drill(site: Site) -> None:
     history = site.ismgr("drill", "history", "records").result
     assert [one["mode"] for one in history["drills"]] == ["failover", "failover", "switchover"]
     assert site.ismgr("audit", "verify").code == 0
+    page, paper = site.estate / "drill.html", site.estate / "drill.pdf"
+    told = site.ismgr("drill", "report", "--html", str(page), "--pdf", str(paper)).result
+    assert (told["recorded"], told["confirmations"][0]["ok"], told["people"]["ran"] != []) == (True, True, True)
+    assert "failover: what the client saw" in page.read_text()
+    assert paper.read_bytes().startswith(b"%PDF-")
+    page.unlink()
+    paper.unlink()
     nothing = site.ismgr("drill", "return", "records", "--yes")
     assert nothing.code == 0, (nothing.results, nothing.errors)
     left = subprocess.run(["pgrep", "-f", "ismgr_automation.engines.probe"], check=False, capture_output=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ismgr_automation.cli.face import Face
-from ismgr_automation.cli.kept import audited, kept, refuse_unknown_run
+from ismgr_automation.cli.kept import audited, kept, refuse_unknown_run, with_results
 from ismgr_automation.cli.options import Ref
 from ismgr_automation.core.errors import ExitCode, IsmgrError, SettingsError
 from ismgr_automation.core.json import JsonObject
@@ -49,7 +49,8 @@ VERIFY_EPILOG = """Examples:
   ismgr -e production audit verify       another one
 
 Every byte that was flipped, every record that was dropped, repeated, moved or put in is found, and every closing
-signature that is missing or of nobody with role runner. What no anchor covers is said to be unproven.
+signature that is missing or of nobody with role runner; so is a kept result of a drill that is not the one on record.
+What no anchor covers is said to be unproven.
 
 Exit codes: 0 whole (parts may be unproven, and are named), 6 something is wrong with it, 4 it cannot be read.
 """
@@ -116,10 +117,12 @@ def show(
 
 
 def verify(ctx: typer.Context, ref: Ref = "HEAD") -> int:
-    """Check the evidence of an environment: chain, signatures, anchors. Touches nothing."""
+    """Check the evidence of an environment: chain, signatures, anchors, and the kept results of drills against it.
+    Touches nothing."""
     face: Face = ctx.obj
     with kept(face, ref) as records:
-        audit = audited(records, list(records.log.read()))
+        lines = list(records.log.read())
+        audit = with_results(records, lines, audited(records, lines))
         anchored = records.anchor is not None
     code = ExitCode.DONE if audit.ok else ExitCode.OBJECTIVE_MISSED
     face.result(
@@ -174,6 +177,7 @@ def export(
 
 
 def _files(records: Records, run: str) -> Mapping[str, bytes]:
+    from ismgr_automation.cli.drill_case import drill_files
     from ismgr_automation.evidence.bundle import Contents, bundle
     from ismgr_automation.evidence.runners import runners
     from ismgr_automation.planning.planfile import read
@@ -198,6 +202,7 @@ def _files(records: Records, run: str) -> Mapping[str, bytes]:
             plan=known.plan if known is not None else "",
             intent=read(known.plan, f"run {run}").intent if known is not None else {},
             report=known.report if known is not None else None,
+            drill=drill_files(records, lines, run),
         )
     )
 

@@ -72,6 +72,7 @@ def demo_drill(
     words = f"A site was lost and came back in {seconds:.0f} s: {found.verdict}. Clients waited {first}."
     tips = (
         f"ismgr -C {folder} drill report             what was measured",
+        f"ismgr -C {folder} drill report --html drill.html   the same with charts, for a browser",
         f"ismgr -C {folder} drill history            all drills",
         f"ismgr -C {folder} audit verify             that nobody altered the record of it",
         "ismgr lab down                               take it all away",

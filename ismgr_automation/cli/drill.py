@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ismgr_automation.cli import drill_due, drill_paper, drill_runs, drill_table
 from ismgr_automation.cli.apply import finish, from_now, held, planner, waiting
+from ismgr_automation.cli.drill_report import add as add_reports
+from ismgr_automation.cli.drill_report import code_of
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.options import Full, PlanOut, Ref, Urgent, Wait, Worktree, Yes
 from ismgr_automation.cli.plan import looked_up, needed, opened, save, told
 from ismgr_automation.cli.progress import progress
-from ismgr_automation.core.errors import ExitCode, SettingsError
+from ismgr_automation.core.errors import ExitCode
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
 
 if TYPE_CHECKING:
     from ismgr_automation.api import Estate
     from ismgr_automation.converge.report import Report
-    from ismgr_automation.recovery.result import DrillResult
 
 EPILOG = """Examples:
 
@@ -33,6 +35,8 @@ EPILOG = """Examples:
   ismgr drill report 20261127T081500-3f9a           what was measured: outage, lost writes, each step
 
   ismgr drill return records                        home again after a drill that was broken off
+
+  ismgr drill due --run                             what the calendar asks for now, for cron and systemd timers
 """
 
 FAULTS = """Examples:
@@ -51,12 +55,12 @@ RUNNING = """Examples:
   ismgr drill run records --mode failover --yes     for a scheduler
 
 Exit codes: 0 passed, 3 refused before any effect, 4 an engine failed before any effect, 5 stopped with part of it done,
-6 an objective was missed, or the drill proves nothing. One that was killed goes on with `ismgr resume RUN`.
+6 an objective was missed, the drill proves nothing, or clients waited longer than in the drills before, by a quarter
+and by more than chance explains. One that was killed goes on with `ismgr resume RUN`.
 """
 
 Plan = Annotated[str, typer.Argument(metavar="PLAN", help="The name of a RecoveryPlan.")]
 SomePlan = Annotated[str, typer.Argument(metavar="[PLAN]", help="Drills of this one alone.", show_default=False)]
-RunName = Annotated[str, typer.Argument(metavar="[RUN]", help="A drill's run; else the last.", show_default=False)]
 Mode = Annotated[DrillMode, typer.Option("--mode", help="What is rehearsed.")]
 Broken = Annotated[
     str, typer.Option("--fault", metavar="NAME", help="Break this first, a fault of the plan.", show_default=False)
@@ -77,8 +81,13 @@ def register(app: typer.Typer) -> None:
     topic.command("run", epilog=RUNNING)(run)
     topic.command("return", epilog=RUNNING)(return_)
     topic.command("faults", epilog=FAULTS)(faults)
-    topic.command("report", epilog=EPILOG)(report)
+    add_reports(topic)
     topic.command("history", epilog=EPILOG)(history)
+    drill_due.register(topic)
+    topic.command("abort", epilog=drill_runs.ABORTING)(drill_runs.abort)
+    topic.command("resume", epilog=drill_runs.RESUMING)(drill_runs.resume)
+    topic.command("tabletop", epilog=drill_table.EPILOG)(drill_table.tabletop)
+    topic.command("runbook", epilog=drill_paper.EPILOG)(drill_paper.runbook)
     app.add_typer(topic, name="drill")
 
 
@@ -153,19 +162,23 @@ def _performed(
         if done is None:
             return int(ExitCode.DONE)
         code = finish(face, done, None, again=planner(composed))
-        return _told(face, estate, done, code)
+        return measured(face, estate, done, code)
 
 
-def _told(face: Face, estate: Estate, done: Report, code: int) -> int:
+def measured(face: Face, estate: Estate, done: Report, code: int) -> int:
     """What was measured, after what was done; a missed objective is the exit code of a run that went well."""
-    from ismgr_automation.cli.drill_views import show_result
-    from ismgr_automation.recovery.result import Verdict, result_json
+    from ismgr_automation.cli.drill_views import show_case
+    from ismgr_automation.recovery.clauses import Seal
+    from ismgr_automation.recovery.result import result_json
+    from ismgr_automation.recovery.trend import trend_json
 
     found = estate.drill(done.run)
     if found is None:
         return code
-    face.result(result_json(found), lambda console: show_result(found, console))
-    return code or int(ExitCode.DONE if found.verdict is Verdict.PASSED else ExitCode.OBJECTIVE_MISSED)
+    case = estate.drill_case(found, Seal())
+    body: JsonObject = {**result_json(found), "trend": trend_json(case.trend)}
+    face.result(body, lambda console: show_case(case, (), console, brief=True))
+    return code or code_of(case)
 
 
 def faults(ctx: typer.Context, name: SomePlan = "", lift: Lift = False, ref: Ref = "HEAD", wait: Wait = None) -> int:
@@ -183,18 +196,6 @@ def faults(ctx: typer.Context, name: SomePlan = "", lift: Lift = False, ref: Ref
     return int(ExitCode.DONE if clean else ExitCode.CHANGES)
 
 
-def report(ctx: typer.Context, run_name: RunName = "", ref: Ref = "HEAD") -> int:
-    """Show what a drill measured: the client's outage with its waterfall, lost writes, steps, verdicts."""
-    from ismgr_automation.cli.drill_views import show_result
-    from ismgr_automation.recovery.result import result_json
-
-    face: Face = ctx.obj
-    with looked_up(face, ref) as estate:
-        found = _chosen(estate, run_name)
-    face.result(result_json(found), lambda console: show_result(found, console))
-    return int(ExitCode.DONE)
-
-
 def history(ctx: typer.Context, name: SomePlan = "", limit: Limit = 20, ref: Ref = "HEAD") -> int:
     """List drills, newest first, with what each measured."""
     from ismgr_automation.cli.drill_views import show_history
@@ -206,13 +207,3 @@ def history(ctx: typer.Context, name: SomePlan = "", limit: Limit = 20, ref: Ref
     body: JsonObject = {"type": "drills", "drills": [result_json(one) for one in found]}
     face.result(body, lambda console: show_history(found, console))
     return int(ExitCode.DONE)
-
-
-def _chosen(estate: Estate, run_name: str) -> DrillResult:
-    found = estate.drill(run_name) if run_name else next(iter(estate.drills(limit=1)), None)
-    if found is None:
-        raise SettingsError(
-            f"There is no drill {run_name}." if run_name else "There was no drill yet.",
-            next_step="`ismgr drill history` lists them.",
-        )
-    return found

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ismgr_automation.cli.drill_isolated_view import show_isolation
 from ismgr_automation.converge.drill_leftovers import Leftovers
+from ismgr_automation.recovery.clauses import Case, coverage
 from ismgr_automation.recovery.result import DrillResult, FaultTold, Outage, Verdict, Writes
+from ismgr_automation.recovery.result import Table as PaperTable
+from ismgr_automation.recovery.waterfall import LIMIT
 
 COLORS: Mapping[Verdict, str] = {
     Verdict.PASSED: "green",
@@ -25,9 +30,12 @@ BAR = 40
 def show_result(result: DrillResult, console: Console) -> None:
     """One drill: the verdict first, then what it rests on."""
     color = COLORS[result.verdict]
+    way: tuple[str, ...] = (result.home, result.away, result.home)
+    if result.isolation is not None:
+        way = (result.isolation.source, f"a clone on {result.isolation.spare}")
     console.print(
         f"\n[bold {color}]{result.verdict}[/] {result.mode} of [bold]{escape(result.plan)}[/]: "
-        f"{escape(result.home)} → {escape(result.away)} → {escape(result.home)}"
+        f"{escape(' → '.join(way))}"
     )
     for part, verdict in result.verdicts.items():
         console.print(f"  {part:<9} [{COLORS[verdict]}]{verdict}[/]")
@@ -35,8 +43,12 @@ def show_result(result: DrillResult, console: Console) -> None:
         console.print(f"  [red]{escape(one)}[/]")
     if result.fault is not None:
         console.print(f"\n{_fault(result.fault)}", markup=False)
+    if result.table is not None:
+        _show_table(result, result.table, console)
     for outage in result.outages:
         _show_outage(outage, console)
+    if result.isolation is not None:
+        show_isolation(result.isolation, result.tasks, console)
     if result.writes is not None:
         console.print(f"\n{_writes(result.writes)}", markup=False)
     if result.without_redundancy_s is not None:
@@ -45,12 +57,61 @@ def show_result(result: DrillResult, console: Console) -> None:
     console.print(f"[dim]run {result.run}, {result.began_at:%Y-%m-%d %H:%M:%S} UTC, commit {result.commit[:12]}[/]")
 
 
+def _show_table(result: DrillResult, table: PaperTable, console: Console) -> None:
+    """A paper run: what was said of each step, by whom, and how long they took."""
+    console.print(f"  on paper: {table.rehearsed}, by {', '.join(table.people)}", markup=False)
+    took = {f"{one.leg}/{one.name}": (one.ended_ms - one.began_ms) / 1000 for one in result.tasks}
+    for one in table.seats:
+        words = f"  {one.step:<28} {one.answer:<12} {took.get(one.step, 0):>6.0f} s  {one.person}"
+        console.print(f"{words}  {one.remark}".rstrip(), markup=False)
+
+
+def show_case(case: Case, written: Sequence[Path], console: Console, *, brief: bool = False) -> None:
+    """One drill with what is said of it; ``brief`` without what standards ask for."""
+    show_result(case.result, console)
+    for number, one in enumerate(case.trend.words):
+        color = "bold red" if case.trend.worse and not number else "dim"
+        console.print(f"[{color}]{escape(one)}[/]")
+    if brief:
+        return
+    _show_standards(case, console)
+    for note in case.findings:
+        due = f"due {note.due:%Y-%m-%d}"
+        console.print(f"[yellow]finding[/] {escape(note.text)} [dim]({escape(note.owner)}, {due})[/]")
+    for said in case.statements:
+        console.print(f"{said.topic}: {escape(said.text)} [dim]({escape(said.person)})[/]")
+    proof = "in the chain of evidence" if case.seal.recorded else "not proven by evidence"
+    signed = f", signed by {case.seal.signed_by}" if case.seal.signed_by else ""
+    why = f": {case.seal.trouble}" if case.seal.trouble else "."
+    console.print(f"The result is {proof}{escape(signed)}{escape(why)}")
+    for path in written:
+        console.print(f"Wrote {path}.", markup=False)
+
+
+def _show_standards(case: Case, console: Console) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("standard", "mark", "fields", "missing"):
+        table.add_column(name, overflow="fold")
+    for one in coverage(case):
+        mark = "[green]complete[/]" if one.complete else "[yellow]withheld[/]"
+        whole = len(one.covered) + len(one.missing)
+        missing = "; ".join(", ".join(each.missing) for each in one.missing)
+        table.add_row(str(one.standard), mark, f"{len(one.covered)} of {whole}", escape(missing))
+    console.print()
+    console.print(table)
+
+
 def _show_outage(outage: Outage, console: Console) -> None:
     console.print(f"\n[bold]{escape(outage.leg)}[/]: clients waited [bold]{outage.figure}[/]")
     longest = max((one.took_ms for one in outage.waterfall), default=0.0)
     for one in outage.waterfall:
         bar = "█" * max(1, round(BAR * one.took_ms / longest)) if longest else ""
         console.print(f"  {escape(one.name):<14} {one.took_ms:>8.1f} ms  [cyan]{bar}[/]")
+    if outage.waterfall:
+        whole = sum(one.took_ms for one in outage.waterfall)
+        added = f"adds up to {whole:.1f} of {outage.outage_ms:.1f} ms, {outage.unaccounted_ms:.1f} ms unexplained"
+        within = "within" if outage.explained else "MORE than"
+        console.print(f"  [{'dim' if outage.explained else 'yellow'}]{added}: {within} {LIMIT:.0%}[/]")
     if outage.interruptions > 1:
         console.print(f"  [yellow]service was interrupted {outage.interruptions} times[/]")
 

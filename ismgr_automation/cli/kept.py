@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ismgr_automation.evidence.audit import Audit
     from ismgr_automation.wiring_records import Records
 
+MOST_RESULTS = 100_000
+"""Results of drills that are held against the evidence."""
+
 
 @contextmanager
 def kept(face: Face, ref: str) -> Iterator[Records]:
@@ -42,6 +45,26 @@ def audited(records: Records, lines: list[bytes]) -> Audit:
         runners=runners(records.estate.teams),
     )
     return verify(lines, claims, SshVerifier())
+
+
+def with_results(records: Records, lines: list[bytes], audit: Audit) -> Audit:
+    """An audit with what is to be said of the kept results of drills. Evidence outlives the database: where that cannot
+    be read, nothing is said of results."""
+    from dataclasses import replace
+
+    from ismgr_automation.core.errors import IsmgrError
+    from ismgr_automation.evidence.results import altered, doubtful, recorded
+
+    on_record = recorded(lines)
+    try:
+        results = {str(one["run"]): one for one in records.drills.results(limit=MOST_RESULTS)}
+    except IsmgrError:
+        return audit
+    return replace(
+        audit,
+        problems=(*audit.problems, *altered(on_record, results)),
+        remarks=(*audit.remarks, *doubtful(on_record, results)),
+    )
 
 
 def refuse_unknown_run(records: Records, run: str) -> None:

@@ -29,6 +29,8 @@ UP_EPILOG = """Examples:
 
   ismgr lab up --write build/demo           and write its sites and secrets into an estate
 
+  ismgr lab up --spare --write build/demo   with a machine for isolated drills at dc2
+
   ismgr lab up --name mine                  a second one beside it, with addresses of its own
 """
 STATUS_EPILOG = """Examples:
@@ -112,6 +114,9 @@ def up(
         Path | None,
         typer.Option("--write", metavar="DIR", help="Write sites, secrets and BMC trust there.", file_okay=False),
     ] = None,
+    spare: Annotated[
+        bool, typer.Option("--spare", help="A machine for clones at dc2 too, on a network of its own.")
+    ] = False,
 ) -> None:
     """Make two sites of four machines with BMCs, gateways, a name server and a client; safe to repeat.
 
@@ -120,7 +125,7 @@ def up(
     from ismgr_automation.lab import Lab
 
     face: Face = ctx.obj
-    lab = Lab.up(name, _emit(face), face.cancelled)
+    lab = Lab.up(name, _emit(face), face.cancelled, spare=spare)
     written = lab.write(write) if write is not None else ()
     body: JsonObject = {**_body(lab.status()), "written": [str(path) for path in written]}
 

@@ -4,12 +4,14 @@ at, and nothing is changed."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ismgr_automation.converge.drill_fault import fault_request, fault_steps, named_fault, steps_after
 from ismgr_automation.converge.drill_field import Field, field_of
+from ismgr_automation.converge.drill_isolated_plan import plan_isolated
+from ismgr_automation.converge.drill_told import goals_of
 from ismgr_automation.converge.drill_verbs import Kit, fence_of, fence_request, giving_back
 from ismgr_automation.converge.ground import Ground, whole_ground
 from ismgr_automation.converge.plan import announce, beside
@@ -17,7 +19,7 @@ from ismgr_automation.converge.requests import policies_content, recovery_conten
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.timing import told_of_time
 from ismgr_automation.core.address import Address, host, recovery
-from ismgr_automation.core.errors import InputError
+from ismgr_automation.core.errors import EngineError, InputError
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.order import Step as DocumentStep
@@ -27,7 +29,9 @@ from ismgr_automation.planning.plan import FAULT, MODE, Inputs, Plan, Purpose
 from ismgr_automation.ports.recovery import Sight
 from ismgr_automation.ports.upkeep import ClusterMember, Part
 from ismgr_automation.recovery.faults import Course, course_of
+from ismgr_automation.recovery.past import past_of
 from ismgr_automation.recovery.path import Leg, LegKind, Sides, budget, legs
+from ismgr_automation.recovery.result import DrillResult, read_result
 
 GIVE_BACK = "give-back"
 """The part of a return that lets the old primary serve again."""
@@ -39,6 +43,8 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
 
     Raises ``InputError`` for a recovery plan or a fault that there is not, or whose sites do not have one member each.
     """
+    if mode is DrillMode.ISOLATED:
+        return plan_isolated(scope, now, name, urgent=urgent)
     ground = whole_ground(scope)
     field = field_of(scope, ground, name)
     breaks, hosts = _faulty(scope, ground, field, mode, fault)
@@ -85,7 +91,7 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
         waves=() if home else ((change.key,),),
         deferred=(),
         drift=(),
-        findings=(*against, *(() if home else _budgets(wanted, field))),
+        findings=(*against, *(() if home else _budgets(wanted, field, scope))),
         complete=True,
         errored=bool(against),
         beside=beside(scope, now),
@@ -245,13 +251,36 @@ def _deny(field: Field, summary: str, next_step: str) -> Finding:
     return Finding(level=Level.DENY, subject=subject, summary=summary, next_step=next_step, refuses=True)
 
 
-def _budgets(wanted: Sequence[Leg], field: Field) -> Iterator[Finding]:
-    """How long clients may wait in each move, by the deadlines of its steps."""
+def _budgets(wanted: Sequence[Leg], field: Field, scope: Scope) -> Iterator[Finding]:
+    """How long clients may wait in each move, by the deadlines of its steps, and how long they would by what earlier
+    drills measured."""
+    subject, rto = recovery(field.document.name), goals_of(field.document, scope).rto
+    results = _results(field, scope)
     for leg in wanted:
-        if leg.kind.hot:
-            found = budget(leg, {})
-            words = f"{leg.name}: clients wait {_seconds(found.at_most)} at most ({' → '.join(found.chain)})"
-            yield Finding(level=Level.ADVISE, subject=recovery(field.document.name), summary=words)
+        if not leg.kind.hot:
+            continue
+        past = past_of(leg, results)
+        found = budget(leg, past.takes if past is not None else {})
+        words = f"{leg.name}: clients wait {_seconds(found.at_most)} at most ({' → '.join(found.chain)})"
+        if found.measured is not None:
+            words += f"; its steps took {found.measured / timedelta(milliseconds=1):.0f} ms (median of {past})"
+        yield Finding(level=Level.ADVISE, subject=subject, summary=words)
+        if found.measured is not None and rto is not None and found.measured.total_seconds() > rto:
+            words = f"{leg.name} would miss the RTO of {rto:g} s: its steps alone took more ({past})"
+            yield Finding(level=Level.WARN, subject=subject, summary=words)
+
+
+def _results(field: Field, scope: Scope) -> tuple[DrillResult, ...]:
+    """Earlier drills of this plan, as far as they can be read: what was measured is no reason not to plan."""
+    try:
+        kept = scope.engines.recovery.results.results(field.document.name)
+    except EngineError:
+        return ()
+    found = []
+    for one in kept:
+        with suppress(ValueError):
+            found.append(read_result(one))
+    return tuple(found)
 
 
 def _seconds(span: timedelta) -> str:

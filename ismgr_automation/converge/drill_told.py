@@ -8,10 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ismgr_automation.converge.drill_fault import planned_fault
+from ismgr_automation.converge.drill_particulars import described
 from ismgr_automation.converge.outcome import Done
+from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.errors import EngineError
 from ismgr_automation.core.events import DrillMeasured
+from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
+from ismgr_automation.estate.recovery import RecoveryPlan
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Step
 from ismgr_automation.recovery.result import DrillResult, Goals, TaskResult, Verdict, result_json
@@ -42,8 +46,8 @@ def told_drill(drill: Drill) -> Ended:
             fault=planned_fault(drill.work.change, drill.field.document),
         )
     )
-    result = _result(drill, told)
-    kept = _keep(drill, result)
+    result = described(_result(drill, told), drill)
+    kept = keep(drill, result)
     first = result.outages[0] if result.outages else None
     drill.scope.context.emit(
         DrillMeasured(
@@ -70,10 +74,9 @@ def told_drill(drill: Drill) -> Ended:
     )
 
 
-def goals_of(drill: Drill) -> Goals:
+def goals_of(document: RecoveryPlan, scope: Scope) -> Goals:
     """The objectives of the recovery plan, or of its service where it has none of its own."""
-    document = drill.field.document
-    promised = drill.scope.estate.services[document.service].objectives
+    promised = scope.estate.services[document.service].objectives
     rto, rpo = document.objectives.rto or promised.rto, document.objectives.rpo or promised.rpo
     return Goals(rto=_seconds(rto), rpo=_seconds(rpo), mtd=_seconds(document.objectives.mtd))
 
@@ -85,7 +88,7 @@ def _seconds(text: str | None) -> float | None:
 def _result(drill: Drill, told: Told) -> DrillResult:
     ended = datetime.now(UTC)
     sides = drill.field.sides
-    goals, nothing = goals_of(drill), drill.work.mode is DrillMode.RETURN
+    goals, nothing = goals_of(drill.field.document, drill.scope), drill.work.mode is DrillMode.RETURN
     judged = judge(
         Measured(
             goals=Goals(rto=None, rpo=goals.rpo) if nothing else goals,
@@ -108,7 +111,6 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         )
     )
     known = drill.notes.first("began") or {}
-    load = known.get("load")
     return DrillResult(
         run=drill.scope.context.run,
         plan=drill.name,
@@ -131,19 +133,24 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         tasks=told.tasks,
         readings=told.readings,
         without_redundancy_s=told.without_redundancy_s,
-        load_average=_load(load) if isinstance(load, list) else None,
+        load_average=load_of(known),
         resumed=told.resumed,
         left=(*told.left, *drill.astray),
         fault=told.fault,
+        confirmations=told.confirmations,
+        start_ns=told.start_ns,
+        steady=None if nothing else not drill.unsteady,
     )
 
 
-def _load(listed: Sequence[object]) -> tuple[float, float, float] | None:
-    values = [float(one) for one in listed if isinstance(one, int | float)]
+def load_of(began: JsonObject) -> tuple[float, float, float] | None:
+    """The load of this machine when a drill began, as its journal says."""
+    listed = began.get("load")
+    values = [float(one) for one in listed if isinstance(one, int | float)] if isinstance(listed, list) else []
     return (values[0], values[1], values[2]) if len(values) == 3 else None  # noqa: PLR2004  1, 5 and 15 minutes
 
 
-def _keep(drill: Drill, result: DrillResult) -> str:
+def keep(drill: Drill, result: DrillResult) -> str:
     """Keep the result; why it could not be kept."""
     try:
         drill.scope.engines.recovery.results.keep(result.run, result.plan, result_json(result))

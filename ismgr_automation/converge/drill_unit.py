@@ -14,8 +14,11 @@ from ismgr_automation.converge.drill import GIVE_BACK
 from ismgr_automation.converge.drill_back import give_back
 from ismgr_automation.converge.drill_fault import cuts_off, planned_fault
 from ismgr_automation.converge.drill_field import Field, field_of
+from ismgr_automation.converge.drill_isolated import try_isolated
+from ismgr_automation.converge.drill_isolated_told import told_isolated
 from ismgr_automation.converge.drill_legs import Crew, run_leg
 from ismgr_automation.converge.drill_notes import Notes
+from ismgr_automation.converge.drill_stop import asked_to_stop, listening
 from ismgr_automation.converge.drill_strike import Breaking, breaking
 from ismgr_automation.converge.drill_told import told_drill
 from ismgr_automation.converge.drill_verbs import ACTS, Kit, switch_of_all
@@ -92,10 +95,13 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
     drill = _begun(work, scope)
     with ExitStack() as stack:
         stack.callback(scope.engines.recovery.standby.close)
+        stack.enter_context(listening(drill.notes.journal, scope))
         with _probing(drill) as probe:
             drill.breaking = _breaking(drill, stack)
             _make_steady(drill, probe)
-            if not (drill.unsteady or drill.trouble):
+            if work.mode is DrillMode.ISOLATED:
+                try_isolated(drill, probe)
+            elif not (drill.unsteady or drill.trouble):
                 _legs(drill)
                 _unbreak(drill)
                 _settle(drill, probe)
@@ -103,7 +109,7 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
         _count(drill)
         drill.last = _look(drill)
         drill.astray = (*_astray(drill), *(drill.breaking.left() if drill.breaking is not None else ()))
-    result = told_drill(drill)
+    result = told_isolated(drill) if work.mode is DrillMode.ISOLATED else told_drill(drill)
     drill.notes.tried({"what": "ended", "verdict": str(result.verdict)})
     return result.done
 
@@ -263,9 +269,11 @@ def _legs(drill: Drill) -> None:
             drill.trouble = str(ended["trouble"])
             return
         if ended is None:
-            if drill.scope.context.cancelled.is_set():
+            by = asked_to_stop(drill.notes.journal, drill.scope)
+            begun = leg.kind.hot and drill.notes.first("leg-began", leg.name) is not None
+            if drill.scope.context.cancelled.is_set() and not begun:
                 # a leg that clients wait for is never left in its middle; between two there is time to stop
-                drill.trouble = f"stopped on request before {leg.name}"
+                drill.trouble = f"stopped on request{f' of {by}' if by else ''} before {leg.name}"
                 return
             drill.trouble = _leg(leg, drill)
         if not drill.trouble and drill.breaking is not None:

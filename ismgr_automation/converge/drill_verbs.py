@@ -91,9 +91,9 @@ def verb_of(task: Task, kit: Kit) -> Verb:
         case FenceStep() | UnfenceStep() | DemoteStep() | PromoteStep() | RejoinStep():
             return _of_a_member(task.step, kit)
         case HaproxyStep() as step:
-            return switches.backend(_backend(step, kit), context)
+            return switches.backend(backend_request(step, kit), context)
         case DnsStep() as step:
-            return switches.name(_name(step, kit), context)
+            return switches.name(name_request(step, kit), context)
         case VerifyStep() | PlayStep() | StackStep() | FunctionStep():
             return Cold(partial(_work, task.step, kit), kit.scope.engines.recovery.clock)
 
@@ -101,7 +101,7 @@ def verb_of(task: Task, kit: Kit) -> Verb:
 def switch_of_all(task: Task, kit: Kit) -> Verb:
     """The verb of a switch that no balancer may have missed."""
     if isinstance(task.step, HaproxyStep):
-        request = _backend(task.step, kit)
+        request = backend_request(task.step, kit)
         return kit.scope.engines.recovery.switches.backend(
             replace(request, enough=len(request.fleet.names)), kit.scope.context
         )
@@ -200,7 +200,8 @@ def fence_of(document: RecoveryPlan) -> FenceStep:
     return next(one for one in document.failover if isinstance(one, FenceStep))
 
 
-def _backend(step: HaproxyStep, kit: Kit) -> BackendRequest:
+def backend_request(step: HaproxyStep, kit: Kit) -> BackendRequest:
+    """Whom the balancers of a step send clients to in a leg."""
     return BackendRequest(
         fleet=at_hand(kit.scope, kit.ground.fleet, kit.ground.fleet.membership.get(step.group, ())),
         backend=step.backend,
@@ -210,7 +211,8 @@ def _backend(step: HaproxyStep, kit: Kit) -> BackendRequest:
     )
 
 
-def _name(step: DnsStep, kit: Kit) -> NameRequest:
+def name_request(step: DnsStep, kit: Kit) -> NameRequest:
+    """What the name of a step points to after a leg."""
     return NameRequest(
         server=step.server,
         port=step.port,

@@ -100,14 +100,14 @@ class Held:
         """Apply a plan; one that was made under this lease is not looked at a second time."""
         with self._told_apart(), self._scopes(plan) as (looking, working):
             composed = plan.digest in self._composed
-            with nullcontext() if composed else refusals_on_record(plan, working, self._tenure):
-                return apply_exactly(plan, looking, working, self._tenure, composed=composed, approvals=approvals)
+            with nullcontext() if composed else refusals_on_record(plan, working, self.tenure):
+                return apply_exactly(plan, looking, working, self.tenure, composed=composed, approvals=approvals)
 
     def resume(self, run: str, *, approvals: Sequence[Approval] = ()) -> Report:
         """Go on with a run whose process died."""
         planned = read(self._estate.run(run).plan, f"run {run}")
         with self._told_apart(), self._scopes(planned) as (looking, working):
-            return resume_exactly(run, looking, working, self._tenure, approvals=approvals)
+            return resume_exactly(run, looking, working, self.tenure, approvals=approvals)
 
     @contextmanager
     def _told_apart(self) -> Iterator[None]:
@@ -115,7 +115,7 @@ class Held:
         try:
             yield
         except Cancelled:
-            refuse_if_lost(self._tenure)
+            refuse_if_lost(self.tenure)
             raise
 
     def _known(self, plan: Plan) -> Plan:
@@ -123,7 +123,8 @@ class Held:
         return plan
 
     @property
-    def _tenure(self) -> Tenure:
+    def tenure(self) -> Tenure:
+        """The lease, and whether it is still ours."""
         return Tenure(lease=self._kept.lease, lost=self._lost)
 
     def _lost(self) -> str:

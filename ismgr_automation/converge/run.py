@@ -6,21 +6,26 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from ismgr_automation.converge.apply import carry_on
 from ismgr_automation.converge.drill import name_of, plan_drill
+from ismgr_automation.converge.drill_calendar import with_occasion
+from ismgr_automation.converge.drill_particulars import credited
 from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.patch import plan_patch, plan_rollback
 from ismgr_automation.converge.plan import plan as compose_again
 from ismgr_automation.converge.report import Report, report_json
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.written import closed_run, measured_drill, state_of
-from ismgr_automation.core.errors import LeaseLost
+from ismgr_automation.core.errors import EngineError, LeaseLost
 from ismgr_automation.core.events import RunClosed, RunResumed, RunStarted
+from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.evidence import entries
+from ismgr_automation.evidence.chain import Record
 from ismgr_automation.evidence.recorder import Closing, Recorder
 from ismgr_automation.planning.plan import Plan, Purpose
 from ismgr_automation.planning.planfile import write
@@ -130,6 +135,10 @@ class _Silent:
         """It is never asked."""
         return None
 
+    def records(self) -> tuple[Record, ...]:
+        """None."""
+        return ()
+
     def close(self, closed: entries.RunClosed) -> Closing:
         """There is one end."""
         raise NotImplementedError
@@ -200,8 +209,7 @@ def _close(run: Run, report: Report, scope: Scope, recorder: Recorder) -> Report
         if report.cancelled:
             left = tuple(one for outcome in report.outcomes for one in outcome.leftovers)
             recorder.write(entries.RunCancelled(by=str(run.holder), left_running=left))
-        kept = scope.engines.recovery.results.result(run.id) if run.purpose == Purpose.DRILL else None
-        if kept is not None:
+        if with_occasion(run, scope) is not None and (kept := _credited(run, scope, recorder)) is not None:
             recorder.write(measured_drill(kept))
         closing = recorder.close(closed_run(ended, report))
         trouble, anchored = "; ".join(closing.trouble), closing.anchored
@@ -214,6 +222,19 @@ def _close(run: Run, report: Report, scope: Scope, recorder: Recorder) -> Report
         RunClosed(run=run.id, state=str(ended.state), exit_code=int(report.exit_code), evidence=anchored)
     )
     return report
+
+
+def _credited(run: Run, scope: Scope, recorder: Recorder) -> JsonObject | None:
+    """The result of a drill, kept with who approved and ran it; as it was where that cannot be kept."""
+    results = scope.engines.recovery.results
+    kept = results.result(run.id)
+    if kept is None:
+        return None
+    with suppress(EngineError):
+        whole = credited(kept, recorder.records())
+        results.keep(run.id, str(whole["plan"]), whole)
+        return whole
+    return kept
 
 
 def _with_rest(plan: Plan, report: Report, scope: Scope) -> Report:

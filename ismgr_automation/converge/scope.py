@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,11 +22,13 @@ from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.drills import DrillJournal, DrillStore
 from ismgr_automation.ports.faults import Faults
 from ismgr_automation.ports.hosts import PlaybookEngine, Prober, Ssh
+from ismgr_automation.ports.isolation import Clones, Isolation
 from ismgr_automation.ports.leases import LeaseStore
 from ismgr_automation.ports.ledger import Ledger
 from ismgr_automation.ports.packages import FactsReader, PackageManager, Restarter
+from ismgr_automation.ports.paper import Paper
 from ismgr_automation.ports.patching import FirstSeen, PatchStore
-from ismgr_automation.ports.recovery import Fences, Functions, ProbeClient, Standby, Switches
+from ismgr_automation.ports.recovery import Attempt, Fences, Functions, ProbeClient, Standby, Switches
 from ismgr_automation.ports.runs import RunLedger, StepJournal
 from ismgr_automation.ports.secrets import SecretStore
 from ismgr_automation.ports.sequencer import Sequencer, Work
@@ -65,6 +67,14 @@ class Upkeep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bubbles:
+    """What a drill in isolation needs, behind ports."""
+
+    isolation: Isolation
+    clones: Clones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
     """What moves a service to another site and measures it, behind ports."""
 
@@ -78,10 +88,18 @@ class Recovery:
     results: DrillStore
     clock: Callable[[], int]
     """Nanoseconds of the one clock by which verbs, probe and journal tell times."""
+    attempts: Callable[[str], Sequence[Attempt]] = lambda _run: ()
+    """What is left of the log of one drill's client on this machine; nothing where it is not here any more."""
+    author: Callable[[str], str] = lambda _commit: ""
+    """Who made a commit, as the commit says: ``NAME <EMAIL>``; empty where it does not say. Raises ``EngineError``."""
+    bubbles: Bubbles | None = None
+    """None: no drill in isolation."""
     pause: timedelta = timedelta(seconds=1)
     """Between two tries to make a leg ready, or to have a suite pass after a move."""
     faults: Faults | None = None
     """None: nothing can be broken here."""
+    paper: Paper | None = None
+    """Who writes down how verbs are done by hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from ismgr_automation.core.errors import OutsideWindow
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.maintenance import PatchBaseline
 from ismgr_automation.estate.maintenance import Scope as Kinds
+from ismgr_automation.estate.recovery import RecoveryPlan
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.patching.steps import ring_name
 from ismgr_automation.planning.change import Change, Finding, Level
@@ -72,7 +73,7 @@ def _work(change: Change, plan: Plan, scope: Scope, fleet: Fleet) -> Work:
         return Work(
             scope=Kinds.DRILL,
             hosts=hosts,
-            windows=document.windows,
+            windows=document.windows if holds_windows(document, mode) else (),
             needs=at_most(document, mode),
             urgent=bool(plan.urgent),
         )
@@ -85,6 +86,11 @@ def _work(change: Change, plan: Plan, scope: Scope, fleet: Fleet) -> Work:
         needs=needed(change, scope).span,
         urgent=bool(plan.urgent),
     )
+
+
+def holds_windows(document: RecoveryPlan, mode: DrillMode) -> bool:
+    """Whether a drill of this mode waits for the plan's windows: one in isolation touches nothing that clients use."""
+    return mode is not DrillMode.ISOLATED or (document.bubble is not None and document.bubble.in_windows)
 
 
 def needed(change: Change, scope: Scope) -> Estimate:

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     FREEZE = "freeze"
     EXEMPTION = "exemption"
     RECOVERY = "recovery"
+    SCHEDULE = "schedule"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,6 +70,11 @@ def host(name: str) -> Address:
 def recovery(name: str) -> Address:
     """The address of a RecoveryPlan document, and of the change that a drill of it is."""
     return Address(Kind.RECOVERY, name)
+
+
+def schedule(name: str) -> Address:
+    """The address of a DrillSchedule document."""
+    return Address(Kind.SCHEDULE, name)
 
 
 def baseline(name: str) -> Address:

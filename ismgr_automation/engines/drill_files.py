@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ismgr_automation.core.json import JsonObject
 
 ENGINE = "drill journal"
 NAME = "journal.jsonl"
+STOP = "stop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,22 @@ class FileDrillJournal:
             return tuple(json.loads(line) for line in whole)
         except ValueError as problem:
             raise self._failed("read", problem) from problem
+
+    def ask_to_stop(self, by: str) -> None:
+        """A file of its own: two processes do not write to one journal."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with suppress(FileExistsError), (self.folder / STOP).open("x", encoding="utf-8") as file:
+                file.write(by)
+        except OSError as problem:
+            raise self._failed("asked to stop", problem) from problem
+
+    def asked_to_stop(self) -> str:
+        """Who asked. A file without a word is a request as well: its writer died."""
+        try:
+            return (self.folder / STOP).read_text(encoding="utf-8") or "somebody"
+        except OSError:
+            return ""  # who is not heard has not asked
 
     def _append(self, line: bytes) -> None:
         path = self.folder / NAME

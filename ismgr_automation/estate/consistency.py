@@ -15,6 +15,7 @@ from ismgr_automation.estate.checks import (
     paths,
     recovery,
     recovery_faults,
+    schedules,
     secrets,
     sites,
 )
@@ -77,6 +78,10 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     recovery_faults.fault_networks,
     recovery_faults.fault_fences,
     recovery_faults.fault_clients,
+    schedules.drill_schedules,
+    schedules.schedule_lengths,
+    schedules.blackouts,
+    schedules.schedule_windows,
 )
 """A new rule is a function from a draft to diagnostics, and a line here."""
 

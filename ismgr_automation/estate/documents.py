@@ -27,6 +27,7 @@ from ismgr_automation.estate.fields import (
 )
 from ismgr_automation.estate.maintenance import Drain, Exemption, Freeze, MaintenanceWindow, PatchBaseline, Switchover
 from ismgr_automation.estate.recovery import RecoveryPlan
+from ismgr_automation.estate.schedule import DrillSchedule
 
 
 class EnvironmentBackend(Document):
@@ -404,6 +405,7 @@ AnyDocument = (
     | Freeze
     | Exemption
     | RecoveryPlan
+    | DrillSchedule
 )
 KINDS: Mapping[str, type[AnyDocument]] = {
     "Estate": EstateDocument,
@@ -417,4 +419,5 @@ KINDS: Mapping[str, type[AnyDocument]] = {
     "Freeze": Freeze,
     "Exemption": Exemption,
     "RecoveryPlan": RecoveryPlan,
+    "DrillSchedule": DrillSchedule,
 }

@@ -20,6 +20,7 @@ from ismgr_automation.estate.documents import (
 from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWindow, PatchBaseline
 from ismgr_automation.estate.marks import Marked
 from ismgr_automation.estate.recovery import RecoveryPlan
+from ismgr_automation.estate.schedule import DrillSchedule
 
 Model = TypeVar(
     "Model",
@@ -34,6 +35,7 @@ Model = TypeVar(
     Freeze,
     Exemption,
     RecoveryPlan,
+    DrillSchedule,
 )
 
 

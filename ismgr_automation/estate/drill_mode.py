@@ -12,5 +12,14 @@ class DrillMode(StrEnum):
     """The live service moves to the other site by plan, and back."""
     FAILOVER = "failover"
     """The live service's site is declared lost; it moves, redundancy is restored, and it moves back."""
+    ISOLATED = "isolated"
+    """A clone of the standby is promoted and checked where it can reach nobody; the live service is not touched."""
     RETURN = "return"
     """Home again after a drill or a recovery that was broken off: redundancy first, then the service moves back."""
+
+
+class PaperMode(StrEnum):
+    """A drill that touches no machine, and that no plan carries out: it can be looked at, and never be run."""
+
+    TABLETOP = "tabletop"
+    """People walk through the runbook."""

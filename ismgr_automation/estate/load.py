@@ -21,6 +21,7 @@ from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWi
 from ismgr_automation.estate.marks import MOST_BYTES, Marked, Spot, claims, parse
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.estate.recovery import RecoveryPlan
+from ismgr_automation.estate.schedule import DrillSchedule
 from ismgr_automation.estate.sentences import kind_of, translate
 
 Kept = TypeVar(
@@ -35,6 +36,7 @@ Kept = TypeVar(
     Freeze,
     Exemption,
     RecoveryPlan,
+    DrillSchedule,
 )
 
 _ADDRESS_KINDS: Mapping[str, Kind] = {
@@ -48,6 +50,7 @@ _ADDRESS_KINDS: Mapping[str, Kind] = {
     "Freeze": Kind.FREEZE,
     "Exemption": Kind.EXEMPTION,
     "RecoveryPlan": Kind.RECOVERY,
+    "DrillSchedule": Kind.SCHEDULE,
 }
 _OURS = frozenset(key for model in KINDS.values() for key in model.model_fields) - {"description"}
 
@@ -235,6 +238,7 @@ def _estate(draft: Draft) -> Estate:
         freezes=_by_name(draft, Freeze),
         exemptions=_by_name(draft, Exemption),
         recoveries=_by_name(draft, RecoveryPlan),
+        schedules=_by_name(draft, DrillSchedule),
         positions=positions,
         fields=fields,
         files=tuple(sorted({entry.marked.path for entry in draft.entries})),

@@ -10,6 +10,7 @@ from ismgr_automation.core.diagnostic import Position
 from ismgr_automation.estate.documents import EstateDocument, HostGroup, Service, Site, Stack, Team
 from ismgr_automation.estate.maintenance import Exemption, Freeze, MaintenanceWindow, PatchBaseline
 from ismgr_automation.estate.recovery import RecoveryPlan
+from ismgr_automation.estate.schedule import DrillSchedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Estate:
     freezes: Mapping[str, Freeze] = field(default_factory=dict)
     exemptions: Mapping[str, Exemption] = field(default_factory=dict)
     recoveries: Mapping[str, RecoveryPlan] = field(default_factory=dict)
+    schedules: Mapping[str, DrillSchedule] = field(default_factory=dict)
     positions: Mapping[Address, Position]
     fields: Mapping[tuple[Address, str], Position]
     files: tuple[str, ...]
@@ -38,4 +40,4 @@ class Estate:
         """How many documents there are."""
         main = (self.teams, self.sites, self.stacks, self.groups, self.services)
         upkeep = (self.baselines, self.windows, self.freezes, self.exemptions)
-        return 1 + sum(map(len, (*main, *upkeep, self.recoveries)))
+        return 1 + sum(map(len, (*main, *upkeep, self.recoveries, self.schedules)))

@@ -280,6 +280,58 @@ class RecoverySites(Document):
     away: Name
 
 
+class RecoveryScenario(Document):
+    """What a drill of this plan stands for. Reports show it, and say which standards ask for what is left out here."""
+
+    threat: str = ""
+    """What happened, in the words of the risk assessment."""
+    severity: str = ""
+    assumptions: tuple[str, ...] = ()
+    """What is taken for granted, and challenged by it."""
+    third_parties: tuple[str, ...] = ()
+    """Who takes part besides; ``none`` where that is so."""
+    left_out: tuple[str, ...] = ()
+    """What is not drilled, each with why; ``nothing`` where that is so."""
+    bia: str = ""
+    """Where the business impact analysis of the service is."""
+
+
+class CloneCheck(Document):
+    """A query that a promoted clone must answer as expected."""
+
+    name: Name
+    query: Annotated[str, Field(min_length=1)]
+    expect: str
+    """The rows as text: columns by ``|``, rows by line ends."""
+    database: str = ""
+    """Without it, the probe's."""
+
+
+class Bubble(Document):
+    """Where a drill in isolation tries a clone: spare hosts on a network of their own, whose gateways are closed."""
+
+    group: Name
+    """The HostGroup of the spare hosts; the first one by name is taken. PostgreSQL's programs must be there, a cluster
+    must not."""
+    gateways: Name
+    """The HostGroup of gateways; those that have an address in the network are closed."""
+    network: Name = "bubble"
+    """The network's name at the Site of the spare host, and in the machines' ``addresses``."""
+    source: Literal["away", "home"] = "away"
+    """Which side's member is copied. ``away``: the standby, so that the primary notices nothing."""
+    port: Port = 5432
+    checks: tuple[CloneCheck, ...] = ()
+    verify: tuple[Name, ...] = ()
+    """HostGroups whose suites must pass while the clone is there: what they test on the spare host."""
+    deadline: Duration = "10m"
+    """For the copy, and for each step after it."""
+    lasts: Duration = "30m"
+    """The dead-man's timer: a clone that nobody has removed for so long is removed by its own host. Longer than the
+    deadline."""
+    in_windows: bool = False
+    """Whether the plan's windows hold for it too."""
+
+
 class RecoveryPlan(Document):
     """How one service gets from one site to the other and back, when that is planned and when it is not."""
 
@@ -302,7 +354,10 @@ class RecoveryPlan(Document):
     faults: tuple[Fault, ...] = ()
     """What a drill of a failover may break first, chosen by name with ``--fault``."""
     detector: Detector = Detector()
+    bubble: Bubble | None = None
+    """For drills in isolation."""
     after: tuple[ColdStep, ...] = ()
     """After each move, once clients are served: what proves that the service is well."""
+    scenario: RecoveryScenario = RecoveryScenario()
     windows: tuple[Name, ...] = ()
     """MaintenanceWindows, one of which must be open for a drill on the live service; without any, always."""

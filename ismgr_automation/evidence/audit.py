@@ -33,6 +33,8 @@ class Fault(StrEnum):
     """A signature is not over this record, or by the key of nobody with role runner."""
     ANCHOR = "anchor"
     """A remembered head is not that of the record with its number."""
+    RESULT = "result"
+    """The result of a drill as it is kept is not the one on record."""
 
 
 class Doubt(StrEnum):
@@ -46,6 +48,10 @@ class Doubt(StrEnum):
     """A run was closed without a signature; a later signature or anchor covers it, or nobody signs here."""
     TORN = "torn"
     """The log ends in half a line: it is being written, or a crash interrupted it."""
+    RESULT_GONE = "result-gone"
+    """The result of a drill is on record, and not kept any more."""
+    RESULT_UNPROVEN = "result-unproven"
+    """The result of a drill is kept, and on no record: its run has not ended, or somebody else put it there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,8 @@ class Contents:
     plan: str = ""
     intent: JsonObject = field(default_factory=dict)
     report: JsonObject | None = None
+    drill: Mapping[str, bytes] = field(default_factory=dict)
+    """Of a drill, by name: its result as it is kept, what people wrote down, the report for people."""
 
 
 def bundle(contents: Contents) -> Mapping[str, bytes]:
@@ -54,6 +56,7 @@ def bundle(contents: Contents) -> Mapping[str, bytes]:
         files["intent.json"] = canonical(contents.intent)
     if contents.report is not None:
         files["report.json"] = canonical(contents.report)
+    files.update(contents.drill)
     mine = [head for head, run in contents.heads if run == contents.run]
     if mine:
         files["anchors.json"] = canonical([{"sequence": one.sequence, "digest": one.digest} for one in mine])

@@ -80,12 +80,26 @@ git show refs/ismgr/evidence:{estate}/{environment}.json
 ```
 """
 
+DRILL = """
+## 7. This is what the drill measured
+The digest of its result, which one of the records names after the word `result`:
+```sh
+grep -c "result sha256:$(sha256sum drill.json | cut -d' ' -f1)" records.jsonl
+```
+`drill.json` is the result in canonical form (RFC 8785). `drill-notes.json`, `drill.html` and `drill.pdf` are made from
+it and from what people wrote down afterwards, and are not on record themselves.
+"""
+
 WORDS = {
     "SHA256SUMS": "digests of all other files",
     "allowed_signers": "keys with role runner",
     "anchors.json": "where the chain ended, as remembered outside of the log",
     "approvers": "keys of the people who approved",
     "closing.sig": "signature of the runner under the last record",
+    "drill.html": "the report of the drill",
+    "drill.json": "what the drill measured, whose digest a record names",
+    "drill-notes.json": "what people wrote down about the drill afterwards",
+    "drill.pdf": "the same report on paper",
     "intent.json": "what the plan's digest is over",
     "plan.json": "the plan that was applied",
     "records.jsonl": "the records, one a line",
@@ -108,6 +122,8 @@ def guide(estate: str, environment: str, run: str, signed_by: str, files: Collec
         told += PLAN
     if approvals:
         told += APPROVED.format(commands="\n".join(map(_approval, approvals)))
+    if "drill.json" in names:
+        told += DRILL
     if "anchors.json" in names:
         told += ANCHOR.format(estate=estate, environment=environment)
     return told

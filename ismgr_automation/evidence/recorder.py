@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
 from ismgr_automation.core.errors import IsmgrError
-from ismgr_automation.evidence.chain import Note, follow, parse
+from ismgr_automation.evidence.chain import Note, Record, follow, parse
 from ismgr_automation.evidence.entries import Entry, Recovered, RunClosed, read_closed
 from ismgr_automation.ports.evidence import NAMESPACE, Anchor, EvidenceLog, Head
 from ismgr_automation.ports.signing import Signer
@@ -38,6 +39,10 @@ class Recorder(Protocol):
     def ended(self) -> RunClosed | None:
         """The last record of this run, when it was closed already: then nothing more may be written. Raises
         ``EngineError`` when the records cannot be read."""
+        ...
+
+    def records(self) -> tuple[Record, ...]:
+        """What is written of this run so far. Raises ``EngineError`` when it cannot be read."""
         ...
 
     def close(self, closed: RunClosed) -> Closing:
@@ -103,6 +108,14 @@ class ChainRecorder:
             if b'"run-closed"' in line and (found := _closed(line)) is not None:
                 return found
         return None
+
+    def records(self) -> tuple[Record, ...]:
+        """See ``Recorder``. A line that is no record is left to the audit."""
+        found: list[Record] = []
+        for line in self.log.read(self.run):
+            with suppress(ValueError):
+                found.append(parse(line))
+        return tuple(found)
 
     def close(self, closed: RunClosed) -> Closing:
         """See ``Recorder``."""

@@ -14,7 +14,7 @@ from ismgr_automation.core.errors import SettingsError
 from ismgr_automation.core.events import Emit, ignore
 from ismgr_automation.engines.process import Finished
 from ismgr_automation.lab import documents, faults, folder, machines, making, patches, shell
-from ismgr_automation.lab.folder import Folder, Phase, Record
+from ismgr_automation.lab.folder import Folder, Phase, Record, Shape
 from ismgr_automation.lab.repository import Repository
 from ismgr_automation.lab.snapshots import Snapshots
 from ismgr_automation.lab.topology import BMC_USER, DEMO, USER, Machine, Topology
@@ -46,10 +46,17 @@ class Lab:
 
     @classmethod
     def up(
-        cls, name: str = DEMO, emit: Emit = ignore, cancelled: threading.Event | None = None, *, webs: int = 1
+        cls,
+        name: str = DEMO,
+        emit: Emit = ignore,
+        cancelled: threading.Event | None = None,
+        *,
+        webs: int = 1,
+        spare: bool = False,
     ) -> Self:
         """Make a lab, or repair the one of that name; safe to repeat. What was begun is taken away when it fails.
         ``webs`` is how many web machines each site of a new one has; one that is there keeps those that it has.
+        ``spare``: dc2 has a machine for clones on a network of its own behind its gateway.
 
         Raises ``EngineMissing`` with everything that this host lacks, ``EngineFailed`` or ``EngineTimedOut`` when a
         step fails, ``Cancelled`` when somebody cancelled.
@@ -60,7 +67,7 @@ class Lab:
             if record is not None and record.phase is Phase.UP:
                 making.repair(home, record, emit)
                 return cls(home, record)
-            return cls(home, making.make(home, webs, emit, cancelled or threading.Event()))
+            return cls(home, making.make(home, Shape(webs=webs, spare=spare), emit, cancelled or threading.Event()))
 
     @classmethod
     def find(cls, name: str = DEMO) -> Self:

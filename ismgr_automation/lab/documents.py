@@ -18,6 +18,7 @@ PURPOSES: Mapping[Segment, str] = {
     Segment.MANAGEMENT: "out-of-band: BMCs and SSH from the controller",
     Segment.DC1: "the site's own network",
     Segment.DC2: "the site's own network",
+    Segment.BUBBLE: "for clones, behind the gateway: nobody else is there",
     Segment.WAN: "between the sites and to the world",
 }
 _RACK = "R1"
@@ -46,7 +47,9 @@ def write(topology: Topology, folder: Folder, estate: Path) -> tuple[Path, ...]:
 
 def site_document(topology: Topology, folder: Folder, site: Segment) -> JsonObject:
     """One Site document as JSON."""
-    networks = (Segment.MANAGEMENT, site, Segment.WAN)
+    here = [one for one in topology.servers if one.site is site]
+    plugged = {interface.segment for machine in here for interface in machine.interfaces}
+    networks = [one for one in (Segment.MANAGEMENT, site, Segment.WAN, Segment.BUBBLE) if one in plugged]
     return {
         "kind": "Site",
         "name": str(site),
@@ -55,7 +58,7 @@ def site_document(topology: Topology, folder: Folder, site: Segment) -> JsonObje
         "networks": [
             {"name": str(one), "cidr": str(topology.network(one)), "purpose": PURPOSES[one]} for one in networks
         ],
-        "machines": [_machine(machine, folder) for machine in topology.servers if machine.site is site],
+        "machines": [_machine(machine, folder) for machine in here],
     }
 
 

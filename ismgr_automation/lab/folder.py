@@ -33,6 +33,14 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a new lab is asked to be: web machines of each site, and whether dc2 has a spare machine."""
+
+    webs: int = 1
+    spare: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What is remembered about one lab besides its keys."""
 
@@ -42,11 +50,13 @@ class Record:
     phase: Phase
     webs: int = 1
     """Web machines of each site."""
+    spare: bool = False
+    """Whether there is a spare machine for clones, in a network of its own."""
 
     @property
     def topology(self) -> Topology:
         """The lab's shape."""
-        return draw(self.name, self.index, self.webs)
+        return draw(self.name, self.index, self.webs, spare=self.spare)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,7 @@ class Folder:
             image=body["image"],
             phase=Phase(body["phase"]),
             webs=body.get("webs", 1),
+            spare=body.get("spare", False),
         )
 
     def write(self, record: Record) -> None:
@@ -135,6 +146,7 @@ class Folder:
             "image": record.image,
             "phase": str(record.phase),
             "webs": record.webs,
+            "spare": record.spare,
         }
         write_private(self.record, json.dumps(body, indent=2) + "\n")
 

@@ -15,7 +15,17 @@ from ipaddress import IPv4Address
 from ismgr_automation.core.errors import Cancelled, EngineFailed
 from ismgr_automation.core.events import Emit, StepReported, ignore
 from ismgr_automation.lab import cleanup, image, keys, machines, networks, preflight, settings, shell
-from ismgr_automation.lab.folder import SUPERVISOR, Folder, Phase, Record, alone, labs_root, take_index, write_private
+from ismgr_automation.lab.folder import (
+    SUPERVISOR,
+    Folder,
+    Phase,
+    Record,
+    Shape,
+    alone,
+    labs_root,
+    take_index,
+    write_private,
+)
 from ismgr_automation.lab.topology import BMC_USER, ZONE, Machine, Role, Segment, Topology, draw
 
 _HANDS = 4
@@ -27,14 +37,14 @@ _LOST = {
 }
 
 
-def make(home: Folder, webs: int, emit: Emit, cancelled: threading.Event) -> Record:
+def make(home: Folder, shape: Shape, emit: Emit, cancelled: threading.Event) -> Record:
     """Make a lab where there is none; what was begun is taken away when a step fails or somebody cancels."""
     started = time.monotonic()
-    preflight.check(draw(home.name, take_index(home.name, networks.indexes()), webs))
+    preflight.check(draw(home.name, take_index(home.name, networks.indexes()), shape.webs, spare=shape.spare))
     # a run that was killed may have left anything
     take_away(home, emit)
     try:
-        record = _claim(home, webs, emit, cancelled)
+        record = _claim(home, shape, emit, cancelled)
         for step in (_make_keys, _make_networks, _make_machines, _switch_on):
             _unless(cancelled)
             step(home, record.topology, record.image, emit)
@@ -63,7 +73,7 @@ def problems(home: Folder, record: Record, containers: Collection[str]) -> tuple
     if next(cleanup.supervisors(home.root), None) is None:
         found.append("the supervisor is gone")
     bridges = networks.bridges(topology)
-    found += [f"no network {segment}" for segment in Segment if segment not in bridges]
+    found += [f"no network {segment}" for segment in topology.segments if segment not in bridges]
     found += [_LOST[segment] for segment in networks.losses(topology, bridges)]
     if networks.routed(bridges):
         found.append("the host forwards packets of the lab's networks")
@@ -81,7 +91,7 @@ def repair(home: Folder, record: Record, emit: Emit) -> None:
         emit(StepReported(step="lab", detail=f"{record.name} is already up"))
         return
     bridges = networks.bridges(topology)
-    if len(containers) < len(topology.machines) or len(bridges) < len(Segment):
+    if len(containers) < len(topology.machines) or len(bridges) < len(topology.segments):
         raise EngineFailed(
             f"The lab {record.name} is damaged: {'; '.join(wrong)}.",
             engine=shell.ENGINE,
@@ -103,12 +113,14 @@ def _unless(cancelled: threading.Event) -> None:
         raise Cancelled("`ismgr lab up` was stopped.", untouched="What it had begun was taken away.")
 
 
-def _claim(home: Folder, webs: int, emit: Emit, cancelled: threading.Event) -> Record:
+def _claim(home: Folder, shape: Shape, emit: Emit, cancelled: threading.Event) -> Record:
     """Have the image, take a place in the address plan."""
     reference = image.ensure(emit, labs_root() / ".image.lock", cancelled)
     with alone():
         index = take_index(home.name, networks.indexes())
-        record = Record(name=home.name, index=index, image=reference, phase=Phase.STARTING, webs=webs)
+        record = Record(
+            name=home.name, index=index, image=reference, phase=Phase.STARTING, webs=shape.webs, spare=shape.spare
+        )
         home.root.mkdir(mode=0o700)
         home.write(record)
         raised = settings.raise_limits()
@@ -135,7 +147,7 @@ def _make_keys(home: Folder, topology: Topology, _image: str, emit: Emit) -> Non
 
 def _make_networks(home: Folder, topology: Topology, _image: str, emit: Emit) -> None:
     networks.create(topology, str(home.root))
-    emit(StepReported(step="networks", detail=", ".join(str(topology.network(one)) for one in Segment)))
+    emit(StepReported(step="networks", detail=", ".join(str(topology.network(one)) for one in topology.segments)))
 
 
 def _make_machines(home: Folder, topology: Topology, image_reference: str, emit: Emit) -> None:

@@ -23,7 +23,7 @@ def create(topology: Topology, folder: str) -> Mapping[Segment, str]:
     """Make the networks and their filter; returns the name of each one's bridge on the host."""
     marks = {LAB_LABEL: topology.name, INDEX_LABEL: topology.index, FOLDER_LABEL: folder}
     labels = [part for name, value in marks.items() for part in ("--label", f"{name}={value}")]
-    for segment in Segment:
+    for segment in topology.segments:
         subnet, name = str(topology.network(segment)), topology.segment_name(segment)
         podman("network", "create", "--internal", "--disable-dns", "--subnet", subnet, *labels, name)
     found = bridges(topology)
@@ -34,7 +34,7 @@ def create(topology: Topology, folder: str) -> Mapping[Segment, str]:
 def bridges(topology: Topology) -> Mapping[Segment, str]:
     """The name of each network's bridge on the host; networks that do not exist are left out."""
     by_name = {row.name: row.bridge for row in _listed(topology.name)}
-    names = {segment: topology.segment_name(segment) for segment in Segment}
+    names = {segment: topology.segment_name(segment) for segment in topology.segments}
     return {segment: by_name[name] for segment, name in names.items() if name in by_name}
 
 
@@ -139,7 +139,7 @@ def _lost(topology: Topology, segment: Segment, bridge: str) -> tuple[str, ...]:
         case Segment.WAN:
             addresses = (f"{topology.window.address}/{network.prefixlen}",)
             routes = topology.window.routes
-        case Segment.DC1 | Segment.DC2:
+        case Segment.DC1 | Segment.DC2 | Segment.BUBBLE:
             pass
         case _:
             assert_never(segment)

@@ -15,7 +15,7 @@ from ismgr_automation.core.errors import EngineMissing
 from ismgr_automation.lab import image
 from ismgr_automation.lab.networks import bridges
 from ismgr_automation.lab.shell import ENGINE, attempt
-from ismgr_automation.lab.topology import Segment, Topology
+from ismgr_automation.lab.topology import Topology
 
 COMMANDS = {
     "podman": "podman",
@@ -189,7 +189,7 @@ def _room(facts: HostFacts, topology: Topology) -> Iterator[Obstacle]:
 
 
 def _collides(network: IPv4Network, topology: Topology) -> bool:
-    return any(network.overlaps(topology.network(segment)) for segment in Segment)
+    return any(network.overlaps(topology.network(segment)) for segment in topology.segments)
 
 
 def _too_small(what: str, free: int, needed: int) -> Obstacle:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 from types import MappingProxyType
@@ -32,6 +32,8 @@ class Segment(StrEnum):
     DC1 = "dc1"
     DC2 = "dc2"
     WAN = "wan"
+    BUBBLE = "bubble"
+    """Where clones are tried, behind the gateway of dc2; only in a lab with a spare machine."""
 
 
 class Role(StrEnum):
@@ -43,14 +45,24 @@ class Role(StrEnum):
     DB = "db"
     NAMES = "names"
     CLIENT = "client"
+    SPARE = "spare"
 
 
 SITES = (Segment.DC1, Segment.DC2)
 INTERFACES: Mapping[Segment, str] = MappingProxyType(
-    {Segment.MANAGEMENT: "mgmt0", Segment.DC1: "site0", Segment.DC2: "site0", Segment.WAN: "wan0"}
+    {
+        Segment.MANAGEMENT: "mgmt0",
+        Segment.DC1: "site0",
+        Segment.DC2: "site0",
+        Segment.WAN: "wan0",
+        Segment.BUBBLE: "bubble0",
+    }
 )
-_OFFSETS = {Segment.MANAGEMENT: 0, Segment.DC1: 1, Segment.DC2: 2, Segment.WAN: 3}
+_OFFSETS = {Segment.MANAGEMENT: 0, Segment.DC1: 1, Segment.DC2: 2, Segment.WAN: 3, Segment.BUBBLE: 4}
+_FOUR = 4
+"""Each lab has four ranges of its own; the bubble lies in that of its site."""
 _PLACES = ((Role.GATEWAY, "gw1", 1), (Role.EDGE, "edge1", 2), (Role.WEB, "web1", 3), (Role.DB, "db1", 4))
+_SPARE = (Role.SPARE, "spare1", 5)
 _FIRST_MORE = 10
 """The place of ``web2`` where a site has more web machines than one; the next ones follow."""
 MOST_WEBS = 20
@@ -123,11 +135,18 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """A whole lab. ``name``, ``index`` and how many web machines a site has decide everything else."""
+    """A whole lab. ``name``, ``index``, how many web machines a site has and whether there is a spare machine decide
+    everything else."""
 
     name: str
     index: int
     machines: tuple[Machine, ...]
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The networks that it has."""
+        plugged = {interface.segment for machine in self.machines for interface in machine.interfaces}
+        return tuple(segment for segment in Segment if segment in plugged)
 
     def network(self, segment: Segment) -> IPv4Network:
         """The addresses of a network."""
@@ -200,9 +219,10 @@ def choose_index(name: str, taken: Iterable[int]) -> int:
     raise SettingsError("Every address range for labs is taken.", next_step="`ismgr lab down --name NAME` frees one.")
 
 
-def draw(name: str, index: int, webs: int = 1) -> Topology:
+def draw(name: str, index: int, webs: int = 1, *, spare: bool = False) -> Topology:
     """Two sites of four machines each, a name server and a client, with every address. ``webs`` is how many web
-    machines a site has; raises ``SettingsError`` when there are no addresses for so many.
+    machines a site has; raises ``SettingsError`` when there are no addresses for so many. With ``spare`` dc2 has a
+    machine for clones on a network of its own behind the gateway there.
 
     >>> str(draw("tests", 1).machine("db1.dc2").management)
     '10.44.0.24'
@@ -215,12 +235,16 @@ def draw(name: str, index: int, webs: int = 1) -> Topology:
         )
     more = tuple((Role.WEB, f"web{number}", _FIRST_MORE + number - 2) for number in range(2, webs + 1))
     servers = tuple(_server(name, index, site, place) for site in SITES for place in _PLACES + more)
+    if spare:
+        servers = (*(_beside_the_bubble(one, index) for one in servers), _server(name, index, Segment.DC2, _SPARE))
     own = tuple(_infrastructure(name, index, role) for role in (Role.NAMES, Role.CLIENT))
     return Topology(name=valid_name(name), index=index, machines=servers + own)
 
 
 def _network(index: int, segment: Segment) -> IPv4Network:
-    return IPv4Network(f"10.{40 + 4 * index + _OFFSETS[segment]}.0.0/24")
+    if segment is Segment.BUBBLE:
+        return IPv4Network(f"10.{40 + _FOUR * index + _OFFSETS[Segment.DC2]}.1.0/24")
+    return IPv4Network(f"10.{40 + _FOUR * index + _OFFSETS[segment]}.0.0/24")
 
 
 def _address(index: int, segment: Segment, octet: int) -> IPv4Address:
@@ -252,13 +276,14 @@ def _server(lab: str, index: int, site: Segment, placed: tuple[Role, str, int]) 
     management, own = 10 * number + place, 10 * place
     if place >= _FIRST_MORE:
         management, own = 20 * (number + 1) + place, 100 + place
-    interfaces = [_plug(index, Segment.MANAGEMENT, management), _plug(index, site, own)]
+    home = Segment.BUBBLE if role is Role.SPARE else site
+    interfaces = [_plug(index, Segment.MANAGEMENT, management), _plug(index, home, own)]
     if role is Role.GATEWAY:
         interfaces.append(_plug(index, Segment.WAN, 10 * number + 1))
         other = SITES[1 - SITES.index(site)]
         routes = (Route(to=str(_network(index, other)), via=_gateway_wan(index, other)),)
     else:
-        routes = (Route(to="default", via=_address(index, site, 10)),)
+        routes = (Route(to="default", via=_address(index, home, 10)),)
     name = f"{short}.{site}"
     return Machine(
         name=name,
@@ -271,6 +296,13 @@ def _server(lab: str, index: int, site: Segment, placed: tuple[Role, str, int]) 
         uuid=_uuid(lab, name),
         serial=f"LAB{index:02d}{site.upper()}{place:03d}",
     )
+
+
+def _beside_the_bubble(machine: Machine, index: int) -> Machine:
+    """The gateway of dc2 is that of the bubble too."""
+    if machine.role is not Role.GATEWAY or machine.site is not Segment.DC2:
+        return machine
+    return replace(machine, interfaces=(*machine.interfaces, _plug(index, Segment.BUBBLE, 10)))
 
 
 def _infrastructure(lab: str, index: int, role: Role) -> Machine:

@@ -68,6 +68,14 @@ class Inputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """The time of a DrillSchedule that a drill is begun for."""
+
+    schedule: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
     """What stands beside the digest, not inside: where and when it was made. None of it changes what is done."""
 
@@ -82,6 +90,8 @@ class Beside:
     change, which is inside the digest."""
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
     """What is expected of changes of packages and firmware, by their keys."""
+    occasion: Occasion | None = None
+    """Why a drill is begun now, where a calendar says so."""
 
 
 @dataclass(frozen=True, kw_only=True)

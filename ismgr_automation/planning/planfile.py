@@ -33,6 +33,7 @@ from ismgr_automation.planning.plan import (
     FORMATS,
     Beside,
     Inputs,
+    Occasion,
     Plan,
     Purpose,
     drift_json,
@@ -61,6 +62,9 @@ def _beside_json(plan: Plan) -> JsonObject:
         later = {"expires_at": expires, "sidecars": dict(beside.sidecars)}
         if beside.forecasts:
             later["forecasts"] = {key: forecast_json(one) for key, one in beside.forecasts.items()}
+        if beside.occasion is not None:
+            at = beside.occasion.at.astimezone(UTC).isoformat()
+            later["occasion"] = {"schedule": beside.occasion.schedule, "at": at}
     return {
         "commit": beside.commit,
         "ref": beside.ref,
@@ -164,7 +168,12 @@ def _beside(body: Mapping[str, Any], format_: str) -> Beside:
         return first
     expires = datetime.fromisoformat(body["expires_at"]) if body["expires_at"] is not None else None
     forecasts = {key: _forecast(one) for key, one in body.get("forecasts", {}).items()}
-    return replace(first, expires_at=expires, sidecars=body["sidecars"], forecasts=forecasts)
+    occasion = _occasion(body["occasion"]) if "occasion" in body else None
+    return replace(first, expires_at=expires, sidecars=body["sidecars"], forecasts=forecasts, occasion=occasion)
+
+
+def _occasion(body: Mapping[str, Any]) -> Occasion:
+    return Occasion(schedule=body["schedule"], at=datetime.fromisoformat(body["at"]))
 
 
 def _forecast(body: Mapping[str, Any]) -> Forecast:

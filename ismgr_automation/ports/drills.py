@@ -26,6 +26,14 @@ class DrillJournal(Protocol):
         """All entries, in order; none for a drill that never began."""
         ...
 
+    def ask_to_stop(self, by: str) -> None:
+        """Leave word for whoever carries the drill out, now or later, that it is to stop. Raises ``EngineError``."""
+        ...
+
+    def asked_to_stop(self) -> str:
+        """Who asked for that first; empty: nobody has."""
+        ...
+
 
 class DrillStore(Protocol):
     """The results of the drills of one environment, newest first. Raises ``EngineError``."""
@@ -40,4 +48,12 @@ class DrillStore(Protocol):
 
     def result(self, run: str) -> JsonObject | None:
         """The result of one run."""
+        ...
+
+    def note(self, run: str, note: JsonObject) -> None:
+        """Append what a person wrote down about a drill. Nothing that was appended is ever changed."""
+        ...
+
+    def notes(self, run: str) -> Sequence[JsonObject]:
+        """What was appended about one run, the oldest first."""
         ...

@@ -11,8 +11,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.estate.drill_mode import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode, PaperMode
 from ismgr_automation.ports.recovery import Reading, Standing
+from ismgr_automation.recovery.isolated import IsolationTold
+from ismgr_automation.recovery.particulars import Confirmed, Extent, Method, People, Scenario
+from ismgr_automation.recovery.waterfall import LIMIT
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -85,6 +88,12 @@ class Outage:
     interruptions: int = 1
 
     @property
+    def explained(self) -> bool:
+        """Whether its pieces add up to it, but for the share that may be unaccounted for."""
+        whole = sum(one.took_ms for one in self.waterfall)
+        return max(self.unaccounted_ms, abs(whole - self.outage_ms)) <= LIMIT * self.outage_ms
+
+    @property
     def figure(self) -> str:
         """For people: ``91 ms ± 10 ms``."""
         return f"{self.outage_ms:.0f} ms ± {max(1.0, self.resolution_ms):.0f} ms"
@@ -143,13 +152,33 @@ class FaultTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """What one person said of one step, ``LEG/STEP``; its times are those of the task of that name."""
+
+    step: str
+    person: str
+    answer: str
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A paper run: which mode was rehearsed, from which paper (the digest that stands on it), by whom."""
+
+    rehearsed: DrillMode
+    paper: str
+    people: tuple[str, ...]
+    seats: tuple[Seat, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrillResult:
     """One drill. ``verdicts`` has fault, recovery and cleanup apart; ``verdict`` is that of the whole: the worst."""
 
     run: str
     plan: str
     service: str
-    mode: DrillMode
+    mode: DrillMode | PaperMode
     estate: str
     environment: str
     commit: str
@@ -173,10 +202,30 @@ class DrillResult:
     """Of the machine that measured, over 1, 5 and 15 minutes when the drill began."""
     resumed: int = 0
     """How often another process went on with it."""
+    isolation: IsolationTold | None = None
+    """What a drill in isolation was besides."""
     left: tuple[str, ...] = ()
     """What cleanup found left behind, one sentence each."""
     fault: FaultTold | None = None
     """What was broken; None for a loss that was only declared."""
+    schedule: str = ""
+    """The DrillSchedule that it was begun for, or that it was skipped of; empty where a person began it."""
+    occurrence: datetime | None = None
+    """Which time of the schedule, in UTC and without jitter."""
+    table: Table | None = None
+    """Who sat at the table of a paper run, and what they said."""
+    people: People = field(default_factory=People)
+    extent: Extent = field(default_factory=Extent)
+    scenario: Scenario = field(default_factory=Scenario)
+    method: Method | None = None
+    """How was measured; None where no client was asked for."""
+    tools: Mapping[str, str] = field(default_factory=dict)
+    """Versions of what carried it out, by name."""
+    confirmations: tuple[Confirmed, ...] = ()
+    start_ns: int | None = None
+    """The moment on the monotonic clock from which all spans are counted; it places the client's log beside them."""
+    steady: bool | None = None
+    """Whether every write was acknowledged for as long as the plan asks before anything was done."""
 
     @property
     def outage_ms(self) -> float | None:

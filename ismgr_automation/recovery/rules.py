@@ -3,7 +3,7 @@ and with what it saw; what is unknown never counts as safe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -203,8 +203,3 @@ RULES: Mapping[str, Check] = {
     "lift-behind-fence": lift_behind_fence,
 }
 """Every rule by its name, in the order in which they are asked. One drill at a time is the lease's business."""
-
-
-def writable(standings: Iterable[Standing]) -> tuple[str, ...]:
-    """Who takes writes, sorted: more than one is what must never be."""
-    return tuple(sorted(one.host for one in standings if one.writable))

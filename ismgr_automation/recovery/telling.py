@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from ismgr_automation.core.json import Json, JsonObject
 from ismgr_automation.estate.recovery import Fault
@@ -14,10 +16,14 @@ from ismgr_automation.ports.recovery import Attempt, Reading, Standing
 from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.faults import FAULT, Course, course_of
 from ismgr_automation.recovery.measure import downtime, longest_gap, losses, resolution
+from ismgr_automation.recovery.particulars import Confirmed
 from ismgr_automation.recovery.path import Leg
 from ismgr_automation.recovery.result import FaultTold, Outage, Readings, Span, TaskResult, Writes
 from ismgr_automation.recovery.telling_fault import Trace, faulty, marks_of_fault, tell_fault, unharmed
 from ismgr_automation.recovery.waterfall import Mark, waterfall
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 AWAY = "no controller"
 """The name of the time in which the drill's process was dead."""
@@ -69,6 +75,9 @@ class Told:
     """Whether nothing was begun but a fault that did not bite."""
     stays: bool = False
     """Whether the service was to stay where it is."""
+    start_ns: int = 0
+    """The moment from which spans are counted."""
+    confirmations: tuple[Confirmed, ...] = ()
 
 
 def tell(record: Record) -> Told:
@@ -92,6 +101,8 @@ def tell(record: Record) -> Told:
         faulty=tuple(faulty(trace)) if trace is not None else (),
         unharmed=trace is not None and unharmed(trace),
         stays=record.fault is not None and course_of(record.fault) is Course.SURVIVED,
+        start_ns=start,
+        confirmations=tuple(_confirmations(record, start)),
     )
 
 
@@ -225,26 +236,14 @@ def _writes(record: Record) -> Writes | None:
 
 def _readings(record: Record) -> Iterator[Readings]:
     for one in _of(record, "leg-began"):
-        listed = one["standings"]
-        if isinstance(listed, list):
-            standings = tuple(_standing(body) for body in listed if isinstance(body, Mapping))
-            yield Readings(at=str(one["leg"]), standings=standings)
+        yield Readings(at=str(one["leg"]), standings=_standings().validate_python(one["standings"]))
 
 
-def _standing(body: Mapping[str, Json]) -> Standing:
-    """A member as the journal wrote it."""
-    seconds = body["lag_seconds"]
-    return Standing(
-        host=str(body["host"]),
-        part=Part(str(body["part"])),
-        writable=bool(body["writable"]),
-        streaming=bool(body["streaming"]),
-        position=_number(body["position"]),
-        lag_bytes=_number(body["lag_bytes"]),
-        lag_seconds=float(seconds) if isinstance(seconds, int | float) else None,
-        timeline=_number(body["timeline"]),
-        detail=str(body["detail"]),
-    )
+@cache
+def _standings() -> TypeAdapter[tuple[Standing, ...]]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(tuple[Standing, ...])
 
 
 def _without_redundancy(record: Record) -> float | None:
@@ -270,6 +269,17 @@ def _unbitten(record: Record) -> str:
     if not raised or not looks or any(one["ok"] for one in looks):
         return ""
     return f"the old side was not lost: {looks[-1]['by']} does not confirm its fence: {looks[-1]['words']}"
+
+
+def _confirmations(record: Record, start: int) -> Iterator[Confirmed]:
+    for one in _of(record, "confirmed"):
+        yield Confirmed(
+            leg=str(one["leg"]),
+            by=str(one["by"]),
+            ok=bool(one["ok"]),
+            at_ms=_ms(_number(one["ended_ns"]), start),
+            words=str(one["words"]),
+        )
 
 
 def _left(record: Record) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import sqlite3
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -17,12 +18,15 @@ import pytest
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.kept import kept
 from ismgr_automation.cli.main import run as ismgr
+from ismgr_automation.converge.written import measured_drill
 from ismgr_automation.core.address import stack
 from ismgr_automation.core.errors import InputError
+from ismgr_automation.core.json import JsonObject, canonical
 from ismgr_automation.core.secret import Secret, SecretRef
 from ismgr_automation.engines.database import open_database
 from ismgr_automation.engines.evidence_files import FileEvidenceLog
 from ismgr_automation.engines.git.anchor import GitAnchor
+from ismgr_automation.engines.probe.log import LogWriter
 from ismgr_automation.engines.signing import FileSigner
 from ismgr_automation.engines.ssh.agent import agent
 from ismgr_automation.evidence.entries import BreakGlass, Intent, Outcome, RunClosed, RunStarted, UsedApproval
@@ -32,7 +36,11 @@ from ismgr_automation.ports.approvals import NAMESPACE as APPROVAL
 from ismgr_automation.ports.approvals import Permission
 from ismgr_automation.ports.leases import Holder
 from ismgr_automation.ports.runs import Run, RunState
+from ismgr_automation.recovery.particulars import note_json
+from ismgr_automation.recovery.result import Verdict, result_json
 from tests.cli.conftest import Said
+from tests.recovery.results import finding, result
+from tests.reports.drills import attempts
 
 PLAN = Path(__file__).parents[1] / "cases/formats/plan/2/fresh-site.json"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -291,6 +299,88 @@ def test_a_runner_key_that_only_an_agent_has_signs_and_is_asked_for_before_anyth
         subprocess.run(["ssh-add", "-q", "-D"], check=True, capture_output=True, timeout=30)
         with pytest.raises(InputError, match="No agent has the private half of SHA256:"):
             records.evidence("run-2")
+
+
+DRILL = result_json(result())
+
+
+def drilled(archive: Archive, kept_result: JsonObject = DRILL) -> str:
+    """A drill on record, as a run writes it down, and its result as it is kept; gives its run."""
+    run = result().run
+    database = open_database(f"sqlite:///{archive.folder / '.ismgr/ismgr.db'}", estate="infra")
+    database.drills("production").keep(run, "records", kept_result)
+    database.drills("production").note(run, note_json(finding()))
+    database.close()
+    recorder = ChainRecorder(
+        log=FileEvidenceLog(archive.folder / ".ismgr/evidence", "production"),
+        environment="production",
+        run=run,
+        clock=lambda: NOON,
+        signer=FileSigner(archive.keys / "runner"),
+        anchor=GitAnchor(archive.folder, "infra"),
+    )
+    recorder.write(measured_drill(DRILL))
+    assert not recorder.close(RunClosed(state=RunState.DONE, exit_code=0, landed=1)).trouble
+    return run
+
+
+def test_a_result_of_a_drill_that_is_on_record_is_whole(say, archive: Archive) -> None:
+    run = drilled(archive)
+    said = say("--json", "audit", "verify")
+    assert (said.code, said.result["problems"], said.result["remarks"]) == (0, [], [])
+    report = say("--json", "drill", "report", run).result
+    assert (report["recorded"], report["signed_by"]) == (True, "Runner-1")
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_result_of_a_drill_that_somebody_changed_in_the_store_is_found(
+    say, archive: Archive, verdict: Verdict
+) -> None:
+    body = {**DRILL, "verdict": str(verdict), "writes": {**dict(DRILL["writes"]), "lost": 1}}  # type: ignore[call-overload]
+    run = drilled(archive, body)
+    said = say("audit", "verify")
+    assert said.code == 6
+    assert f"result the kept result of drill {run} was altered" in " ".join(said.out.split())
+    assert say("--json", "drill", "report", run).result["recorded"] is False
+
+
+def test_a_result_that_is_gone_or_on_no_record_is_named_and_is_no_fault(say, archive: Archive) -> None:
+    run = drilled(archive)
+    with sqlite3.connect(archive.folder / ".ismgr/ismgr.db") as database:
+        database.execute("UPDATE drills SET run = 'nobody-knows', result = replace(result, ?, 'nobody-knows')", [run])
+    said = say("--json", "audit", "verify")
+    assert (said.code, said.result["problems"]) == (0, [])
+    assert [(one["doubt"], one["run"]) for one in said.result["remarks"]] == [
+        ("result-gone", run),
+        ("result-unproven", "nobody-knows"),
+    ]
+
+
+def test_the_bundle_of_a_drill_has_what_it_measured_and_how_to_check_that(
+    say, archive: Archive, tmp_path: Path
+) -> None:
+    run = drilled(archive)
+    log = archive.folder / ".ismgr/drills" / run / "probe.log"
+    log.parent.mkdir(parents=True)
+    writer = LogWriter(log)
+    for one in attempts():
+        writer.attempt(one)
+    writer.close()
+    out = tmp_path / "bundle"
+    assert say("audit", "export", run, "--out", out).code == 0
+    assert "7 refused, 1 unknown in view" in (out / "drill.html").read_text(), "the client's log is drawn"
+    assert (out / "drill.json").read_bytes() == canonical(DRILL)
+    assert json.loads((out / "drill-notes.json").read_text())[0]["owner"] == "Ada"
+    assert "The runbook names a host that is gone." in (out / "drill.html").read_text()
+    assert (out / "drill.pdf").read_bytes().startswith(b"%PDF-")
+    steps = follow(out)
+    assert [code for _block, code, _said in steps] == [0] * len(steps), steps
+    assert [said for block, _code, said in steps if "drill.json" in block] == ["1\n"]
+    (out / "drill.json").write_bytes(canonical({**DRILL, "verdict": "failed"}))
+    assert [code for block, code, _said in follow(out) if "drill.json" in block] == [1]
+    assert say("audit", "export", run, "--out", tmp_path / "again").code == 0
+    for path in (tmp_path / "again").iterdir():
+        assert path.read_bytes() == (out / path.name).read_bytes() or path.name == "drill.json", path.name
 
 
 def blocks(readme: str) -> list[str]:

@@ -239,6 +239,26 @@ FULL: dict[str, Any] = {
         "after": [{"name": "v", "do": "verify", "group": "g"}],
         "windows": ["w"],
     },
+    "DrillSchedule": {
+        "kind": "DrillSchedule",
+        "name": "x",
+        "description": "d",
+        "plan": "p",
+        "mode": "failover",
+        "time_zone": "UTC",
+        "start": "2026-01-04T01:00:00",
+        "rule": "FREQ=DAILY",
+        "except_dates": ["2026-01-05"],
+        "within": "2h",
+        "jitter": "0s",
+        "blackout": {
+            "dates": ["2026-01-06"],
+            "ranges": [{"begins": "2026-01-07", "ends": "2026-01-08", "reason": "r"}],
+            "windows": ["w"],
+            "freezes": ["f"],
+        },
+        "alarm_after": "365d",
+    },
 }
 
 

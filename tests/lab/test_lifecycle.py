@@ -33,7 +33,7 @@ def name(lab: Lab) -> Iterator[str]:
 
 
 def ranges(lab: Lab) -> tuple[str, ...]:
-    return tuple(str(lab.topology.network(segment)).removesuffix("0/24") for segment in Segment)
+    return tuple(str(lab.topology.network(segment)).removesuffix("0/24") for segment in lab.topology.segments)
 
 
 def window(lab: Lab) -> set[str]:
@@ -59,7 +59,7 @@ def test_down_leaves_nothing_and_a_second_lab_never_touches_the_first(lab: Lab, 
 
     removed = down(name)
 
-    assert len(removed) >= len(second.topology.machines) + len(Segment) + 4
+    assert len(removed) >= len(second.topology.machines) + len(second.topology.segments) + 4
     assert traces(name) == set()
     assert addresses_within(ranges(second)) == set()
     assert not second.folder.root.exists()

@@ -34,7 +34,7 @@ def test_the_demo_has_the_agreed_addresses(name, addresses, bmc):
 
 @given(st.integers(0, HIGHEST_INDEX), st.sampled_from([1, 2, 7, MOST_WEBS]))
 def test_no_address_mac_uuid_or_serial_is_there_twice(index, webs):
-    topology = draw("any", index, webs)
+    topology = draw("any", index, webs, spare=True)
     cards = [card for machine in topology.machines for card in machine.interfaces]
     addresses = [card.address for card in cards] + [one.bmc for one in topology.servers]
     addresses += [topology.controller, topology.window.address]
@@ -116,3 +116,21 @@ def test_a_full_address_plan_is_an_error():
 def test_a_name_that_cannot_be_a_folder_and_a_container_is_refused(name):
     with pytest.raises(SettingsError, match="cannot be the name of a lab"):
         valid_name(name)
+
+
+def test_a_spare_machine_is_behind_the_gateway_of_dc2_and_moves_nobody_else():
+    plain, more = draw("demo", 0), draw("demo", 0, spare=True)
+    assert Segment.BUBBLE not in plain.segments
+    assert more.segments == tuple(Segment)
+    spare = more.machine("spare1.dc2")
+    assert (spare.role, str(spare.bmc)) == (Role.SPARE, "10.40.0.125")
+    assert {str(card.segment): str(card.address) for card in spare.interfaces} == {
+        "management": "10.40.0.25",
+        "bubble": "10.42.1.50",
+    }
+    assert [(route.to, str(route.via)) for route in spare.routes] == [("default", "10.42.1.10")]
+    assert str(more.machine("gw1.dc2").address(Segment.BUBBLE)) == "10.42.1.10"
+    others = {machine.name: machine for machine in more.machines}
+    for machine in plain.machines:
+        assert others[machine.name].interfaces[: len(machine.interfaces)] == machine.interfaces
+        assert others[machine.name].routes == machine.routes

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ismgr_automation.ports.recovery import Standing
 from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.path import LegKind
-from ismgr_automation.recovery.rules import RULES, Act, Situation, refusal, writable
+from ismgr_automation.recovery.rules import RULES, Act, Situation, refusal
 from tests.recovery.documents import SIDES
 
 OLD, NEW = SIDES.old, SIDES.new
@@ -158,8 +158,3 @@ def test_data_is_never_overwritten_on_the_only_member_that_takes_writes(old: Par
     if refusal(Act.REJOIN, now(REPROTECT, old, new)) is None:
         assert old is not UP
         assert new is UP
-
-
-def test_who_takes_writes_is_counted() -> None:
-    assert writable([standing(NEW, UP), standing(OLD, UP)]) == (OLD, NEW)
-    assert writable([standing(NEW, Part.STANDBY)]) == ()

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.engines.database.connection import Database
-from ismgr_automation.engines.database.schema import DRILLS
+from ismgr_automation.engines.database.schema import DRILL_NOTES, DRILLS
 from ismgr_automation.engines.database.upsert import upsert
 
 
@@ -47,3 +47,18 @@ class DatabaseDrillStore:
         with self.database.read() as connection:
             row = connection.execute(wanted).scalar_one_or_none()
         return json.loads(row) if row is not None else None
+
+    def note(self, run: str, note: JsonObject) -> None:
+        """Append what a person wrote down about a drill."""
+        row = {"environment": self.environment, "run": run, "note": json.dumps(note)}
+        with self.database.write() as connection:
+            connection.execute(sa.insert(DRILL_NOTES).values(**row))
+
+    def notes(self, run: str) -> Sequence[JsonObject]:
+        """What was appended about one run, the oldest first."""
+        if self.database.absent:
+            return ()
+        mine = (DRILL_NOTES.c.environment == self.environment, DRILL_NOTES.c.run == run)
+        with self.database.read() as connection:
+            wanted = sa.select(DRILL_NOTES.c.note).where(*mine).order_by(DRILL_NOTES.c.number)
+            return tuple(json.loads(row) for row in connection.execute(wanted).scalars())

@@ -20,9 +20,10 @@ from sqlalchemy import (
 
 from ismgr_automation.core.errors import EngineFailed
 
-VERSION = 5
+VERSION = 6
 """1 is the foundation's file: the table ``applied`` alone, without a version. 2 has leases, runs and their steps too, 3
-what is remembered between patch runs, 4 to which snapshots hosts were put back, 5 the results of drills."""
+what is remembered between patch runs, 4 to which snapshots hosts were put back, 5 the results of drills, 6 what
+people wrote down about them."""
 
 LOCK = 0x69736D6772
 """The advisory lock of PostgreSQL under which tables are made."""
@@ -184,6 +185,18 @@ DRILLS = Table(
     # JSON of a format that names itself
     Column("result", Text, nullable=False),
     Index("drills_of_plan", "environment", "plan", "run"),
+    sqlite_strict=True,
+)
+
+DRILL_NOTES = Table(
+    "drill_notes",
+    METADATA,
+    Column("number", Large, primary_key=True, autoincrement=True),
+    Column("environment", Text, nullable=False),
+    Column("run", Text, nullable=False),
+    # JSON of a format that names itself; rows are only ever added
+    Column("note", Text, nullable=False),
+    Index("drill_notes_of_run", "environment", "run"),
     sqlite_strict=True,
 )
 

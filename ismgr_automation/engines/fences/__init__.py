@@ -1,8 +1,9 @@
-"""Keeps members of a cluster from taking writes: by power through a BMC, or by the host's own packet filter. Decides
-nothing: who is fenced, and what may follow, is said elsewhere."""
+"""Keeps members of a cluster from taking writes: by power through a BMC, or by the host's own packet filter; and closes
+networks on their gateways. Decides nothing: who is fenced, and what may follow, is said elsewhere."""
 
 from __future__ import annotations
 
+from ismgr_automation.engines.fences.bubble import HostIsolation
 from ismgr_automation.engines.fences.network import NetworkFence, NetworkUnfence
 from ismgr_automation.engines.fences.power import PowerFence, PowerUnfence
 from ismgr_automation.engines.fences.witness import ConnectingWitness
@@ -10,7 +11,7 @@ from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.recovery import FenceRequest, Verb, Witness
 from ismgr_automation.ports.secrets import SecretStore
 
-__all__ = ["HostFences"]
+__all__ = ["HostFences", "HostIsolation"]
 
 
 class HostFences:

@@ -63,6 +63,14 @@ class GitSource:
             return None
         return datetime.fromtimestamp(int(seconds), UTC)
 
+    def author(self, commit: str) -> str:
+        """Who made a commit, as it says: ``NAME <EMAIL>``; empty for what is no commit."""
+        if commit == NO_COMMIT:
+            return ""
+        repository = Repository.around(self._directory, self._deadline)
+        found = repository.run(["log", "-1", "--format=%an <%ae>", "--end-of-options", commit, "--"])
+        return found.decode("utf-8", "replace").strip()
+
 
 def start(directory: Path) -> bool:
     """Make the folder a Git repository, unless it is inside one already; says whether it did."""

@@ -25,6 +25,7 @@ from ismgr_automation.estate.maintenance import (
 from ismgr_automation.estate.order import each_step
 from ismgr_automation.estate.recovery import RecoveryPlan
 from ismgr_automation.estate.resolve import duration
+from ismgr_automation.estate.schedule import DrillSchedule
 from ismgr_automation.estate.selector import Flaw
 
 MOST_EXEMPT_DAYS = 365
@@ -52,13 +53,13 @@ def windows(draft: Draft) -> Iterator[Diagnostic]:
             summary = f"{entry.label} begins in the year {window.start.year}"
             yield wrong(at("start"), summary, f"a year from {YEARS.start} to {YEARS.stop - 1}")
         if window.rule:
-            yield from _rule(entry, window)
+            yield from rule_of(entry, window)
 
 
 def window_lengths(draft: Draft) -> Iterator[Diagnostic]:
     """A window is open for some time, and its cutoff leaves some of it."""
     for entry, window in draft.each(MaintenanceWindow):
-        length, cutoff = _span(window.duration), _span(window.cutoff)
+        length, cutoff = span_of(window.duration), span_of(window.cutoff)
         if length is None or length > LONGEST:
             yield wrong(entry.marked.at("duration"), f"{entry.label} is open for {window.duration}", "at most 366d")
         elif not length:
@@ -226,7 +227,7 @@ def drains(draft: Draft) -> Iterator[Diagnostic]:
 def durations(draft: Draft) -> Iterator[Diagnostic]:
     """Times to wait that are some time, and not longer than time itself."""
     for entry, path, text, some in _durations(draft):
-        span = _span(text)
+        span = span_of(text)
         if span is None:
             yield wrong(entry.marked.at(*path), f"{path[-1]!r} of {entry.label} is {text}", "a time that ends")
         elif some and not span:
@@ -259,7 +260,8 @@ def _durations(draft: Draft) -> Iterator[tuple[Entry, Path, str, bool]]:
         yield from ((entry, ("probe", key), getattr(plan.probe, key), True) for key in ("every", "steady", "patience"))
 
 
-def _rule(entry: Entry, window: MaintenanceWindow) -> Iterator[Diagnostic]:
+def rule_of(entry: Entry, window: MaintenanceWindow | DrillSchedule) -> Iterator[Diagnostic]:
+    """What is wrong with the recurrence of a window or schedule that has a start."""
     flaws = rule_flaws(window.rule)
     for one in flaws:
         place = inside(entry, Flaw(line=1, column=one.offset + 1, summary=one.summary), ("rule",))
@@ -272,7 +274,7 @@ def _rule(entry: Entry, window: MaintenanceWindow) -> Iterator[Diagnostic]:
         return  # out of bounds, and said
     first = next(recurrence.occurrences(datetime(YEARS.start, 1, 1, tzinfo=UTC)), None)
     if first is None:
-        yield wrong(entry.marked.at("rule"), f"rule of {entry.label}: it never opens the window")
+        yield wrong(entry.marked.at("rule"), f"rule of {entry.label}: it never holds")
     elif first.begins.replace(tzinfo=None) != window.start.replace(microsecond=0):
         yield Diagnostic(
             summary=f"rule of {entry.label}: it does not hold at the start, and first at {first.begins:%Y-%m-%dT%X}",
@@ -296,7 +298,7 @@ def _team(draft: Draft, entry: Entry, owner: str) -> Iterator[Diagnostic]:
         yield unknown("team", owner, draft.names("Team"), entry.marked.at("owner"), entry.label)
 
 
-def _span(text: str) -> timedelta | None:
+def span_of(text: str) -> timedelta | None:
     """A duration, None for one that is longer than anything can be."""
     try:
         return duration(text)

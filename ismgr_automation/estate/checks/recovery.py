@@ -10,6 +10,7 @@ from ismgr_automation.estate.documents import HostGroup, Service
 from ismgr_automation.estate.draft import Draft, Entry, unknown, wrong
 from ismgr_automation.estate.order import PATHS, Step, always_before, each_step
 from ismgr_automation.estate.recovery import (
+    Bubble,
     DemoteStep,
     DnsStep,
     FenceStep,
@@ -43,6 +44,8 @@ def recovery_names(draft: Draft) -> Iterator[Diagnostic]:
             yield from _known(draft, entry, "HostGroup", name, "ready", "verify", index)
         for path, index, step in each_step(plan):
             yield from _step_names(draft, entry, (path, index), step)
+        if plan.bubble is not None:
+            yield from _bubble_names(draft, entry, plan.bubble)
 
 
 def recovery_clusters(draft: Draft) -> Iterator[Diagnostic]:
@@ -132,6 +135,22 @@ def _known(draft: Draft, entry: Entry, kind: str, name: str, *path: str | int) -
     known = draft.names(kind)
     if name not in known:
         yield unknown(words.get(kind, kind.lower()), name, known, entry.marked.at(*path), entry.label)
+
+
+def _bubble_names(draft: Draft, entry: Entry, bubble: Bubble) -> Iterator[Diagnostic]:
+    """The groups of a bubble exist, its checks have names of their own, and its timer leaves time for the copy."""
+    yield from _known(draft, entry, "HostGroup", bubble.group, "bubble", "group")
+    yield from _known(draft, entry, "HostGroup", bubble.gateways, "bubble", "gateways")
+    for index, name in enumerate(bubble.verify):
+        yield from _known(draft, entry, "HostGroup", name, "bubble", "verify", index)
+    names = [one.name for one in bubble.checks]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            summary = f"the bubble of {entry.label} has two checks named {name!r}"
+            yield wrong(entry.marked.at("bubble", "checks", index, "name"), summary, "each name once")
+    if duration(bubble.lasts) <= duration(bubble.deadline):
+        summary = f"the clone of {entry.label} would be removed ({bubble.lasts}) before its copy must be there"
+        yield wrong(entry.marked.at("bubble", "lasts"), summary, f"more than the deadline, {bubble.deadline}")
 
 
 def _step_names(draft: Draft, entry: Entry, place: tuple[str, int], step: Step) -> Iterator[Diagnostic]:

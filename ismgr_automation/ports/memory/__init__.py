@@ -19,6 +19,7 @@ from ismgr_automation.ports.memory.drills import MemoryDrillJournal, MemoryDrill
 from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceLog
 from ismgr_automation.ports.memory.faults import MemoryFaults
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
+from ismgr_automation.ports.memory.isolation import MemoryBubbleWorld, MemoryClones, MemoryIsolation
 from ismgr_automation.ports.memory.kept import MemoryContent, MemoryLedger, MemorySecretStore, MemorySource
 from ismgr_automation.ports.memory.leases import MemoryClock, MemoryExecutors, MemoryLeaseStore
 from ismgr_automation.ports.memory.package_world import MemoryMachine, MemoryPackageWorld
@@ -59,7 +60,9 @@ __all__ = [
     "MemoryAnchor",
     "MemoryApprovals",
     "MemoryBalancer",
+    "MemoryBubbleWorld",
     "MemoryClock",
+    "MemoryClones",
     "MemoryCluster",
     "MemoryContent",
     "MemoryDrillJournal",
@@ -72,6 +75,7 @@ __all__ = [
     "MemoryFirstSeen",
     "MemoryFunctions",
     "MemoryHistory",
+    "MemoryIsolation",
     "MemoryLeaseStore",
     "MemoryLedger",
     "MemoryMachine",

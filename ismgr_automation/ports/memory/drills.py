@@ -19,6 +19,7 @@ class MemoryDrillJournal:
     folder: Path
     lines: list[JsonObject] = field(default_factory=list)
     die_after: int = 0
+    asked: list[str] = field(default_factory=list)
 
     def write(self, entry: JsonObject) -> None:
         """Keep it."""
@@ -30,12 +31,21 @@ class MemoryDrillJournal:
         """All that was kept."""
         return tuple(self.lines)
 
+    def ask_to_stop(self, by: str) -> None:
+        """Keep who asked."""
+        self.asked.append(by)
+
+    def asked_to_stop(self) -> str:
+        """Who asked first."""
+        return next(iter(self.asked), "")
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryDrillStore:
     """A ``ports.drills.DrillStore``."""
 
     kept: dict[str, tuple[str, JsonObject]] = field(default_factory=dict)
+    noted: list[tuple[str, JsonObject]] = field(default_factory=list)
 
     def keep(self, run: str, plan: str, result: JsonObject) -> None:
         """Keep it."""
@@ -50,6 +60,14 @@ class MemoryDrillStore:
         """The result of one run."""
         found = self.kept.get(run)
         return found[1] if found is not None else None
+
+    def note(self, run: str, note: JsonObject) -> None:
+        """Append it."""
+        self.noted.append((run, note))
+
+    def notes(self, run: str) -> Sequence[JsonObject]:
+        """In the order in which they were appended."""
+        return tuple(note for of, note in self.noted if of == run)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,7 @@ def _beside(format_: str) -> JsonObject:
     finding = {"level": choice(Level), "subject": ADDRESS, "summary": TEXT, "next_step": TEXT}
     nothing: JsonObject = {"type": "null"}
     later = {"expires_at": one_of(MOMENT, nothing), "sidecars": NAMES, "forecasts": named(_forecast())}
+    later["occasion"] = record({"schedule": TEXT, "at": MOMENT})
     return record(
         {
             "commit": TEXT,
@@ -137,7 +138,7 @@ def _beside(format_: str) -> JsonObject:
             "drift": listed(record(moved)),
             "findings": listed(record(finding)),
         },
-        optional=("forecasts",),
+        optional=("forecasts", "occasion"),
     )
 
 

@@ -39,7 +39,7 @@ def test_a_file_of_the_foundation_is_upgraded_in_place_and_keeps_its_rows(tmp_pa
     assert database.leases.look("e/lab") is None
     assert ledger_in(path, "lab").applied(group("webs")) == "sha256:1"
     with sqlite3.connect(path) as now:
-        assert now.execute("SELECT version FROM schema_version").fetchall() == [(5,)]
+        assert now.execute("SELECT version FROM schema_version").fetchall() == [(6,)]
         assert now.execute("SELECT commit_id, at FROM applied").fetchall() == [("abc", "2026-01-01T00:00:00+00:00")]
 
 
@@ -47,9 +47,9 @@ def test_a_file_of_a_newer_ismgr_is_refused_and_left_as_it_is(tmp_path: Path) ->
     path = tmp_path / "ismgr.db"
     ledger_in(path, "lab").record(group("webs"), "sha256:1", "abc")
     with sqlite3.connect(path) as newer:
-        newer.execute("INSERT INTO schema_version VALUES (6, 'tomorrow')")
+        newer.execute("INSERT INTO schema_version VALUES (7, 'tomorrow')")
     before = path.read_bytes()
-    with pytest.raises(EngineFailed, match=r"newer ismgr.*version 6.*knows 5") as caught:
+    with pytest.raises(EngineFailed, match=r"newer ismgr.*version 7.*knows 6") as caught:
         ledger_in(path, "lab").record(group("webs"), "sha256:2", "abc")
     assert "newer ismgr" in caught.value.next_step
     assert path.read_bytes() == before

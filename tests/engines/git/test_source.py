@@ -451,3 +451,14 @@ def test_a_shallow_clone_gives_no_younger_date_than_the_truth(dated, tmp_path, l
     dated.git("clone", "-q", "--depth", "1", f"file://{dated.root}", str(tmp_path / "shallow"))
     folder = tmp_path / "shallow" / "estate"
     assert GitSource(folder).committed(lay_out(folder, "HEAD"), "advisories/debian.json") is None
+
+
+def test_who_made_a_commit_is_as_the_commit_says(repo):
+    repo.write("estate.yaml", "x")
+    commit = repo.commit()
+    source = GitSource(repo.root)
+    name, email = IDENTITY["GIT_AUTHOR_NAME"], IDENTITY["GIT_AUTHOR_EMAIL"]
+    assert source.author(commit) == f"{name} <{email}>"
+    assert source.author(NO_COMMIT) == ""
+    with pytest.raises(IsmgrError):
+        source.author("f" * 40)
