@@ -20,6 +20,7 @@ from ismgr_automation.approval.judge import Verdict
 from ismgr_automation.converge import drill_calendar, drill_review, patching
 from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.drill import plan_drill
+from ismgr_automation.converge.drill_leftovers import Leftovers, leftovers
 from ismgr_automation.converge.drill_paper import runbook
 from ismgr_automation.converge.drill_table import keep_exercise
 from ismgr_automation.converge.fleet import meet
@@ -197,10 +198,22 @@ class Estate:
         with self._scope(targets, excludes) as scope:
             return plan_rollback(scope, datetime.now(UTC), run, urgent=urgent)
 
-    def plan_drill(self, name: str, mode: DrillMode, *, urgent: str = "") -> Plan:
-        """What a drill of a RecoveryPlan would do on the live service. The cluster is looked at, nothing is changed."""
+    def plan_drill(self, name: str, mode: DrillMode, *, urgent: str = "", fault: str = "") -> Plan:
+        """What a drill of a RecoveryPlan would do on the live service; ``fault`` names one of its own. The cluster is
+        looked at, nothing is changed."""
         with self._scope((), ()) as scope:
-            return plan_drill(scope, datetime.now(UTC), name, mode, urgent=urgent)
+            return plan_drill(scope, datetime.now(UTC), name, mode, urgent=urgent, fault=fault)
+
+    def drill_faults(
+        self, name: str = "", *, lift: bool = False, wait: timedelta | None = None
+    ) -> tuple[Leftovers, ...]:
+        """What is left of faults on the hosts of a RecoveryPlan, or of all, from whatever run. With ``lift`` it is
+        taken away, under the environment's lease."""
+        if not lift:
+            with self._scope((), ()) as scope:
+                return leftovers(scope, name)
+        with self.hold("drill faults", wait=wait), self._scope((), (), Mode.APPLY) as scope:
+            return leftovers(scope, name, lift=True)
 
     def stop_drill(self, run: str, by: str) -> None:
         """Ask whoever carries a drill out, in another process of this checkout, to stop. Does not wait."""

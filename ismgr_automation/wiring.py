@@ -224,6 +224,7 @@ def _upkeep(estate: Estate, tree: Tree, store: Backends, kept: Records, director
 
 def _recovery(store: Backends, kept: Records) -> Recovery:
     """What moves a service to another site and measures it."""
+    from ismgr_automation.engines.faults import MachineFaults
     from ismgr_automation.engines.fences import HostFences, HostIsolation
     from ismgr_automation.engines.functions import ProcessFunctions
     from ismgr_automation.engines.git import GitSource
@@ -241,6 +242,7 @@ def _recovery(store: Backends, kept: Records) -> Recovery:
         journal=kept.drill_journal,
         results=kept.drills,
         clock=time.monotonic_ns,
+        faults=MachineFaults(store),
         paper=ShellPaper(),
         attempts=kept.drill_attempts,
         author=GitSource(kept.directory).author,

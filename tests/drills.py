@@ -208,7 +208,7 @@ def entries(site: Drills, what: str) -> list[JsonObject]:
 
 def acts(site: Drills) -> list[str]:
     """What verbs were begun, and what was confirmed, in order."""
-    begun = ("fence", "confirm", "demote", "promote", "backend", "unfence", "retire", "rejoin", "reinstate")
+    begun = ("fence", "confirm", "demote", "promote", "backend", "unfence", "retire", "rejoin", "hold", "reinstate")
     return [one for one in site.pair.calls if one.split()[0] in begun and not one.endswith(" done")]
 
 
@@ -233,3 +233,51 @@ def parts(site: Drills) -> dict[str, Part]:
 
     cluster = field_of(scope, whole_ground(scope), "records").cluster
     return {one.host: one.part for one in MemoryStandby(site.pair).look(cluster, cluster_context)}
+
+
+BROKEN_THINGS = """\
+faults:
+- {name: dark, do: power-off}
+- {name: frozen, do: freeze}
+- {name: cut, do: partition, gateways: gateways, network: net}
+- {name: cut-out, do: partition, gateways: gateways, network: net, direction: out}
+- {name: rolling, do: rolling, gateways: gateways, network: net}
+- {name: slow, do: slow-link, gateways: gateways}
+- {name: full, do: disk-full}
+- {name: readonly, do: read-only}
+- {name: stale, do: stale-primary}
+- {name: hasty, do: cancels-commits}
+"""
+
+
+BY_POWER_AND_EDGES = ("way: power, witnesses: [edges]", "way: network, witnesses: [edges]")
+
+
+def fence_by_network(site: Drills) -> None:
+    """And no fault that takes the power which such a fence needs."""
+    site.edit("recovery.yaml", *BY_POWER_AND_EDGES)
+    for fault in ("dark, do: power-off", "stale, do: stale-primary"):
+        site.edit("recovery.yaml", f"- {{name: {fault}}}\n", "")
+
+
+def faulty_drills(folder: Path, **more: Any) -> Drills:
+    """With faults in its plan, and a gateway at each site: behind it are the site's database and balancer."""
+    site = drills(folder, **more)
+    site.files["recovery.yaml"] += BROKEN_THINGS
+    site.edit("recovery.yaml", "way: power", "way: power, witnesses: [edges]")
+    site.files["groups.yaml"] += (
+        '---\nkind: HostGroup\nname: gateways\nselector: host.labels.role == "gw"\nplaybook: play.yml\n'
+    )
+    for number in (1, 2):
+        site.edit("sites.yaml", f"name: dc{number}\n", f"name: dc{number}\nnetworks: [NET{number}]\n")
+        network = f"{{name: net, cidr: 192.0.2.{number}0/31}}"
+        site.edit("sites.yaml", f"NET{number}", network)
+        site.pair.damage.behind[f"gw{number}"] = (f"db{number}", f"lb{number}")
+    site.world.inventories["hosts"] = (
+        *site.world.inventories["hosts"],
+        *(
+            replace(inventory_host(f"gw{number}", "gw"), address=f"192.0.2.{100 + number}", site=f"dc{number}")
+            for number in (1, 2)
+        ),
+    )
+    return site

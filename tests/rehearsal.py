@@ -44,6 +44,7 @@ from ismgr_automation.ports.memory import (
     MemoryDrillStore,
     MemoryEvidenceLog,
     MemoryFacts,
+    MemoryFaults,
     MemoryFences,
     MemoryFirstSeen,
     MemoryFunctions,
@@ -374,6 +375,7 @@ class Rehearsal:
             journal=lambda run: self.journals.setdefault(run, MemoryDrillJournal(self.folder / "drills" / run)),
             results=self.results,
             clock=lambda: self.pair.tick * TICK_NS,
+            faults=MemoryFaults(self.pair),
         )
 
     def plan(self, *, targets: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Plan:

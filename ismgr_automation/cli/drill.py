@@ -30,11 +30,22 @@ EPILOG = """Examples:
 
   ismgr drill run records --mode failover           the site is declared lost: fence, promote, switch, and back
 
+  ismgr drill run records --mode failover --fault cut    break something first, and see who notices
+
   ismgr drill report 20261127T081500-3f9a           what was measured: outage, lost writes, each step
 
   ismgr drill return records                        home again after a drill that was broken off
 
   ismgr drill due --run                             what the calendar asks for now, for cron and systemd timers
+"""
+
+FAULTS = """Examples:
+
+  ismgr drill faults                                what faults of any run have left on the hosts of the estate
+
+  ismgr drill faults records --lift                 take it away, by what hosts and journals know
+
+Exit codes: 0 nothing is left, 2 something is.
 """
 
 RUNNING = """Examples:
@@ -51,6 +62,10 @@ and by more than chance explains. One that was killed goes on with `ismgr resume
 Plan = Annotated[str, typer.Argument(metavar="PLAN", help="The name of a RecoveryPlan.")]
 SomePlan = Annotated[str, typer.Argument(metavar="[PLAN]", help="Drills of this one alone.", show_default=False)]
 Mode = Annotated[DrillMode, typer.Option("--mode", help="What is rehearsed.")]
+Broken = Annotated[
+    str, typer.Option("--fault", metavar="NAME", help="Break this first, a fault of the plan.", show_default=False)
+]
+Lift = Annotated[bool, typer.Option("--lift", help="Take away what is left.")]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="At most so many.")]
 
 
@@ -65,6 +80,7 @@ def register(app: typer.Typer) -> None:
     topic.command("plan", epilog=EPILOG)(plan)
     topic.command("run", epilog=RUNNING)(run)
     topic.command("return", epilog=RUNNING)(return_)
+    topic.command("faults", epilog=FAULTS)(faults)
     add_reports(topic)
     topic.command("history", epilog=EPILOG)(history)
     drill_due.register(topic)
@@ -79,6 +95,7 @@ def plan(
     ctx: typer.Context,
     name: Plan,
     mode: Mode = DrillMode.FAILOVER,
+    fault: Broken = "",
     ref: Ref = "HEAD",
     worktree: Worktree = False,
     urgent: Urgent = "",
@@ -90,7 +107,7 @@ def plan(
     face: Face = ctx.obj
     with opened(face, ref, worktree=worktree) as estate:
         with progress(face):
-            composed = estate.plan_drill(name, mode, urgent=urgent)
+            composed = estate.plan_drill(name, mode, urgent=urgent, fault=fault)
         needs = needed(face, estate, composed)
     if out is not None:
         save(composed, out)
@@ -101,6 +118,7 @@ def run(
     ctx: typer.Context,
     name: Plan,
     mode: Mode = DrillMode.SWITCHOVER,
+    fault: Broken = "",
     ref: Ref = "HEAD",
     worktree: Worktree = False,
     urgent: Urgent = "",
@@ -108,7 +126,7 @@ def run(
     wait: Wait = None,
 ) -> int:
     """Move the live service to the other site and back under the lease, while a client measures what it sees."""
-    return _performed(ctx.obj, name, mode, (ref, worktree), urgent=urgent, yes=yes, wait=wait)
+    return _performed(ctx.obj, name, mode, (ref, worktree), urgent=urgent, fault=fault, yes=yes, wait=wait)
 
 
 def return_(
@@ -125,13 +143,21 @@ def return_(
 
 
 def _performed(
-    face: Face, name: str, mode: DrillMode, where: tuple[str, bool], *, urgent: str, yes: bool, wait: str | None
+    face: Face,
+    name: str,
+    mode: DrillMode,
+    where: tuple[str, bool],
+    *,
+    urgent: str,
+    yes: bool,
+    wait: str | None,
+    fault: str = "",
 ) -> int:
     ref, worktree = where
     with opened(face, ref, worktree=worktree) as estate:
         with held(face, estate, f"drill {name}", waiting(wait)) as lease:
             with progress(face):
-                composed = lease.plan_drill(name, mode, urgent=urgent)
+                composed = lease.plan_drill(name, mode, urgent=urgent, fault=fault)
             done = from_now(face, lease, composed, yes=yes)
         if done is None:
             return int(ExitCode.DONE)
@@ -153,6 +179,21 @@ def measured(face: Face, estate: Estate, done: Report, code: int) -> int:
     body: JsonObject = {**result_json(found), "trend": trend_json(case.trend)}
     face.result(body, lambda console: show_case(case, (), console, brief=True))
     return code or code_of(case)
+
+
+def faults(ctx: typer.Context, name: SomePlan = "", lift: Lift = False, ref: Ref = "HEAD", wait: Wait = None) -> int:
+    """Say what faults of drills have left on hosts, from whatever run, and take it away."""
+    from dataclasses import asdict
+
+    from ismgr_automation.cli.drill_views import show_leftovers
+
+    face: Face = ctx.obj
+    with opened(face, ref, worktree=False) as estate, progress(face):
+        found = estate.drill_faults(name, lift=lift, wait=waiting(wait))
+    body: JsonObject = {"type": "faults", "plans": [asdict(one) for one in found]}
+    face.result(body, lambda console: show_leftovers(found, console))
+    clean = not any(one.left or one.kept for one in found)
+    return int(ExitCode.DONE if clean else ExitCode.CHANGES)
 
 
 def history(ctx: typer.Context, name: SomePlan = "", limit: Limit = 20, ref: Ref = "HEAD") -> int:

@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from ismgr_automation.cli.drill_isolated_view import show_isolation
+from ismgr_automation.converge.drill_leftovers import Leftovers
 from ismgr_automation.recovery.clauses import Case, coverage
-from ismgr_automation.recovery.result import DrillResult, Outage, Verdict, Writes
+from ismgr_automation.recovery.result import DrillResult, FaultTold, Outage, Verdict, Writes
 from ismgr_automation.recovery.result import Table as PaperTable
 from ismgr_automation.recovery.waterfall import LIMIT
 
@@ -40,6 +41,8 @@ def show_result(result: DrillResult, console: Console) -> None:
         console.print(f"  {part:<9} [{COLORS[verdict]}]{verdict}[/]")
     for one in result.reasons:
         console.print(f"  [red]{escape(one)}[/]")
+    if result.fault is not None:
+        console.print(f"\n{_fault(result.fault)}", markup=False)
     if result.table is not None:
         _show_table(result, result.table, console)
     for outage in result.outages:
@@ -111,6 +114,32 @@ def _show_outage(outage: Outage, console: Console) -> None:
         console.print(f"  [{'dim' if outage.explained else 'yellow'}]{added}: {within} {LIMIT:.0%}[/]")
     if outage.interruptions > 1:
         console.print(f"  [yellow]service was interrupted {outage.interruptions} times[/]")
+
+
+def _fault(fault: FaultTold) -> str:
+    """In the order in which it went: broken, seen to bite, noticed, gone."""
+    moments = (("bitten", fault.bitten_ms), ("detected", fault.detected_ms), ("lifted", fault.lifted_ms))
+    told = [f"{name} after {at - (fault.began_ms or 0.0):.0f} ms" for name, at in moments if at is not None]
+    looks = f"{fault.looks} looks of the detector" if fault.looks else ""
+    gap = f"clients waited {fault.gap_ms:.0f} ms at most" if fault.gap_ms is not None else ""
+    taken = f"a stale primary took {fault.taken} writes" if fault.taken is not None else ""
+    return f"fault {fault.name} ({fault.kind}): " + ("; ".join(filter(None, [*told, looks, gap, taken])) or "not done")
+
+
+def show_leftovers(found: Sequence[Leftovers], console: Console) -> None:
+    """What is left on the hosts of each plan."""
+    for one in found:
+        console.print(
+            f"[bold]{escape(one.plan)}[/]: " + ("nothing is left" if not one.left else f"{len(one.left)} left")
+        )
+        for words in one.lifted:
+            console.print(f"  [green]lifted[/] {escape(words)}")
+        for words in one.kept:
+            console.print(f"  [red]not lifted[/] {escape(words)}")
+        for words in one.left:
+            console.print(f"  [yellow]{escape(words)}[/]")
+    if not found:
+        console.print("No RecoveryPlan has a fault.", markup=False)
 
 
 def _writes(writes: Writes) -> str:

@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from ismgr_automation.converge.drill_fault import fault_request, fault_steps, named_fault, steps_after
 from ismgr_automation.converge.drill_field import Field, field_of
 from ismgr_automation.converge.drill_isolated_plan import plan_isolated
 from ismgr_automation.converge.drill_told import goals_of
@@ -18,32 +19,35 @@ from ismgr_automation.converge.requests import policies_content, recovery_conten
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.timing import told_of_time
 from ismgr_automation.core.address import Address, host, recovery
-from ismgr_automation.core.errors import EngineError
+from ismgr_automation.core.errors import EngineError, InputError
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.order import Step as DocumentStep
-from ismgr_automation.estate.recovery import FenceWay
+from ismgr_automation.estate.recovery import Fault, FenceWay
 from ismgr_automation.planning.change import Action, Change, Finding, Level, Reason, Step
-from ismgr_automation.planning.plan import MODE, URGENT, Inputs, Plan, Purpose
+from ismgr_automation.planning.plan import FAULT, MODE, Inputs, Plan, Purpose
 from ismgr_automation.ports.recovery import Sight
 from ismgr_automation.ports.upkeep import ClusterMember, Part
+from ismgr_automation.recovery.faults import Course, course_of
 from ismgr_automation.recovery.past import past_of
-from ismgr_automation.recovery.path import Leg, Sides, budget, legs
+from ismgr_automation.recovery.path import Leg, LegKind, Sides, budget, legs
 from ismgr_automation.recovery.result import DrillResult, read_result
 
 GIVE_BACK = "give-back"
 """The part of a return that lets the old primary serve again."""
 
 
-def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgent: str = "") -> Plan:
-    """What a drill would do. ``urgent`` says why windows and freezes should not hold it up.
+def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgent: str = "", fault: str = "") -> Plan:
+    """What a drill would do. ``urgent`` says why windows and freezes should not hold it up; ``fault`` names what is
+    broken first.
 
-    Raises ``InputError`` for a recovery plan that there is not, or whose sites do not have one member each.
+    Raises ``InputError`` for a recovery plan or a fault that there is not, or whose sites do not have one member each.
     """
     if mode is DrillMode.ISOLATED:
         return plan_isolated(scope, now, name, urgent=urgent)
     ground = whole_ground(scope)
     field = field_of(scope, ground, name)
+    breaks, hosts = _faulty(scope, ground, field, mode, fault)
     met = scope.engines.upkeep.cluster.members(field.cluster, scope.context)
     seen = _without_fenced(scope, ground, field, mode, met)
     against = list(_against(field, mode, seen))
@@ -53,13 +57,19 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
         words = f"{field.sides.old} is kept from clients, and nobody can tell whether {field.sides.new} was promoted"
         against.append(_deny(field, words, "Bring its server up as what it was, and plan again."))
     wanted = legs(field.document, mode, field.sides, at_home=at_home)
+    if breaks is not None and course_of(breaks) is Course.SURVIVED:
+        wanted = ()  # nobody moves: the service goes on
     address = recovery(name)
     change = Change(
         address=address,
         part=0,
         action=Action.CONFIGURE,
         reason=Reason.ASKED,
-        steps=(*([_given(field)] if given else ()), *(step for leg in wanted for step in _steps(leg))),
+        steps=(
+            *([_given(field)] if given else ()),
+            *(fault_steps(breaks, field, hosts) if breaks is not None else ()),
+            *(step for leg in wanted for step in (*_steps(leg), *steps_after(leg, breaks, field, hosts))),
+        ),
         targets=tuple(map(host, sorted(field.cluster.fleet.names))),
         inputs=recovery_content(scope, name),
     )
@@ -75,7 +85,7 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
             states={},
             engines={},
             selection=scope.selection.texts(),
-            policies={**policies_content(scope), MODE: mode, **({URGENT: urgent} if urgent else {})},
+            policies={**policies_content(scope), MODE: mode, **_told(urgent=urgent, fault=fault)},
         ),
         changes=() if home else (change,),
         waves=() if home else ((change.key,),),
@@ -93,7 +103,8 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
 
 def again(planned: Plan, scope: Scope, now: datetime) -> Plan:
     """A drill's plan composed anew."""
-    return plan_drill(scope, now, name_of(planned), mode_of(planned), urgent=planned.urgent)
+    fault = planned.inputs.policies.get(FAULT, "")
+    return plan_drill(scope, now, name_of(planned), mode_of(planned), urgent=planned.urgent, fault=fault)
 
 
 def name_of(planned: Plan) -> str:
@@ -105,6 +116,24 @@ def name_of(planned: Plan) -> str:
 def mode_of(planned: Plan) -> DrillMode:
     """What kind of drill a plan is for."""
     return DrillMode(planned.mode)
+
+
+def _told(**said: str) -> dict[str, str]:
+    return {name: value for name, value in said.items() if value}
+
+
+def _faulty(
+    scope: Scope, ground: Ground, field: Field, mode: DrillMode, name: str
+) -> tuple[Fault | None, tuple[str, ...]]:
+    """The fault, and the hosts that it is done on. Raises ``InputError``."""
+    found = named_fault(field.document, mode, name)
+    if found is None or course_of(found) is Course.CLIENT:
+        return found, ()
+    if scope.engines.recovery.faults is None:
+        raise InputError("Nothing can be broken here.", next_step="Drill without a fault.")
+    nowhere = Leg(name="failover", kind=LegKind.FAILOVER, sides=field.sides, tasks=())
+    kit = Kit(scope=scope, ground=ground, field=field, leg=nowhere)
+    return found, fault_request(found, kit, scope.context.run).hosts
 
 
 def _steps(leg: Leg) -> Iterator[Step]:

@@ -3,6 +3,7 @@ members say now, and not by what was meant to be done."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ismgr_automation.converge.drill_verbs import fence_of, giving_back
@@ -36,14 +37,22 @@ def _given_back(crew: Crew) -> str:
     # over the management network a member looks writable that its packet filter keeps from clients
     if old is not None and old.writable and not by_network:
         return ""
+    standby = kit.scope.engines.recovery.standby
     refused = refusal(Act.REINSTATE, crew.situation())
+    if refused is not None and refused.rule == "no-late-promotion":
+        trouble = _done(standby.hold(kit.field.cluster, sides.new, kit.scope.context))
+        if not trouble:
+            crew.held.add(sides.new)
+        crew.look()  # the promotion may have been faster
+        refused = refusal(Act.REINSTATE, crew.situation())
+        if refused is not None and trouble:
+            refused = replace(refused, why=f"{refused.why}: {trouble}")
     if refused is not None:
         return f"the service was not given back to {sides.old}, by the rule {refused.rule}: {refused.why}"
     if kit.leg.kind is LegKind.FAILOVER:
         trouble = _done(giving_back(kit))
         if trouble:
             return f"{sides.old} could not be let out again: {trouble}"
-    standby = kit.scope.engines.recovery.standby
     trouble = _done(standby.reinstate(kit.field.cluster, sides.old, kit.scope.context))
     return f"{sides.old} is not back: {trouble}" if trouble else ""
 

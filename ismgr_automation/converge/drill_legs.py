@@ -4,7 +4,7 @@ safety rule is asked before each, and both ends of each are on the disk before a
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -32,17 +32,21 @@ STAGES = 3
 
 @dataclass(slots=True, kw_only=True)
 class Crew:
-    """All that takes part in one leg. ``again``: what it asks for may have been done by somebody else."""
+    """All that takes part in one leg. ``again``: what it asks for may have been done by somebody else. ``strike``
+    breaks something once all are ready, and says why nothing may follow; ``relieve`` mends it before a way back."""
 
     kit: Kit
     notes: Notes
     again: bool
+    strike: Callable[[], str] = str
+    relieve: Callable[[], str] = str
     acted: bool = False
     """Whether anything was begun."""
     standings: dict[str, Standing] = field(default_factory=dict)
     raised: set[str] = field(default_factory=set)
     confirmed: set[str] = field(default_factory=set)
     demoted: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)
     was_streaming: bool = False
     lag_at_start: int = 0
     verbs: dict[str, Verb] = field(default_factory=dict)
@@ -64,7 +68,17 @@ class Crew:
             was_streaming=self.was_streaming,
             lag_allowed=self.kit.field.document.ready.lag,
             lag_at_start=self.lag_at_start,
+            asked=frozenset(self._asked()),
+            held=frozenset(self.held),
         )
+
+    def _asked(self) -> Iterator[str]:
+        """Whose promotion was begun, by this process or one before it. What a drill before this one had begun, and did
+        not see the end of, its journal alone knows: then it may be so."""
+        leg = self.kit.leg
+        begun = any(one["action"] == "promote" for one in self.notes.all("task-began", leg.name))
+        if begun or not leg.tasks:
+            yield leg.sides.new
 
     def look(self) -> None:
         """Every member, as it is now."""
@@ -95,12 +109,12 @@ def _carry_out(crew: Crew) -> str:
     the way there again."""
     leg = crew.kit.leg
     broken = crew.notes.last("giving-back", leg.name)
-    trouble = str(broken["trouble"]) if broken is not None else _tasks(crew)
+    trouble = str(broken["trouble"]) if broken is not None else crew.strike() or _tasks(crew)
     if not trouble or not leg.kind.hot:
         return trouble
     if broken is None:
         crew.notes.tried({"what": "giving-back", "leg": leg.name, "trouble": trouble})
-    return f"{trouble}; {give_back(crew)}"
+    return "; ".join(filter(None, [trouble, crew.relieve(), give_back(crew)]))
 
 
 def _stage(crew: Crew, stack: ExitStack) -> str:
@@ -223,7 +237,7 @@ def _learn(act: Act, crew: Crew) -> None:
         case Act.UNFENCE:
             crew.raised.discard(old)
             crew.confirmed.discard(old)
-        case Act.REJOIN | Act.SWITCH | Act.REINSTATE | Act.OTHER:
+        case Act.REJOIN | Act.SWITCH | Act.REINSTATE | Act.LIFT | Act.OTHER:
             pass
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ismgr_automation.converge.drill_fault import planned_fault
 from ismgr_automation.converge.drill_particulars import described
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.converge.scope import Scope
@@ -42,6 +43,7 @@ def told_drill(drill: Drill) -> Ended:
             attempts=drill.attempts,
             every=drill.request.every,
             held=drill.held,
+            fault=planned_fault(drill.work.change, drill.field.document),
         )
     )
     result = described(_result(drill, told), drill)
@@ -101,8 +103,11 @@ def _result(drill: Drill, told: Told) -> DrillResult:
             unserved=told.unserved,
             unbitten=told.unbitten,
             left=(*told.left, *drill.astray),
+            faulty=told.faulty,
+            unharmed=told.unharmed,
+            taken=(told.fault.taken or 0) if told.fault is not None else 0,
             stopped=drill.trouble,
-            moves=told.moves or not nothing,
+            moves=told.moves or not (nothing or told.stays),
         )
     )
     known = drill.notes.first("began") or {}
@@ -131,6 +136,7 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         load_average=load_of(known),
         resumed=told.resumed,
         left=(*told.left, *drill.astray),
+        fault=told.fault,
         confirmations=told.confirmations,
         start_ns=told.start_ns,
         steady=None if nothing else not drill.unsteady,

@@ -12,12 +12,14 @@ from datetime import UTC, datetime, timedelta
 
 from ismgr_automation.converge.drill import GIVE_BACK
 from ismgr_automation.converge.drill_back import give_back
+from ismgr_automation.converge.drill_fault import cuts_off, planned_fault
 from ismgr_automation.converge.drill_field import Field, field_of
 from ismgr_automation.converge.drill_isolated import try_isolated
 from ismgr_automation.converge.drill_isolated_told import told_isolated
 from ismgr_automation.converge.drill_legs import Crew, run_leg
 from ismgr_automation.converge.drill_notes import Notes
 from ismgr_automation.converge.drill_stop import asked_to_stop, listening
+from ismgr_automation.converge.drill_strike import Breaking, breaking
 from ismgr_automation.converge.drill_told import told_drill
 from ismgr_automation.converge.drill_verbs import ACTS, Kit, switch_of_all
 from ismgr_automation.converge.ground import Ground
@@ -29,9 +31,11 @@ from ismgr_automation.core.errors import Cancelled, IsmgrError
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.drill_mode import DrillMode
+from ismgr_automation.estate.recovery import ClientFault
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Change
-from ismgr_automation.ports.recovery import Attempt, ProbeRequest, RunningProbe, Sight, Standing
+from ismgr_automation.ports.recovery import Attempt, Manners, ProbeRequest, RunningProbe, Sight, Standing
+from ismgr_automation.recovery.faults import Course, course_of
 from ismgr_automation.recovery.measure import SETTLED, steady
 from ismgr_automation.recovery.path import Leg, LegKind, legs
 from ismgr_automation.recovery.rules import Act
@@ -74,6 +78,8 @@ class Drill:
     uncounted: str = ""
     last: tuple[Standing, ...] = ()
     """The members at the end."""
+    breaking: Breaking | None = None
+    """The fault that is done to machines or networks."""
     astray: tuple[str, ...] = ()
     """Who may still send clients elsewhere at the end, a sentence each."""
 
@@ -91,16 +97,18 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
         stack.callback(scope.engines.recovery.standby.close)
         stack.enter_context(listening(drill.notes.journal, scope))
         with _probing(drill) as probe:
+            drill.breaking = _breaking(drill, stack)
             _make_steady(drill, probe)
             if work.mode is DrillMode.ISOLATED:
                 try_isolated(drill, probe)
             elif not (drill.unsteady or drill.trouble):
                 _legs(drill)
+                _unbreak(drill)
                 _settle(drill, probe)
             drill.attempts = tuple(probe.stop())
         _count(drill)
         drill.last = _look(drill)
-        drill.astray = tuple(_astray(drill))
+        drill.astray = (*_astray(drill), *(drill.breaking.left() if drill.breaking is not None else ()))
     result = told_isolated(drill) if work.mode is DrillMode.ISOLATED else told_drill(drill)
     drill.notes.tried({"what": "ended", "verdict": str(result.verdict)})
     return result.done
@@ -111,7 +119,7 @@ def _begun(work: DrillWork, scope: Scope) -> Drill:
     where = field_of(scope, work.ground, name)
     journal = scope.engines.recovery.journal(scope.context.run)
     notes = Notes(journal=journal, clock=scope.engines.recovery.clock)
-    probe = where.document.probe
+    probe, fault = where.document.probe, planned_fault(work.change, where.document)
     request = ProbeRequest(
         run=scope.context.run,
         endpoints=probe.endpoints,
@@ -122,6 +130,7 @@ def _begun(work: DrillWork, scope: Scope) -> Drill:
         every=duration(probe.every),
         patience=duration(probe.patience),
         folder=journal.folder,
+        manners=Manners(fault.do) if isinstance(fault, ClientFault) else Manners.GOOD,
     )
     known = notes.first("began")
     now = datetime.now(UTC)
@@ -133,7 +142,7 @@ def _begun(work: DrillWork, scope: Scope) -> Drill:
         legs=_planned(work, where),
         notes=notes,
         began_at=datetime.fromisoformat(str(known["at"])) if known is not None else now,
-        touched=bool(notes.all("leg-began")),
+        touched=bool(notes.all("leg-began") or notes.all("fault-undo")),
     )
     if known is None:
         load = list(os.getloadavg())
@@ -205,6 +214,8 @@ def _make_steady(drill: Drill, probe: RunningProbe) -> None:
             return
     wanted = duration(drill.field.document.probe.steady)
     drill.unsteady = _steady_for(drill, probe, wanted.total_seconds(), wanted.total_seconds() * PATIENCE)
+    if not drill.unsteady and drill.breaking is not None:
+        drill.unsteady = drill.breaking.unready()
     if drill.scope.context.cancelled.is_set():
         drill.unsteady, drill.trouble = "", "stopped on request before anything was begun"
     elif not drill.unsteady:
@@ -245,41 +256,75 @@ def _asleep(since_ns: int, every: timedelta) -> str | None:
 
 def _legs(drill: Drill) -> None:
     if any(step.what.startswith(f"{GIVE_BACK}: ") for step in drill.work.change.steps):
-        sides = drill.field.sides
-        nothing = Leg(name=GIVE_BACK, kind=LegKind.FAILOVER, sides=sides, tasks=())
-        kit = Kit(scope=_calm(drill.scope), ground=drill.work.ground, field=drill.field, leg=nothing)
-        words = give_back(Crew(kit=kit, notes=drill.notes, again=True))
-        drill.touched = True
-        given = drill.notes.last("given-back", GIVE_BACK)
-        if given is None or not given["ok"]:
-            drill.trouble = words
-            return
-    for leg in drill.legs:
-        ended = drill.notes.last("leg-ended", leg.name)
-        if ended is not None and ended["ok"]:
-            continue
-        if ended is not None:
-            drill.trouble = str(ended["trouble"])
-            return
-        by = asked_to_stop(drill.notes.journal, drill.scope)
-        begun = leg.kind.hot and drill.notes.first("leg-began", leg.name) is not None
-        if drill.scope.context.cancelled.is_set() and not begun:
-            # a leg that clients wait for is never left in its middle; between two there is time to stop
-            drill.trouble = f"stopped on request{f' of {by}' if by else ''} before {leg.name}"
-            return
-        scope = _calm(drill.scope) if leg.kind.hot else drill.scope
-        proven = _proven(drill, leg)
-        kit = Kit(scope=scope, ground=drill.work.ground, field=drill.field, leg=leg, proven=proven)
-        crew = Crew(kit=kit, notes=drill.notes, again=drill.work.again or drill.work.mode is DrillMode.RETURN)
-        try:
-            drill.trouble = run_leg(crew)
-        except IsmgrError as problem:
-            if not (drill.touched or crew.acted):
-                raise
-            drill.trouble = f"{leg.name}: {problem.summary}"
-        drill.touched = drill.touched or crew.acted
+        drill.trouble = _given_back(drill)
         if drill.trouble:
             return
+    if drill.breaking is not None and course_of(drill.breaking.fault) is Course.SURVIVED:
+        drill.touched, drill.trouble = True, drill.breaking.watch()
+    for leg in drill.legs:
+        if drill.trouble:
+            return
+        ended = drill.notes.last("leg-ended", leg.name)
+        if ended is not None and not ended["ok"]:
+            drill.trouble = str(ended["trouble"])
+            return
+        if ended is None:
+            by = asked_to_stop(drill.notes.journal, drill.scope)
+            begun = leg.kind.hot and drill.notes.first("leg-began", leg.name) is not None
+            if drill.scope.context.cancelled.is_set() and not begun:
+                # a leg that clients wait for is never left in its middle; between two there is time to stop
+                drill.trouble = f"stopped on request{f' of {by}' if by else ''} before {leg.name}"
+                return
+            drill.trouble = _leg(leg, drill)
+        if not drill.trouble and drill.breaking is not None:
+            drill.trouble = drill.breaking.after(leg.name)
+
+
+def _given_back(drill: Drill) -> str:
+    """Let the old side serve again, as a leg of its own; why it does not."""
+    nothing = Leg(name=GIVE_BACK, kind=LegKind.FAILOVER, sides=drill.field.sides, tasks=())
+    kit = Kit(scope=_calm(drill.scope), ground=drill.work.ground, field=drill.field, leg=nothing)
+    words = give_back(Crew(kit=kit, notes=drill.notes, again=True))
+    drill.touched = True
+    given = drill.notes.last("given-back", GIVE_BACK)
+    return words if given is None or not given["ok"] else ""
+
+
+def _leg(leg: Leg, drill: Drill) -> str:
+    """Carry out a leg; why it did not end well."""
+    scope = _calm(drill.scope) if leg.kind.hot else drill.scope
+    kit = Kit(scope=scope, ground=drill.work.ground, field=drill.field, leg=leg, proven=_proven(drill, leg))
+    if drill.breaking is not None and leg.name == "failover":
+        kit = replace(kit, cut_off=cuts_off(drill.breaking.fault))
+    crew = Crew(kit=kit, notes=drill.notes, again=drill.work.again or drill.work.mode is DrillMode.RETURN)
+    if drill.breaking is not None and leg.name == "failover":
+        crew.strike, crew.relieve = drill.breaking.strike, drill.breaking.lift
+    trouble = ""
+    try:
+        trouble = run_leg(crew)
+    except IsmgrError as problem:
+        if not (drill.touched or crew.acted or drill.notes.all("fault-undo")):
+            raise
+        trouble = f"{leg.name}: {problem.summary}"
+    drill.touched = drill.touched or crew.acted or bool(drill.notes.all("fault-undo"))
+    return trouble
+
+
+def _breaking(drill: Drill, stack: ExitStack) -> Breaking | None:
+    """The fault of the plan, where there is one that is not the client's own. Let go of when the drill is over."""
+    fault = planned_fault(drill.work.change, drill.field.document)
+    if fault is None or course_of(fault) is Course.CLIENT:
+        return None
+    leg = Leg(name="failover", kind=LegKind.FAILOVER, sides=drill.field.sides, tasks=())
+    kit = Kit(scope=_calm(drill.scope), ground=drill.work.ground, field=drill.field, leg=leg)
+    return stack.enter_context(breaking(drill, fault, kit))
+
+
+def _unbreak(drill: Drill) -> None:
+    """Whatever has become of a drill, its fault is lifted."""
+    if drill.breaking is None:
+        return
+    drill.trouble = "; ".join(filter(None, [drill.trouble, drill.breaking.lift()]))
 
 
 def _proven(drill: Drill, leg: Leg) -> tuple[str, ...]:

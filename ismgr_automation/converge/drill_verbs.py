@@ -3,7 +3,7 @@ judged by. Nothing is done here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -60,6 +60,9 @@ class Kit:
     leg: Leg
     proven: tuple[str, ...] = ()
     """Who is known to have connected to the old side before its fence was raised, for whoever resumes."""
+    cut_off: bool = False
+    """A fault has cut off the old side's site: what is silent for those outside may be well, so that they are no
+    witnesses of its fence."""
 
 
 TRIES = 3
@@ -152,6 +155,8 @@ def fence_request(step: FenceStep, kit: Kit) -> FenceRequest:
     known = next(one for one in ground.fleet.hosts if one.name == old)
     groups = [name for group in step.witnesses for name in ground.fleet.membership.get(group, ())]
     witnesses = tuple(dict.fromkeys(name for name in (groups or [kit.leg.sides.new]) if name != old))
+    if kit.cut_off:
+        witnesses = _inside(witnesses, known.site, kit)
     found = machine_of(scope, known)
     bmc = access(scope, ground, old) if step.way is FenceWay.POWER else None
     if step.way is FenceWay.POWER and bmc is None:
@@ -171,6 +176,17 @@ def fence_request(step: FenceStep, kit: Kit) -> FenceRequest:
         proven=kit.proven,
         address=str(addresses.get(step.network.replace("{site}", known.site), known.address)),
     )
+
+
+def _inside(names: Sequence[str], site: str, kit: Kit) -> tuple[str, ...]:
+    sites = {one.name: one.site for one in kit.ground.fleet.hosts}
+    found = tuple(one for one in names if sites[one] == site)
+    if not found:
+        raise InputError(
+            f"Nobody at site {site} could confirm a fence there while the site is cut off.",
+            next_step="Name `witnesses` of the fence, a HostGroup with a host at that site.",
+        )
+    return found
 
 
 def giving_back(kit: Kit) -> Verb:

@@ -43,7 +43,7 @@ class Planner(Protocol):
         """What goes back to the versions before a run."""
         ...
 
-    def plan_drill(self, name: str, mode: DrillMode, *, urgent: str = "") -> Plan:
+    def plan_drill(self, name: str, mode: DrillMode, *, urgent: str = "", fault: str = "") -> Plan:
         """What a drill would do."""
         ...
 
@@ -86,10 +86,10 @@ class Held:
         with self._told_apart():
             return self._known(self._estate.plan_rollback(run, targets, excludes, urgent=urgent))
 
-    def plan_drill(self, name: str, mode: DrillMode, *, urgent: str = "") -> Plan:
+    def plan_drill(self, name: str, mode: DrillMode, *, urgent: str = "", fault: str = "") -> Plan:
         """Plan a drill under the lease."""
         with self._told_apart():
-            return self._known(self._estate.plan_drill(name, mode, urgent=urgent))
+            return self._known(self._estate.plan_drill(name, mode, urgent=urgent, fault=fault))
 
     def plan_destroy(self, targets: Names = (), excludes: Names = ()) -> Plan:
         """Plan to delete stacks under the lease."""

@@ -20,6 +20,7 @@ from ismgr_automation.ports.advisories import AdvisoryReader
 from ismgr_automation.ports.content import Content
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.drills import DrillJournal, DrillStore
+from ismgr_automation.ports.faults import Faults
 from ismgr_automation.ports.hosts import PlaybookEngine, Prober, Ssh
 from ismgr_automation.ports.isolation import Clones, Isolation
 from ismgr_automation.ports.leases import LeaseStore
@@ -95,6 +96,8 @@ class Recovery:
     """None: no drill in isolation."""
     pause: timedelta = timedelta(seconds=1)
     """Between two tries to make a leg ready, or to have a suite pass after a move."""
+    faults: Faults | None = None
+    """None: nothing can be broken here."""
     paper: Paper | None = None
     """Who writes down how verbs are done by hand."""
 

@@ -23,9 +23,9 @@ FORMATS = (FIRST_FORMAT, FORMAT)
 """What can be read."""
 
 
-URGENT, DAY, UNDOES, ABSENT, MODE = "urgent", "day", "undoes", "absent", "mode"
+URGENT, DAY, UNDOES, ABSENT, MODE, FAULT = "urgent", "day", "undoes", "absent", "mode", "fault"
 """Names among the policies of an input that are no files: why it is urgent, which day it counts from, which run it
-undoes, which hosts could not be reached when it was made, what kind of drill it is."""
+undoes, which hosts could not be reached when it was made, what kind of drill it is, what is broken in it."""
 
 
 class Purpose(StrEnum):

@@ -179,6 +179,11 @@ class Standby(Protocol):
         """``to`` takes the primary role. It asks nobody: fence and rules come before."""
         ...
 
+    def hold(self, cluster: Cluster, host: str, context: Context) -> Verb:
+        """The standby ``host`` stays one: a promotion that was asked for, and that nobody has seen, is not carried out
+        any more. It fails where the promotion was faster. Nothing tells that it was done: ``observe`` is NOT_DONE."""
+        ...
+
     def rejoin(self, cluster: Cluster, host: str, to: str, way: str, context: Context) -> Verb:
         """The old primary ``host`` becomes a standby of ``to`` and streams: by ``rewind``, by ``rebuild`` (a copy of
         everything), or ``auto``."""
@@ -274,6 +279,16 @@ class Attempt:
     cause: str = ""
 
 
+class Manners(StrEnum):
+    """How a client behaves."""
+
+    GOOD = "good"
+    IGNORES_TTL = "ignores-ttl"
+    """It asks for an address once, and never again."""
+    CANCELS_COMMITS = "cancels-commits"
+    """It cancels what has not been answered after a quarter of its patience."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeRequest:
     """Numbered rows ``(run, number)`` in ``table``, one every ``every``, through the first of ``endpoints``
@@ -291,6 +306,7 @@ class ProbeRequest:
     """Where its log is kept: the drill's own, which outlives a run that is killed. None: the context's ``work``."""
     linger: timedelta = timedelta(minutes=5)
     """How long it goes on without an owner, so that whoever resumes the drill finds it at work; then it ends."""
+    manners: Manners = Manners.GOOD
 
 
 class RunningProbe(Protocol):
@@ -319,6 +335,12 @@ class ProbeClient(Protocol):
         anew, with the next number; its log goes on, and the number that it may have been writing is UNKNOWN. Waits for
         no write: this may be the middle of the outage. Where the machine was started anew in between, its clock and so
         the log begin anew, and what was before cannot be measured any more. Raises ``EngineError``."""
+        ...
+
+    def sees(self, request: ProbeRequest, context: Context) -> Seen:
+        """One look of a detector, through all endpoints at once and over connections of its own: DONE where one of them
+        takes a write within ``patience``, NOT_DONE with why none does. What it writes is no write of the run. Raises
+        ``Cancelled``."""
         ...
 
     def held(self, request: ProbeRequest, context: Context) -> frozenset[int]:

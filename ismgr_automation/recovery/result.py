@@ -126,6 +126,32 @@ class Readings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultTold:
+    """What became of a fault. Times as in ``Span``; None for what did not happen, or was not seen."""
+
+    name: str
+    kind: str
+    began_ms: float | None = None
+    bitten_ms: float | None = None
+    """When somebody else had seen it bite."""
+    detected_ms: float | None = None
+    """When the detector declared the site lost."""
+    lifted_ms: float | None = None
+    """When somebody had seen that nothing of it is left."""
+    looks: int = 0
+    misses: int = 0
+    """Looks of the detector since the fault, and how many in a row at the end had found no primary."""
+    way: str = ""
+    """How it looked."""
+    words: str = ""
+    """Who saw it bite, and how."""
+    gap_ms: float | None = None
+    """The longest time without an acknowledged write while it stood, for a fault that the service was to survive."""
+    taken: int | None = None
+    """Acknowledged writes that a stale primary took once it was back, and that are lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
     """What one person said of one step, ``LEG/STEP``; its times are those of the task of that name."""
 
@@ -180,6 +206,8 @@ class DrillResult:
     """What a drill in isolation was besides."""
     left: tuple[str, ...] = ()
     """What cleanup found left behind, one sentence each."""
+    fault: FaultTold | None = None
+    """What was broken; None for a loss that was only declared."""
     schedule: str = ""
     """The DrillSchedule that it was begun for, or that it was skipped of; empty where a person began it."""
     occurrence: datetime | None = None

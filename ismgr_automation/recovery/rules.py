@@ -23,6 +23,8 @@ class Act(StrEnum):
     REINSTATE = "reinstate"
     """The old primary takes its role again, because the new side never took it."""
     REJOIN = "rejoin"
+    LIFT = "lift"
+    """A fault that keeps the old side down is taken away."""
     OTHER = "other"
 
 
@@ -43,6 +45,10 @@ class Situation:
     lag_allowed: int = 0
     lag_at_start: int = 0
     """Bytes that the new side was behind when the drill began."""
+    asked: frozenset[str] = frozenset()
+    """Hosts whose promotion was asked for, or may have been."""
+    held: frozenset[str] = frozenset()
+    """Those of them that have been made to stay standbys: what was asked for is not carried out any more."""
 
     def part(self, host: str) -> Part:
         """What a member is; UNKNOWN for one that nobody has seen."""
@@ -164,6 +170,25 @@ def nobody_followed(act: Act, now: Situation) -> str:
     return f"{now.sides.new} is {now.part(now.sides.new)}, and may have been promoted"
 
 
+def no_late_promotion(act: Act, now: Situation) -> str:
+    """The old primary takes its role again only when a promotion that nobody has seen cannot land any more: one look
+    says nothing of the next moment."""
+    if act is not Act.REINSTATE or now.sides.new not in now.asked - now.held:
+        return ""
+    return f"{now.sides.new} was asked to take the role, and may still do so"
+
+
+def lift_behind_fence(act: Act, now: Situation) -> str:
+    """What keeps the old side down is taken away only while the new side was not asked to follow, or where the old side
+    cannot come back as a primary: it is fenced, or is none any more."""
+    old, new = now.sides.old, now.sides.new
+    if act is not Act.LIFT or now.safe(old) or now.part(old) in {Part.STANDBY, Part.DOWN}:
+        return ""
+    if now.part(new) is not Part.PRIMARY and new not in now.asked - now.held:
+        return ""
+    return f"{old} would come back without a fence, and {new} may take writes"
+
+
 RULES: Mapping[str, Check] = {
     "never-two-primaries": never_two,
     "confirmed-fence": confirmed_fence,
@@ -174,5 +199,7 @@ RULES: Mapping[str, Check] = {
     "no-return-as-primary": no_return_as_primary,
     "rejoin-the-loser": rejoin_the_loser,
     "nobody-followed": nobody_followed,
+    "no-late-promotion": no_late_promotion,
+    "lift-behind-fence": lift_behind_fence,
 }
 """Every rule by its name, in the order in which they are asked. One drill at a time is the lease's business."""

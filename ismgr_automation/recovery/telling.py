@@ -11,12 +11,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ismgr_automation.core.json import Json, JsonObject
+from ismgr_automation.estate.recovery import Fault
 from ismgr_automation.ports.recovery import Attempt, Reading, Standing
 from ismgr_automation.ports.upkeep import Part
+from ismgr_automation.recovery.faults import FAULT, Course, course_of
 from ismgr_automation.recovery.measure import downtime, longest_gap, losses, resolution
 from ismgr_automation.recovery.particulars import Confirmed
 from ismgr_automation.recovery.path import Leg
-from ismgr_automation.recovery.result import Outage, Readings, Span, TaskResult, Writes
+from ismgr_automation.recovery.result import FaultTold, Outage, Readings, Span, TaskResult, Writes
+from ismgr_automation.recovery.telling_fault import Trace, faulty, marks_of_fault, tell_fault, unharmed
 from ismgr_automation.recovery.waterfall import Mark, waterfall
 
 if TYPE_CHECKING:
@@ -38,6 +41,14 @@ class Record:
     attempts: Sequence[Attempt]
     every: timedelta
     held: frozenset[int] | None
+    fault: Fault | None = None
+
+    @property
+    def trace(self) -> Trace | None:
+        """What is left of the fault, where there was to be one."""
+        if self.fault is None:
+            return None
+        return Trace(fault=self.fault, entries=self.entries, attempts=self.attempts, held=self.held)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +68,13 @@ class Told:
     """A sentence for each move after which service did not come back to stay while the client was looking."""
     unbitten: str
     left: tuple[str, ...]
+    fault: FaultTold | None = None
+    faulty: tuple[str, ...] = ()
+    """Why the fault proves nothing."""
+    unharmed: bool = False
+    """Whether nothing was begun but a fault that did not bite."""
+    stays: bool = False
+    """Whether the service was to stay where it is."""
     start_ns: int = 0
     """The moment from which spans are counted."""
     confirmations: tuple[Confirmed, ...] = ()
@@ -66,6 +84,7 @@ def tell(record: Record) -> Told:
     """What the record says, in the order in which it happened."""
     start = _start(record)
     outages, unserved, unmeasured = _outages(record, start)
+    trace = record.trace
     return Told(
         tasks=tuple(_tasks(record, start)),
         outages=outages,
@@ -78,6 +97,10 @@ def tell(record: Record) -> Told:
         unserved=unserved,
         unbitten=_unbitten(record),
         left=tuple(_left(record)),
+        fault=tell_fault(trace, start) if trace is not None else None,
+        faulty=tuple(faulty(trace)) if trace is not None else (),
+        unharmed=trace is not None and unharmed(trace),
+        stays=record.fault is not None and course_of(record.fault) is Course.SURVIVED,
         start_ns=start,
         confirmations=tuple(_confirmations(record, start)),
     )
@@ -90,6 +113,7 @@ def _of(record: Record, what: str, leg: str = "") -> Iterator[JsonObject]:
 def _start(record: Record) -> int:
     """The moment from which spans are counted: when the first act on the hot path began; else the first entry."""
     acts = [one.began_ns for leg in record.legs if leg.kind.hot for one in _marks(record, leg.name)]
+    acts += [one.began_ns for one in marks_of_fault(record.entries)]
     return min(acts, default=min((_number(one["ns"]) for one in record.entries), default=0))
 
 
@@ -128,7 +152,8 @@ def _marks(record: Record, leg: str) -> list[Mark]:
     ]
     if not any(_of(record, "task-began", leg)):
         return []
-    return sorted([*acts, *looks, *_absences(record, leg)], key=lambda one: one.began_ns)
+    before = marks_of_fault(record.entries) if leg == "failover" else ()
+    return sorted([*before, *acts, *looks, *_absences(record, leg)], key=lambda one: one.began_ns)
 
 
 def _absences(record: Record, leg: str) -> Iterator[Mark]:
@@ -150,17 +175,19 @@ def _outages(record: Record, start: int) -> tuple[tuple[Outage, ...], tuple[str,
     found: list[Outage] = []
     unserved: list[str] = []
     wrong: list[str] = []
-    moved = [one for one in record.legs if one.kind.hot and _marks(record, one.name)]
-    for number, leg in enumerate(moved):
-        marks = _marks(record, leg.name)
-        following = _marks(record, moved[number + 1].name) if number + 1 < len(moved) else []
+    moved = [(one.name, _marks(record, one.name)) for one in record.legs if one.kind.hot]
+    if record.fault is not None and course_of(record.fault) is Course.SURVIVED:
+        moved = [(FAULT, list(marks_of_fault(record.entries)))]
+    moved = [(leg, marks) for leg, marks in moved if marks]
+    for number, (leg, marks) in enumerate(moved):
+        following = moved[number + 1][1] if number + 1 < len(moved) else []
         until = following[0].began_ns if following else None
         try:
-            found.append(_outage(record, leg.name, marks, until, start))
+            found.append(_outage(record, leg, marks, until, start))
         except _NotBack as problem:
-            unserved.append(f"after {leg.name} {problem}")
+            unserved.append(f"after {leg} {problem}")
         except ValueError as problem:
-            wrong.append(f"the outage of {leg.name} is not known: {problem}")
+            wrong.append(f"the outage of {leg} is not known: {problem}")
     return tuple(found), tuple(unserved), tuple(wrong)
 
 
@@ -175,6 +202,8 @@ def _outage(record: Record, leg: str, marks: Sequence[Mark], until: int | None, 
         return Outage(leg=leg, outage_ms=gap / timedelta(milliseconds=1), resolution_ms=fine, interruptions=0)
     if seen.ended_ns is None or not seen.settled:
         raise _NotBack(f"service did not come back to stay: clients waited {seen}")
+    if until is not None and (seen.outages[0].ended_ns or until) > until:
+        raise _NotBack(f"service did not come back by it: clients waited {seen}, for the next move")
     cut = waterfall(seen.began_ns, seen.ended_ns, marks)
     return Outage(
         leg=leg,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ismgr_automation.recovery.faults import DETECT, LIFT, WATCH
+from ismgr_automation.recovery.faults import FAULT as FAULT_LEG
 from ismgr_automation.recovery.result import Goals, Outage, TaskResult, Verdict, Writes
 
 FAULT, RECOVERY, CLEANUP = "fault", "recovery", "cleanup"
@@ -35,6 +37,12 @@ class Measured:
     moves: bool = True
     """Whether there is a move that clients wait for."""
     whole_s: float = 0.0
+    faulty: Sequence[str] = ()
+    """Why the fault proves nothing: it did not bite, was gone too early, or was not seen to be lifted."""
+    unharmed: bool = False
+    """Nothing was begun but a fault that did not bite."""
+    taken: int = 0
+    """Acknowledged writes that a stale primary took."""
     aborted: str = ""
 
 
@@ -66,12 +74,13 @@ def judge(seen: Measured) -> Judgement:
     reasons: dict[str, list[tuple[Verdict, str]]] = {FAULT: [], RECOVERY: [], CLEANUP: []}
     if seen.aborted:
         reasons[RECOVERY].append((Verdict.ABORTED, seen.aborted))
-    for why in filter(None, (seen.unsteady, seen.unbitten)):
+    for why in filter(None, (seen.unsteady, seen.unbitten, *seen.faulty)):
         reasons[FAULT].append((Verdict.INVALID, why))
     if seen.uncounted:
         reasons[RECOVERY].append((Verdict.INVALID, seen.uncounted))
-    if seen.unsteady:
-        reasons[RECOVERY].append((Verdict.SKIPPED, "nothing was begun"))
+    if seen.unsteady or seen.unharmed:
+        words = "nothing was begun" if seen.unsteady else "nothing else was begun"
+        reasons[RECOVERY].append((Verdict.SKIPPED, words))
     else:
         reasons[RECOVERY] += [(Verdict.FAILED, why) for why in (*_steps(seen), *_missed(seen))]
     if not seen.redundant:
@@ -86,6 +95,8 @@ def judge(seen: Measured) -> Judgement:
 def _steps(seen: Measured) -> list[str]:
     found = []
     for one in seen.tasks:
+        if one.leg == LIFT or (one.leg == FAULT_LEG and one.action not in {DETECT, WATCH}):
+            continue  # of which the verdict on the fault speaks
         if one.rule:
             found.append(f"step {one.name} of {one.leg} was refused by the rule {one.rule}: {one.words}")
         elif not one.ok:
@@ -107,6 +118,8 @@ def _missed(seen: Measured) -> list[str]:
         if lost.lost and (not goals.rpo or lost.lost_span_ms > goals.rpo * 1000):
             gone = f"{lost.lost} acknowledged writes of {lost.lost_span_ms:.0f} ms are lost"
             found.append(f"{gone}, and {goals.rpo:g} s is the RPO")
+        if seen.taken:
+            found.append(f"the stale primary took {seen.taken} writes that were acknowledged, and are lost")
         if lost.contradictions:
             found.append(f"{lost.contradictions} writes that were refused are there all the same")
     if goals.mtd is not None and seen.whole_s > goals.mtd:

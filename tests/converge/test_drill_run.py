@@ -336,6 +336,46 @@ def test_a_drill_that_breaks_says_where_and_leaves_one_primary_at_most(clinic: D
         assert clinic.pair.write().number in clinic.pair.held()
 
 
+@pytest.mark.parametrize("mode", [SWITCHOVER, FAILOVER])
+def test_a_promotion_that_lands_late_makes_no_second_primary(clinic: Drills, mode: DrillMode) -> None:
+    clinic.pair.members[AWAY].sluggish = 30
+    report = drill(clinic, mode)
+    assert "promote: db2 does not answer in time" in report.stopped
+    assert GIVEN_BACK in report.stopped
+    assert acts(clinic)[-2:] == ["unfence db1" if mode is FAILOVER else "hold db2", "reinstate db1"]
+    assert "hold db2" in acts(clinic)
+    clinic.pair.advance(100)
+    assert clinic.pair.promoted == []
+    assert clinic.pair.writable() == (HOME,)
+    assert is_safe(clinic)
+
+
+def test_a_promotion_that_was_faster_than_its_bar_keeps_the_old_side_down(clinic: Drills) -> None:
+    clinic.pair.members[AWAY].sluggish = 3
+    at(clinic, "stage hold db2", lambda: clinic.pair.advance(5))
+    report = drill(clinic)
+    assert "by the rule nobody-followed: db2 is primary, and may have been promoted" in report.stopped
+    assert clinic.pair.writable() == (AWAY,)
+    assert is_safe(clinic)
+
+
+def test_a_standby_that_cannot_be_held_keeps_the_old_side_down(clinic: Drills) -> None:
+    clinic.pair.members[AWAY].sluggish = 100_000
+    clinic.pair.faults["hold db2"] = FAILED
+    report = drill(clinic)
+    assert "The engine fell over." in report.stopped
+    assert clinic.pair.writable() == ()
+    clinic.pair.faults.clear()
+    back = plan(clinic, RETURN)
+    assert back.changes[0].steps[0].what == "give-back: db1"
+    clinic.pair.calls.clear()
+    clinic.apply(back)
+    assert acts(clinic)[:3] == ["hold db2", "unfence db1", "reinstate db1"]
+    clinic.pair.advance(100_000)
+    assert clinic.pair.writable() == (HOME,)
+    assert is_safe(clinic)
+
+
 @pytest.mark.parametrize("case", [one for one in BROKEN if one != "a dead BMC"])
 def test_a_service_is_brought_home_after_a_drill_that_broke(clinic: Drills, case: str) -> None:
     planned = plan(clinic)
@@ -391,7 +431,7 @@ def test_a_planned_move_that_breaks_after_the_stop_is_taken_back(clinic: Drills)
     clinic.pair.faults["promote db2"] = FAILED
     report = drill(clinic, SWITCHOVER)
     assert report.stopped.endswith(f"switchover: promote: The engine fell over.; {GIVEN_BACK}")
-    assert acts(clinic) == ["demote db1", "promote db2", "reinstate db1"]
+    assert acts(clinic) == ["demote db1", "promote db2", "hold db2", "reinstate db1"]
     assert is_home(clinic)
 
 

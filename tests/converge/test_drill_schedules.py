@@ -20,7 +20,7 @@ from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.memory import Killed, MemoryDrillJournal, MemoryRecoveryWorld, MemoryWorldProbe
 from ismgr_automation.ports.recovery import Outcome
-from tests.drills import AWAY, BY_NETWORK, HOME, Drills, drills, is_home, plan
+from tests.drills import AWAY, BY_NETWORK, HOME, Drills, faulty_drills, fence_by_network, is_home, plan
 
 SCHEDULES = 1000
 MOST_FAULTS = 4
@@ -31,6 +31,21 @@ CALLS = 60
 def die(_world: MemoryRecoveryWorld) -> None:
     raise Killed
 
+
+def lapse(world: MemoryRecoveryWorld) -> None:
+    """The hosts mend what the drill has broken."""
+    for name, one in tuple(world.damage.broken.items()):
+        if one.mend():
+            del world.damage.broken[name]
+
+
+BROKEN_FIRST = {
+    True: ("", "", "cut", "cut-out", "dark", "frozen", "rolling", "readonly"),
+    False: ("", "", "cut", "cut-out", "frozen", "rolling", "readonly"),
+}
+"""What a drill of a failover breaks first, by whether its fence is one by power."""
+OF_A_FAULT = 30
+"""And so many more calls and entries with a fault."""
 
 FAULTS: Mapping[str, Callable[[MemoryRecoveryWorld], object]] = {
     "the controller is killed": die,
@@ -52,8 +67,12 @@ FAULTS: Mapping[str, Callable[[MemoryRecoveryWorld], object]] = {
     "nobody can be managed": lambda world: world.unmanaged.update({HOME, AWAY, "lb1", "lb2"}),
     "all can be managed": lambda world: world.unmanaged.clear(),
     "replication is slow": lambda world: setattr(world, "lag", 80),
+    "the fault of the drill lifts itself": lapse,
     "the disk of away is read-only": lambda world: setattr(world.members[AWAY], "readonly", True),
 }
+
+
+PLANNED = (DrillMode.SWITCHOVER, "")
 
 
 @dataclass(slots=True)
@@ -99,7 +118,7 @@ class Stage:
 
     site: Drills
     ground: Ground
-    changes: dict[DrillMode, object]
+    changes: dict[tuple[DrillMode, str], object]
 
 
 @pytest.fixture(scope="module")
@@ -108,17 +127,18 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> list[Stage]:
 
 
 def stage(folder: Path, edit: tuple[str, str] | None = None) -> Stage:
-    site = drills(folder)
+    site = faulty_drills(folder)
     if edit is not None:
-        site.edit("recovery.yaml", *edit)
-    modes = (DrillMode.FAILOVER, DrillMode.SWITCHOVER)
-    return Stage(site, whole_ground(site.scope()), {mode: plan(site, mode).changes[0] for mode in modes})
+        fence_by_network(site)
+    asked = [(DrillMode.FAILOVER, one) for one in BROKEN_FIRST[edit is None]]
+    changes = {(mode, fault): plan(site, mode, fault=fault).changes[0] for mode, fault in {*asked, PLANNED}}
+    return Stage(site, whole_ground(site.scope()), changes)
 
 
 def scope_over(site: Drills, scope: Scope, schedule: Schedule, run: str) -> Scope:
     """The estate over a fresh world."""
     # a client for each world
-    site.client = MemoryWorldProbe(world=schedule.world, every=90, look=timedelta(seconds=10))
+    site.client = MemoryWorldProbe(world=schedule.world, every=100, look=timedelta(seconds=10))
     schedule.journals.append(Telling(site.folder, tell=schedule.tell))
     recovery = replace(site.recovery(), journal=lambda _run: schedule.journals[-1])
     upkeep = site.upkeep(scope.estate)
@@ -138,9 +158,9 @@ def earned(journal: Sequence[JsonObject]) -> bool:
     )
 
 
-def processes(stage: Stage, mode: DrillMode, scope: Scope, schedule: Schedule) -> Iterator[str]:
+def processes(stage: Stage, kind: tuple[DrillMode, str], scope: Scope, schedule: Schedule) -> Iterator[str]:
     """A drill, resumed as often as its controller is killed, and a way home."""
-    asked = DrillWork(change=stage.changes[mode], ground=stage.ground, mode=mode, again=False)
+    asked = DrillWork(change=stage.changes[kind], ground=stage.ground, mode=kind[0], again=False)
     while True:
         try:
             done = apply_drill(asked, scope)
@@ -157,6 +177,7 @@ def processes(stage: Stage, mode: DrillMode, scope: Scope, schedule: Schedule) -
 
 def mend(world: MemoryRecoveryWorld, *, power: bool) -> None:
     """What people do before they bring a service home: nobody is made a primary by them."""
+    lapse(world)
     world.heal()
     if not power:
         world.power_on(HOME)
@@ -209,18 +230,20 @@ def rehearse(stages: list[Stage], scopes: list[Scope], seed: int) -> tuple[str, 
     power = chance.random() < 0.5
     here = 0 if power else 1
     mode = chance.choice((DrillMode.FAILOVER, DrillMode.FAILOVER, DrillMode.SWITCHOVER))
+    kind = (mode, chance.choice(BROKEN_FIRST[power])) if mode is DrillMode.FAILOVER else PLANNED
     site = stages[here].site
-    fresh = drills(site.folder)
+    fresh = faulty_drills(site.folder)
     site.pair = world = fresh.pair
     world.synchronous = chance.random() < 0.3
     names = sorted(FAULTS)
     at: dict[int, list[str]] = {}
     for _ in range(chance.randint(1, MOST_FAULTS)):
-        at.setdefault(chance.randint(1, CALLS), []).append(chance.choice((*names, "the controller is killed")))
+        latest = CALLS + (OF_A_FAULT if kind[1] else 0)
+        at.setdefault(chance.randint(1, latest), []).append(chance.choice((*names, "the controller is killed")))
     schedule = Schedule(world, at)
     scope = scope_over(site, scopes[here], schedule, f"run-{seed}")
     world.watch.append(schedule.tell)
-    ends = list(processes(stages[here], mode, scope, schedule))
+    ends = list(processes(stages[here], kind, scope, schedule))
     check_safe(world, power=power)
     schedule.at.clear()
     mend(world, power=power)

@@ -42,6 +42,13 @@ ALLOWED = {
     "letting out who has somebody to follow": (Act.UNFENCE, now(REPROTECT, Part.DOWN, UP)),
     "a loser that is down": (Act.REJOIN, now(REPROTECT, Part.DOWN, UP)),
     "the old primary again, as nobody followed": (Act.REINSTATE, now(FAILOVER, Part.DOWN, Part.STANDBY)),
+    "the old primary again, as the other is held back": (
+        Act.REINSTATE,
+        now(FAILOVER, Part.DOWN, Part.STANDBY, asked=frozenset({NEW}), held=frozenset({NEW})),
+    ),
+    "mending what nobody has left": (Act.LIFT, now(FAILOVER, Part.UNKNOWN, Part.STANDBY)),
+    "mending behind a fence that holds": (Act.LIFT, now(FAILOVER, UP, UP, **BOTH)),
+    "mending what is a standby by now": (Act.LIFT, now(REPROTECT, Part.STANDBY, UP)),
     "suites at any time": (Act.OTHER, now(REPROTECT, Part.UNKNOWN, Part.UNKNOWN)),
 }
 
@@ -92,6 +99,17 @@ REFUSED = {
         Act.REINSTATE,
         now(FAILOVER, Part.DOWN, Part.UNKNOWN),
         "nobody-followed",
+    ),
+    "the old primary again before a promotion that may land": (
+        Act.REINSTATE,
+        now(FAILOVER, Part.DOWN, Part.STANDBY, asked=frozenset({NEW})),
+        "no-late-promotion",
+    ),
+    "power for the old side beside a new one": (Act.LIFT, now(FAILOVER, Part.UNKNOWN, UP), "lift-behind-fence"),
+    "power for the old side while a promotion may land": (
+        Act.LIFT,
+        now(FAILOVER, Part.UNKNOWN, Part.STANDBY, asked=frozenset({NEW})),
+        "lift-behind-fence",
     ),
     "overwriting from a standby": (Act.REJOIN, now(REPROTECT, Part.DOWN, Part.STANDBY), "rejoin-the-loser"),
 }

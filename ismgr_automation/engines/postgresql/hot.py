@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ismgr_automation.engines.postgresql.layout import FILE, FIRST, NOT_CLEAN, NOT_STOPPED
 
-NOT_ASKED, NOT_REPLAYED, NOT_WRITABLE = 50, 51, 52
+NOT_ASKED, NOT_REPLAYED, NOT_WRITABLE, PROMOTED = 50, 51, 52, 53
 NOT_COPIED, NOT_REWOUND, BUSY, RUNS = 60, 61, 62, 63
 """How scripts end when it did not work."""
 
@@ -113,7 +113,13 @@ case $now in *"|t") ;; *) echo "it has replayed up to ${{now%%|*}}" >&2; exit {N
 """
 """A line with a position and seconds: waits until everything up to the record there is replayed."""
 
+MAY_PROMOTE = """
+rm -f "$settings/.ismgr-held"
+"""
+"""What is set up beside a session over which somebody will be promoted: a bar of former times is gone."""
+
 PROMOTE = f"""
+[ ! -e "$settings/.ismgr-held" ] || {{ echo "it was made to stay a standby meanwhile" >&2; exit {NOT_ASKED}; }}
 if [ "$(answer "SELECT pg_is_in_recovery()")" = t ]; then
   [ "$(answer "SELECT pg_promote(false)")" = t ] || exit {NOT_ASKED}
 fi
@@ -127,6 +133,24 @@ answer "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit
 rm -f "$settings/{FILE}"
 """
 """A line with seconds: promotes, and waits until it takes writes; prints its timeline. Run again, it does no more."""
+
+HOLD = f"""{FIRST}
+end=$(($(date +%s) + $1))
+# a shell that was stopped in front of its promotion must not go on with it
+: > "$settings/.ismgr-held" && owned "$settings/.ismgr-held" || exit 1
+[ -e "$data/standby.signal" ] || {{ echo "it is no standby" >&2; exit {PROMOTED}; }}
+said=$(sh -c "$stop" 2>&1)
+if alive; then echo "it still runs: $said" >&2; exit {NOT_STOPPED}; fi
+rm -f "$data/promote"
+[ -e "$data/standby.signal" ] || {{ echo "it has been promoted" >&2; sh -c "$start" >&2; exit {PROMOTED}; }}
+sh -c "$start" >&2 || exit 1
+until [ "$(sql "SELECT pg_is_in_recovery()")" = t ]; do
+  if late; then exit 1; fi
+  sleep 0.1
+done
+"""
+"""Seconds: stops a standby and starts it again: a server that starts forgets a promotion that it was asked for. Where
+the promotion was faster the server runs on as what it is by then."""
 
 _LOCKED = f"""{FIRST}
 # what a lost connection left behind may still be at work

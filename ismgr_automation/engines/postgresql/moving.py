@@ -4,7 +4,7 @@ nobody: fence and rules come before it."""
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from time import monotonic, monotonic_ns
 
@@ -98,7 +98,8 @@ class Promotion:
         self._watch = watch
         self._to = to
         self._context = context
-        self._script = Waiting(watch, to, watch.members.wait_script(to, hot.PROMOTE))
+        load = watch.members.wait_script(to, hot.PROMOTE)
+        self._script = Waiting(watch, to, replace(load, before=load.before + hot.MAY_PROMOTE))
 
     def stage(self) -> Seen:
         """Open the session over which it will be promoted."""
@@ -245,6 +246,41 @@ class Demotion:
             self._switchover.tidy(self._host)
         self._stop.close()
         self._arrive.close()
+
+
+class Holding:
+    """``ports.recovery.Verb``: a standby forgets a promotion that it was asked for and has not carried out."""
+
+    def __init__(self, watch: Watch, host: str, context: Context) -> None:
+        """Connects to nobody yet."""
+        self._watch = watch
+        self._host = host
+        self._context = context
+
+    def stage(self) -> Seen:
+        """Look whether it is a standby still."""
+        not_cancelled(self._context)
+        return self.observe()
+
+    def observe(self) -> Seen:
+        """Nothing tells that it was done; UNKNOWN where nobody can tell what it is, or it is no standby any more."""
+        seen = self._watch.look(self._host)[self._host]
+        standby = seen.part is Part.STANDBY
+        return Seen(sight=Sight.NOT_DONE if standby else Sight.UNKNOWN, words=seen.sentence())
+
+    def act(self) -> Acted:
+        """Stop it and start it again, and return when it is a standby."""
+        not_cancelled(self._context)
+        began, within = monotonic_ns(), self._watch.members.cluster.deadline
+        seconds = f"{max(1, int(within.total_seconds()))}"
+        answer = self._watch.members.on(
+            self._host, hot.HOLD, seconds, cancelled=self._context.cancelled, deadline=within
+        )
+        why = "" if well(answer) else f"it may still be promoted: {said(self._host, answer)}"
+        return acted(began, why, f"{self._host} was started anew and stays a standby")
+
+    def close(self) -> None:
+        """Nothing is kept open here."""
 
 
 class Retirement:

@@ -8,7 +8,7 @@ from typing import Self
 from ismgr_automation.core.diagnostic import did_you_mean
 from ismgr_automation.core.errors import Cancelled, InputError
 from ismgr_automation.engines.postgresql.layout import Layout
-from ismgr_automation.engines.postgresql.moving import Demotion, Promotion, Reinstatement, Retirement
+from ismgr_automation.engines.postgresql.moving import Demotion, Holding, Promotion, Reinstatement, Retirement
 from ismgr_automation.engines.postgresql.rejoining import Rejoining, Way
 from ismgr_automation.engines.postgresql.watching import WarmMembers, Watch, standings
 from ismgr_automation.engines.ssh.warm import Warm
@@ -66,6 +66,12 @@ class PostgresqlStandby:
         """``to`` takes the primary role. Raises ``InputError``."""
         self._members(cluster, to)
         return Promotion(self._watch(cluster), to, context)
+
+    def hold(self, cluster: Cluster, host: str, context: Context) -> Verb:
+        """The standby ``host`` is started anew, and forgets a promotion that it has not carried out. Raises
+        ``InputError``."""
+        self._members(cluster, host)
+        return Holding(self._watch(cluster), host, context)
 
     def rejoin(self, cluster: Cluster, host: str, to: str, way: str, context: Context) -> Verb:
         """The old primary ``host`` becomes a standby of ``to``; ``way`` is one of ``rejoining.Way``. Raises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,10 +14,11 @@ from ismgr_automation.core.errors import Cancelled, EngineFailed, Refused, Unrea
 from ismgr_automation.engines.probe.log import NAME, LogReader, boot, in_use
 from ismgr_automation.engines.probe.running import ENGINE, PostgresqlRunningProbe, adopt, launch
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.recovery import ProbeRequest
+from ismgr_automation.ports.recovery import Outcome, ProbeRequest, Seen, Sight
 from ismgr_automation.ports.secrets import SecretStore
 
 if TYPE_CHECKING:
+    from ismgr_automation.core.secret import Secret
     from ismgr_automation.engines.probe.link import Link
 
 COLUMNS = "run number at"
@@ -68,6 +70,20 @@ class PostgresqlProbe:
             return launch(request, self.store.open(request.password), folder, context, first)
         running = adopt(request, folder, context) if at_work else None
         return running or launch(request, self.store.open(request.password), folder, context)
+
+    def sees(self, request: ProbeRequest, context: Context) -> Seen:
+        """A row of its own is written through all endpoints at once: a server whose disk is full, and one that waits
+        for a standby which is away, says that it is a primary, and takes no write."""
+        if context.cancelled.is_set():
+            raise Cancelled(f"The detector of run {request.run} was stopped.")
+        password = self.store.open(request.password)
+        with ThreadPoolExecutor(max_workers=len(request.endpoints), thread_name_prefix="ismgr-detector") as pool:
+            looks = [pool.submit(_seen, request, place, password) for place in range(len(request.endpoints))]
+        causes = [one.result() for one in looks]
+        if "" in causes:
+            return Seen(sight=Sight.DONE, words=f"{request.endpoints[causes.index('')]} takes writes")
+        named = zip(request.endpoints, causes, strict=True)
+        return Seen(sight=Sight.NOT_DONE, words="; ".join(f"{endpoint}: {cause}" for endpoint, cause in named))
 
     def held(self, request: ProbeRequest, context: Context) -> frozenset[int]:
         """The numbers of the run, in pages."""
@@ -159,6 +175,29 @@ def _told(request: ProbeRequest) -> Iterator[None]:
             subject=request.table,
             next_step="Look at the server's own log; the probe's user needs to make, read and write this table.",
         ) from problem
+
+
+def _seen(request: ProbeRequest, place: int, password: Secret) -> str:
+    """Why no write is taken through one endpoint; empty where it is."""
+    from ismgr_automation.engines.probe.link import Access, Door, Unusable, over
+
+    access = Access(
+        endpoints=(request.endpoints[place],),
+        database=request.database,
+        user=request.user,
+        password=password,
+        patience=request.patience,
+    )
+    statement = over(
+        "INSERT INTO {} (run, number) VALUES ($1, $2) ON CONFLICT (run, number) DO UPDATE SET at = now()",
+        request.table,
+    )
+    try:
+        with closing(Door(access).open_at(0)) as link:
+            answer = link.write(statement.encode(), (f"detector of {request.run}", str(place + 1)), request.patience)
+    except Unusable as problem:
+        return str(problem)
+    return "" if answer.outcome is Outcome.ACKED else answer.cause or str(answer.outcome)
 
 
 def _log(folder: Path) -> LogReader:

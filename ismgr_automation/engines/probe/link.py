@@ -42,6 +42,10 @@ class Access:
     user: str
     password: Secret
     patience: timedelta
+    keeps_addresses: bool = False
+    """A name is asked for once, as clients do that ignore how long an answer is good for."""
+    cancels_after: timedelta | None = None
+    """What is not answered by then is cancelled, as by a user who does not want to wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,7 @@ class Link:
     place: int
     server: tuple[str, int]
     """Address and port."""
+    cancels_after: timedelta | None = None
     _warnings: list[str] = field(default_factory=list)
     _fatal: list[str] = field(default_factory=list)
 
@@ -77,6 +82,7 @@ class Link:
         """Run a statement outside of a transaction. Never raises: a failure is an answer."""
         self._warnings.clear()
         until = time.monotonic() + within.total_seconds()
+        cancel = self._cancelling()
         try:
             self._send(statement, parameters)
         except psycopg.OperationalError as problem:
@@ -86,7 +92,20 @@ class Link:
             results = self._results(until)
         except (Unusable, psycopg.OperationalError) as problem:
             return Answer(outcome=Outcome.UNKNOWN, cause=_words(problem), usable=False)
+        finally:
+            if cancel is not None:
+                cancel.cancel()
         return self._judged(results)
+
+    def _cancelling(self) -> threading.Timer | None:
+        """Cancels the statement once its time is over. In a thread of its own: it is another connection, and that of a
+        dead path nobody may wait for."""
+        if self.cancels_after is None:
+            return None
+        timer = threading.Timer(self.cancels_after.total_seconds(), self.connection.get_cancel().cancel)
+        timer.daemon = True
+        timer.start()
+        return timer
 
     def ask(self, statement: str, parameters: Sequence[str], within: timedelta) -> list[tuple[str, ...]]:
         """The rows of a statement, NULL as an empty text. Raises ``Unusable``."""
@@ -185,6 +204,7 @@ class Door:
         self._stop = stop
         self._lookups: dict[str, queue.SimpleQueue[list[str] | str]] = {}
         self._given_up: list[Link] = []
+        self._kept: dict[str, list[str]] = {}
 
     def give_up(self, link: Link) -> None:
         """Use it no more: hang up, but on a server that owes an answer not before it has given it."""
@@ -217,7 +237,13 @@ class Door:
             except Unusable as problem:
                 cause = str(problem)
                 continue
-            return Link(connection=connection, endpoint=endpoint, place=place, server=(address, port))
+            return Link(
+                connection=connection,
+                endpoint=endpoint,
+                place=place,
+                server=(address, port),
+                cancels_after=self._access.cancels_after,
+            )
         raise Unusable(cause)
 
     def _spare(self, address: str, port: int) -> None:
@@ -235,6 +261,8 @@ class Door:
             return [str(ipaddress.ip_address(host))]
         except ValueError:
             pass
+        if host in self._kept:
+            return self._kept[host]
         if host not in self._lookups:
             self._lookups[host] = queue.SimpleQueue()
             # nothing else bounds it: the resolver of the C library waits for as long as its settings say
@@ -246,6 +274,8 @@ class Door:
         del self._lookups[host]
         if isinstance(found, str):
             raise Unusable(found)
+        if self._access.keeps_addresses:
+            self._kept[host] = found
         return found
 
     def _connected(self, host: str, address: str, port: int) -> PGconn:

@@ -40,6 +40,7 @@ class Given:
     owner: str
     first: int = 1
     """The first number of a log that has none yet."""
+    manners: str = "good"
 
     def written(self, password: Secret) -> bytes:
         """For the pipe."""

@@ -127,6 +127,7 @@ def launch(
         linger_ns=_nanoseconds(request.linger),
         owner=born(os.getpid()),
         first=first,
+        manners=str(request.manners),
     )
     log = LogReader(folder / NAME)
     log.read()

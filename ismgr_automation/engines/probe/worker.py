@@ -23,7 +23,7 @@ from pathlib import Path
 from ismgr_automation.core.secret import Redactor, Secret
 from ismgr_automation.engines.probe.link import Access, Answer, Door, Link, Unusable, over
 from ismgr_automation.engines.probe.log import NAME, OWNER, Given, LogReader, LogWriter, born, lives
-from ismgr_automation.ports.recovery import Attempt, Outcome
+from ismgr_automation.ports.recovery import Attempt, Manners, Outcome
 
 LOOK_NS = 200_000_000
 """How often a probe without an owner looks for a new one."""
@@ -145,6 +145,8 @@ class _Probe:
             user=given.user,
             password=password,
             patience=self._patience,
+            keeps_addresses=given.manners == Manners.IGNORES_TTL,
+            cancels_after=self._patience / 4 if given.manners == Manners.CANCELS_COMMITS else None,
         )
         self._door = Door(access, stop)
         self._link: Link | None = None

@@ -76,6 +76,10 @@ class MemoryMember:
         """Whether ``pg_rewind`` can work on it."""
         self.starts_alone = False
         """The server comes up with the machine, as no shipped role lets it."""
+        self.sluggish = 0
+        """A promotion is carried out so many ticks later, when nobody waits for it any more; 0: at once."""
+        self.landing: int | None = None
+        """The tick at which that will be."""
         self.timeline = 1
         self.log: list[Entry] = []
         self.waiting: list[int] = []
@@ -237,6 +241,11 @@ class MemoryRecoveryWorld:
         """Whether a write from there would be taken."""
         return self.members[host].primary and host not in self.fenced and self.linked(by, host)
 
+    def serves(self) -> bool:
+        """Whether a client's write would be taken where it is sent now."""
+        endpoint, host = self._route()
+        return host in self.members and self.takes(host, CLIENT if endpoint == host else endpoint)
+
     def writable(self) -> tuple[str, ...]:
         """The members that would take a client's write, whoever reaches them."""
         return tuple(name for name, one in self.members.items() if one.primary and name not in self.fenced)
@@ -268,6 +277,7 @@ class MemoryRecoveryWorld:
         for _ in range(ticks):
             self.tick += 1
             self._lapse()
+            self._land()
             for name, one in self.members.items():
                 if source := self.streams(name):
                     arrived = self.members[source].log
@@ -277,6 +287,14 @@ class MemoryRecoveryWorld:
             for call in self.each_tick:
                 call()
             self.note()
+
+    def _land(self) -> None:
+        """Promotions that were asked for some time ago are carried out."""
+        for name, one in self.members.items():
+            if one.landing is not None and one.landing <= self.tick and one.up:
+                one.landing = None
+                if one.standby:
+                    self.promote(name)
 
     def note(self) -> None:
         """Write down that more than one would take a write, if that is so."""
@@ -288,6 +306,7 @@ class MemoryRecoveryWorld:
         member = self.members[host]
         member.runs = member.clean = member.frozen = False
         member.waiting.clear()
+        member.landing = None  # a server that starts forgets what it was asked for
 
     def power_off(self, host: str) -> None:
         """Nothing runs there; what was on the wire is gone."""

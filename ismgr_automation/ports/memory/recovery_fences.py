@@ -122,14 +122,15 @@ class MemoryWitness:
         self.world.advance(self.world.slow.get("confirm", 1))
         who, now = self._who(), self.world.tick * TICK_NS
         by = f"{', '.join(who)}, by connecting"
+        answered = [one for one in who if self.world.linked(one, self.request.host)]
         for one in who:
             if one != CLIENT and not self.world.managed(one):
                 return Confirmation(ok=False, by=by, words=f"{one} cannot look", ended_ns=now)
-            if not self.world.linked(one, self.request.host):
-                if self.request.bmc is None:
-                    return Confirmation(ok=False, by=by, words=f"{one} gets no answer", ended_ns=now)
-            elif self._open():
+            if one in answered and self._open():
                 return Confirmation(ok=False, by=by, words=f"{one} can connect", ended_ns=now)
+        if not answered and self.request.bmc is None:
+            # silence alone could be a broken way
+            return Confirmation(ok=False, by=by, words=f"{who[0]} gets no answer", ended_ns=now)
         return Confirmation(ok=True, by=by, words="nobody can connect", ended_ns=now)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut, Refused
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.memory.recovery import TICK_NS, MemoryRecoveryWorld
-from ismgr_automation.ports.recovery import Attempt, Outcome, ProbeRequest
+from ismgr_automation.ports.recovery import Attempt, Outcome, ProbeRequest, Seen, Sight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,8 @@ class MemoryWorldProbe:
     numbers: dict[str, tuple[int, int | None]] = field(default_factory=dict)
     """By run: the numbers of the first write and of the one after the last; None while it is at work."""
     faults: dict[str, BaseException] = field(default_factory=dict)
-    """Raised when the call of this name is made: ``start``, ``resume``, ``held``."""
+    """Raised when the call of this name is made: ``start``, ``resume``, ``held``; with ``sees`` a detector finds nobody
+    who takes writes."""
 
     def start(self, request: ProbeRequest, context: Context) -> MemoryWorldRunning:
         """Begin, with a write that is acknowledged."""
@@ -52,6 +53,15 @@ class MemoryWorldProbe:
         self._called("resume", context)
         self.numbers[request.run] = (self.numbers[request.run][0], None)
         return MemoryWorldRunning(self, request.run)
+
+    def sees(self, request: ProbeRequest, context: Context) -> Seen:
+        """Whether a client's write would be taken; its time passes."""
+        if context.cancelled.is_set():
+            raise Cancelled("The probe's look was stopped.", next_step="Run it again.")
+        found = "sees" not in self.faults and self.world.serves()
+        self.pass_time(request.patience // timedelta(microseconds=TICK_NS // 1000))
+        words = "it takes writes" if found else "no endpoint takes a write"
+        return Seen(sight=Sight.DONE if found else Sight.NOT_DONE, words=words)
 
     def held(self, request: ProbeRequest, context: Context) -> frozenset[int]:
         """What the one writable primary has of its writes. Raises ``EngineFailed`` where there is none."""

@@ -118,6 +118,19 @@ class MemoryStandby:
             effect=lambda: self._promote(member),
         )
 
+    def hold(self, cluster: Cluster, host: str, context: Context) -> Verb:
+        """Stop the standby and start it again: what it was asked for is forgotten."""
+        (member,) = self._members(cluster, host)
+        return MemoryVerb(
+            world=self.world,
+            verb="hold",
+            subject=host,
+            context=context,
+            ready=lambda: self._answers(member),
+            see=lambda: self._seen(member, member, holds=False),
+            effect=lambda: self._hold(member),
+        )
+
     def retire(self, cluster: Cluster, host: str, context: Context) -> Verb:
         """Stop the old primary, for good."""
         (member,) = self._members(cluster, host)
@@ -225,9 +238,18 @@ class MemoryStandby:
         member.runs, member.clean, member.standby, member.upstream = False, True, True, ""
         return "stopped"
 
+    def _hold(self, member: MemoryMember) -> str:
+        if not member.standby:
+            raise NotDone(f"{member.host} has been promoted")
+        member.landing, member.runs = None, True
+        return "it stays a standby"
+
     def _promote(self, member: MemoryMember) -> str:
         if not member.runs:
             raise NotDone(f"{member.host} is down")
+        if member.standby and member.sluggish:
+            member.landing = self.world.tick + member.sluggish
+            raise NotDone(f"{member.host} does not answer in time")
         if member.standby:
             self.world.promote(member.host)
         if not member.primary:

@@ -561,3 +561,49 @@ def sessions(pair: Pair) -> int:
         ["pgrep", "-fc", f"psql .*-h {pair.base}/.* -p {pair.port} -d postgres$"], check=False, capture_output=True
     )
     return int(found.stdout)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_promotion_that_nobody_has_seen_does_not_land_on_a_standby_that_was_held(pair, standby, held: bool):
+    # what pg_promote does first; the signal to the server is on its way
+    signal_file = pair.base / SECOND / "data" / "promote"
+    signal_file.touch()
+    shutil.chown(signal_file, "postgres")
+    if held:
+        verb = standby.hold(pair.cluster, SECOND, pair.context)
+        ready(verb)
+        acted = verb.act()
+        assert acted.ok, acted.words
+    os.kill(postmaster(pair, SECOND), signal.SIGUSR1)
+    if not held:
+        pair.until("it is promoted", lambda: look(pair, standby)[SECOND].part is Part.PRIMARY)
+        return
+    assert not signal_file.exists()
+    pair.until("it streams again", pair.streams)
+    assert look(pair, standby)[SECOND].part is Part.STANDBY
+
+
+def test_a_shell_that_was_to_promote_finds_the_door_shut_and_the_next_one_open(pair, standby):
+    late = standby.promote(pair.cluster, SECOND, pair.context)
+    ready(late)
+    assert standby.hold(pair.cluster, SECOND, pair.context).act().ok
+    acted = late.act()
+    assert not acted.ok
+    assert "it was made to stay a standby meanwhile" in acted.words
+    late.close()
+    assert look(pair, standby)[SECOND].part is Part.STANDBY
+    kill(pair, FIRST)
+    wanted = standby.promote(pair.cluster, SECOND, pair.context)
+    ready(wanted)
+    done(wanted)
+
+
+def test_a_standby_that_was_promoted_meanwhile_cannot_be_held(pair, standby):
+    kill(pair, FIRST)
+    verb = standby.hold(pair.cluster, SECOND, pair.context)
+    ready(verb)
+    done(standby.promote(pair.cluster, SECOND, pair.context))
+    acted = verb.act()
+    assert not acted.ok
+    assert "it is no standby" in acted.words
+    assert look(pair, standby)[SECOND].part is Part.PRIMARY

@@ -162,3 +162,23 @@ def test_nobody_waits_for_a_connection_that_is_not_wanted_any_more():
         access = door(silent.getsockname()[1])._access
         with pytest.raises(Unusable):
             Door(access, stopping.fileno()).open(0)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_client_that_ignores_how_long_a_name_is_good_for_goes_where_it_once_led(keeps):
+    with answering(DONE + READY) as port:
+        access = Access(
+            endpoints=(f"localhost:{port}",),
+            database="postgres",
+            user="ismgr",
+            password=Secret("-"),
+            patience=WITHIN,
+            keeps_addresses=keeps,
+        )
+        stubborn = Door(access)
+        stubborn.open_at(0).close()
+    # what somebody else would be told now
+    known = dict(stubborn._kept)
+    assert ("127.0.0.1" in known.get("localhost", [])) == keeps
+    stubborn._kept = {"localhost": ["192.0.2.1"]} if keeps else {}
+    assert (stubborn._addresses("localhost") == ["192.0.2.1"]) == keeps

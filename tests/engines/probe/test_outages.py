@@ -16,8 +16,9 @@ import pytest
 from ismgr_automation.core.errors import Unreachable
 from ismgr_automation.engines.probe import PostgresqlProbe
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.recovery import Outcome
+from ismgr_automation.ports.recovery import Manners, Outcome, Sight
 from ismgr_automation.recovery.measure import downtime, losses, steady
+from ismgr_automation.recovery.telling_fault import CANCELLED
 from tests.engines.probe.cases import OneSecret, owned, request, wait_until
 from tests.fixtures_canaries import search_now
 from tests.fixtures_postgres import _free_port, restart_postgres, start_postgres
@@ -139,6 +140,42 @@ def test_a_commit_whose_wait_for_a_standby_was_cancelled_is_unknown(server, clie
     assert unknown.cause.startswith("canceling wait for synchronous replication")
     # the server has it, and a standby that took over now would not
     assert losses(found, client.held(asked, context)).unknown_held == (unknown.number,)
+
+
+def test_a_client_that_cancels_commits_is_never_told_that_they_are_safe(server, client, context, tmp_path):
+    asked = request(tmp_path, [server.port], patience=timedelta(seconds=4), manners=Manners.CANCELS_COMMITS)
+    running = client.start(asked, context)
+    server.run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    server.run("SELECT pg_reload_conf()")
+    wait_until(lambda: sum(CANCELLED in one.cause for one in running.attempts()) > 1, "two cancelled commits")
+    found = running.stop()
+    server.run("ALTER SYSTEM RESET synchronous_standby_names")
+    server.run("SELECT pg_reload_conf()")
+    cancelled = [one for one in found if CANCELLED in one.cause]
+    assert {one.outcome for one in cancelled} == {Outcome.UNKNOWN}
+    told = losses(found, client.held(asked, context))
+    assert {one.number for one in cancelled} <= set(told.unknown_held)
+    assert told.lost == ()
+
+
+def test_a_detector_sees_who_takes_writes_and_leaves_the_runs_rows_alone(server, client, context, tmp_path):
+    asked = request(tmp_path, [server.port, _free_port()], every=timedelta(milliseconds=20))
+    running = client.start(asked, context)
+    quick = dataclasses.replace(asked, patience=timedelta(seconds=2))
+    assert [client.sees(quick, context).sight for _ in range(2)] == [Sight.DONE, Sight.DONE]
+    # says that it is a primary, and takes no write in time
+    server.run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    server.run("SELECT pg_reload_conf()")
+    seen = client.sees(quick, context)
+    assert seen.sight is Sight.NOT_DONE
+    assert "no answer in time" in seen.words
+    server.run("ALTER SYSTEM RESET synchronous_standby_names")
+    server.run("SELECT pg_reload_conf()")
+    wait_until(lambda: client.sees(quick, context).sight is Sight.DONE, "service again")
+    found = running.stop()
+    assert losses(found, client.held(asked, context)).contradictions == ()
+    kill(server)
+    assert client.sees(quick, context).sight is Sight.NOT_DONE
 
 
 @contextmanager

@@ -1,0 +1,442 @@
+"""A fault in a drill, carried out: the detector must see the service first, the undo is on the disk before anything is
+broken, somebody else must see it bite, and whatever becomes of the drill it is lifted again. Who resumes looks whether
+it stands before he breaks anything a second time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from ismgr_automation.converge.drill_fault import fault_request, lifted_after
+from ismgr_automation.converge.drill_notes import Notes
+from ismgr_automation.converge.drill_verbs import Kit, fence_of, fence_request
+from ismgr_automation.core.errors import IsmgrError
+from ismgr_automation.core.events import StepReported
+from ismgr_automation.core.json import Json, JsonObject
+from ismgr_automation.estate.recovery import Detector, Fault, FenceWay
+from ismgr_automation.estate.resolve import duration
+from ismgr_automation.ports.faults import FaultRequest, Faults, Injection
+from ismgr_automation.ports.recovery import Acted, Seen, Sight
+from ismgr_automation.recovery.faults import (
+    COME_BACK,
+    DETECT,
+    FAULT,
+    LIFT,
+    PATIENCE,
+    WATCH,
+    Lookout,
+    ends_with_power,
+    takes_power,
+)
+from ismgr_automation.recovery.path import LegKind
+from ismgr_automation.recovery.rules import Act, Situation, refusal
+
+if TYPE_CHECKING:
+    from ismgr_automation.converge.drill_unit import Drill
+
+WAY = "the endpoints of clients, from this controller"
+"""How the detector looks. A look at the members would take the management network's word for what clients find, and
+one from the edges is blind for the edges."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Breaking:
+    """A fault of a drill, and who watches for it."""
+
+    fault: Fault
+    request: FaultRequest
+    faults: Faults
+    injection: Injection
+    kit: Kit
+    """That of the failover, in a scope that nobody cancels."""
+    notes: Notes
+    cancelled: threading.Event
+    look: Callable[[], str]
+    """Why no endpoint takes a write; empty where one does. A look takes as long as the detector waits between two."""
+    _ready: Seen | None = None
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _renewal: threading.Thread | None = None
+
+    @property
+    def detector(self) -> Detector:
+        """The plan's."""
+        return self.kit.field.document.detector
+
+    # before anything
+
+    def unready(self) -> str:
+        """Why nothing may be broken: it cannot be, or the detector is red while all is well."""
+        seen = self._stage()
+        if seen.sight is Sight.UNKNOWN:
+            return f"the fault {self.fault.name} cannot be done: {seen.words}"
+        if seen.sight is Sight.DONE:
+            return f"the fault {self.fault.name} stands already: {seen.words or 'somebody else has done it'}"
+        began, words = self.notes.clock(), ""
+        lookout = Lookout(misses=1)
+        while lookout.looks < self.detector.green and not words:
+            words = self._turn()
+            lookout.saw(found=not words)
+        self.notes.wrote(
+            {
+                "what": "detector-green",
+                "ok": not words,
+                "looks": lookout.looks,
+                "words": words,
+                "began_ns": began,
+                "ended_ns": self.notes.clock(),
+            }
+        )
+        return f"the detector was red before the fault: {words}" if words else ""
+
+    # the site is lost
+
+    def strike(self) -> str:
+        """Break it, have it looked at, and wait until the detector has declared the site lost. Why the move must not
+        begin; nothing where it may, or where it has begun before."""
+        self._stage()
+        if self.notes.first("task-began", "failover") is not None:
+            self._keep()
+            return ""
+        trouble = self._broken()
+        if trouble:
+            return trouble
+        known = self.notes.last("detected")
+        trouble = self._declared() if known is None else "" if known["ok"] else str(known["words"])
+        return trouble or self._lapsed()
+
+    def _stage(self) -> Seen:
+        """Make it ready, once in each process. Who resumes takes what he finds."""
+        if self._ready is None:
+            self._ready = self.injection.stage()
+        return self._ready
+
+    def _broken(self) -> str:
+        """Have it stand; why it does not."""
+        if self.notes.first("fault-lifting") is not None:
+            return f"the fault {self.fault.name} was being lifted"
+        known = self.notes.last("fault-bitten")
+        if known is not None:
+            if not known["ok"]:
+                return f"the fault {self.fault.name} did not bite: {known['words']}"
+            self._keep()
+            return self._lapsed()
+        begun = self.notes.first("fault-undo") is not None
+        if not begun or not self.injection.bitten().ok:
+            if begun:
+                # whoever died in the middle may have armed the hosts
+                self._mended()
+                self.injection.stage()
+            trouble = self._done()
+            if trouble:
+                self.lift()
+                return trouble
+        self._keep()
+        began = self.notes.clock()
+        found = self.injection.bitten()
+        words = f"{found.by}: {found.words}"
+        self.notes.wrote({"what": "fault-bitten", **_span(began, self.notes.clock()), "ok": found.ok, "words": words})
+        if found.ok:
+            return ""
+        return "; ".join(filter(None, [f"the fault {self.fault.name} did not bite: {words}", self.lift()]))
+
+    def _done(self) -> str:
+        undo: Json = self.injection.undo()
+        self.notes.wrote({"what": "fault-undo", "fault": self.fault.name, "do": self.fault.do, "undo": undo})
+        self.notes.wrote({"what": "task-began", "leg": FAULT, "task": self.fault.name, "action": self.fault.do})
+        acted = self._tried(self.injection.act)
+        self._told(FAULT, self.fault.name, self.fault.do, acted)
+        return "" if acted.ok else f"the fault {self.fault.name} was not done: {acted.words}"
+
+    def _declared(self) -> str:
+        """Look until the site counts as lost; why it does not."""
+        lookout, began = Lookout(misses=self.detector.misses), self.notes.clock()
+        until = began + _ns(self.detector.misses * PATIENCE * duration(self.detector.every))
+        words = ""
+        while not lookout.saw(found=not self._turn()):
+            if self.cancelled.is_set():
+                words = "stopped on request before the detector had declared the site lost"
+            elif self.notes.clock() > until:
+                words = f"the detector has not declared the site lost, in {lookout.looks} looks"
+            if words:
+                break
+        now = self.notes.clock()
+        self.notes.wrote(
+            {
+                "what": "detected",
+                "ok": not words,
+                "looks": lookout.looks,
+                "misses": lookout.missed,
+                "words": words,
+                "way": WAY,
+                **_span(began, now),
+            }
+        )
+        said = words or f"{lookout.missed} looks in a row found nobody who takes writes"
+        self._told(FAULT, DETECT, DETECT, Acted(ok=not words, began_ns=began, ended_ns=now, words=said))
+        return words
+
+    # the service goes on
+
+    def watch(self) -> str:
+        """Break what the service is to survive, watch it, and lift it. Why that is not as it should be."""
+        self._stage()
+        known = self.notes.last("watched")
+        trouble = str(known["words"]) if known is not None else self._broken() or self._watched()
+        return "; ".join(filter(None, [trouble, self.lift()]))
+
+    def _watched(self) -> str:
+        lookout, began, words = Lookout(misses=self.detector.misses), self.notes.clock(), ""
+        for _ in range(self.detector.misses * PATIENCE):
+            if lookout.saw(found=not self._turn()):
+                words = f"a false alarm: the detector declared a site lost that is slow, after {lookout.looks} looks"
+                break
+            if self.cancelled.is_set():
+                words = "stopped on request while the fault was watched"
+                break
+        now = self.notes.clock()
+        looks: JsonObject = {"looks": lookout.looks, "misses": lookout.missed, "way": WAY}
+        self.notes.wrote({"what": "watched", "ok": not words, "words": words, **looks, **_span(began, now)})
+        said = words or f"{lookout.looks} looks, and no alarm"
+        self._told(FAULT, WATCH, WATCH, Acted(ok=not words, began_ns=began, ended_ns=now, words=said))
+        return words
+
+    # afterwards
+
+    def after(self, leg: str) -> str:
+        """What a fault still has to do once a leg has ended well; why that did not go well."""
+        if leg == "failover" and self.fault.do == "stale-primary":
+            trouble = self._come_back() or self._fenced_anew()
+            if trouble:
+                return trouble
+        return self.lift() if leg == lifted_after(self.fault, self.kit.field.document) else ""
+
+    def lift(self) -> str:
+        """Lift it, where anything was begun and nobody has lifted it; why it is not lifted. Raises nothing."""
+        last = self.notes.last("fault-lifted")
+        if self.notes.first("fault-undo") is None or (last is not None and last["ok"]):
+            return ""
+        if any(one["ok"] for one in self.notes.all("fault-bitten")) and self.notes.first("fault-lifting") is None:
+            self._lapsed()
+        # whoever resumes does not take what we have lifted for what has lifted itself
+        self.notes.tried({"what": "fault-lifting", "fault": self.fault.name})
+        self._let()
+        began, words = self.notes.clock(), ""
+        try:
+            self._stage()
+            refused = refusal(Act.LIFT, self._situation())
+            if refused is not None:
+                words = f"by the rule {refused.rule}: {refused.why}"
+            else:
+                acted = self._mended()
+                found = self.injection.lifted()
+                words = "" if found.ok else f"{found.by}: {found.words}" + ("" if acted.ok else f"; {acted.words}")
+        except IsmgrError as problem:
+            words = problem.summary
+        now = self.notes.clock()
+        self.notes.tried({"what": "fault-lifted", "ok": not words, "words": words, **_span(began, now)})
+        self._told(LIFT, self.fault.name, LIFT, Acted(ok=not words, began_ns=began, ended_ns=now, words=words))
+        return f"the fault {self.fault.name} is not lifted, {words}" if words else ""
+
+    def left(self) -> Iterator[str]:
+        """What the hosts still know of it, a sentence each."""
+        if self.notes.first("fault-undo") is None:
+            return
+        fleet = replace(self.request.fleet, names=self.request.hosts)
+        try:
+            yield from self.faults.left(fleet, self.kit.scope.context)
+        except IsmgrError as problem:
+            yield f"nobody can tell what is left of the fault {self.fault.name}: {problem.summary}"
+
+    def _come_back(self) -> str:
+        """The stale primary is there, and must be kept from clients."""
+        known = self.notes.last("came-back")
+        if known is not None:
+            return "" if known["ok"] else f"the stale primary did not come back: {known['words']}"
+        self._stage()
+        acted = self._tried(self.injection.come_back)
+        # long enough for every client that would be sent there
+        for _ in range(self.detector.misses if acted.ok else 0):
+            self._turn()
+        words = "" if acted.ok else acted.words or "it did not come back"
+        self.notes.wrote({"what": "came-back", "ok": acted.ok, "words": words, **_span(acted.began_ns, acted.ended_ns)})
+        self._told(FAULT, COME_BACK, COME_BACK, acted)
+        return "" if acted.ok else f"the stale primary did not come back: {words}"
+
+    def _fenced_anew(self) -> str:
+        """Have its fence up and confirmed again, once."""
+        if self.notes.first("fenced-anew") is None:
+            trouble = self._fence()
+            if trouble:
+                return trouble
+            self.notes.wrote({"what": "fenced-anew"})
+        return ""
+
+    def _fence(self) -> str:
+        engines, context = self.kit.scope.engines.recovery, self.kit.scope.context
+        proven = self.notes.first("witnesses", "failover") or {}
+        names = proven.get("names")
+        request = fence_request(
+            fence_of(self.kit.field.document),
+            replace(self.kit, proven=tuple(map(str, names)) if isinstance(names, list) else ()),
+        )
+        with (
+            closing(engines.fences.fence(request, context)) as fence,
+            closing(engines.fences.witness(request, context)) as witness,
+        ):
+            fence.stage()
+            acted = fence.act()
+            if not acted.ok:
+                return f"the stale primary was not fenced anew: {acted.words}"
+            witness.stage()
+            found = witness.confirm()
+        return "" if found.ok else f"the stale primary's fence is not confirmed: {found.by}: {found.words}"
+
+    # the dead-man's timer
+
+    def _keep(self) -> None:
+        """Renew the timer until it is lifted, as leases are renewed."""
+        if self._renewal is None:
+            self._ended.clear()
+            self._renewal = threading.Thread(target=self._renew, name="ismgr-fault", daemon=True)
+            self._renewal.start()
+
+    def _renew(self) -> None:
+        every = self.request.lifetime.total_seconds() / 3
+        while not self._ended.wait(every):
+            if self._lapsed():
+                return
+
+    def _let(self) -> None:
+        self._ended.set()
+        if self._renewal is not None:
+            self._renewal.join()
+            self._renewal = None
+
+    def _lapsed(self) -> str:
+        """Renew the timer; the sentence for one that was faster than we, which is written down."""
+        if self.notes.last("fault-lapsed") is None and (self._renewed() or self._gone_with_power()):
+            return ""
+        words = f"the fault {self.fault.name} did not stand as long as it should: the hosts have lifted it themselves"
+        if self.notes.last("fault-lapsed") is None:
+            self.notes.tried({"what": "fault-lapsed", "words": words})
+        return words
+
+    def _renewed(self) -> bool:
+        try:
+            return self.injection.renew()
+        except IsmgrError:
+            return False
+
+    def _gone_with_power(self) -> bool:
+        """Whether the fence has taken the machine that it lay on."""
+        fenced = any(one["action"] == "fence" for one in self.notes.all("task-ended", "failover"))
+        return fenced and ends_with_power(self.fault) and fence_of(self.kit.field.document).way is FenceWay.POWER
+
+    # by which it is done
+
+    def close(self) -> None:
+        """Let go, and lift nothing."""
+        self._let()
+        self.injection.close()
+
+    def _mended(self) -> Acted:
+        """Lift it by what we know, and where that does not do by the words of the journal."""
+        acted = self._tried(self.injection.lift)
+        known = self.notes.last("fault-undo")
+        if acted.ok or known is None or not isinstance(known["undo"], dict):
+            return acted
+        undo: JsonObject = known["undo"]
+        return self._tried(lambda: self.faults.lift(undo, self.request.fleet, self.kit.scope.context))
+
+    def _tried(self, work: Callable[[], Acted]) -> Acted:
+        began = self.notes.clock()
+        try:
+            return work()
+        except IsmgrError as problem:
+            return Acted(ok=False, began_ns=began, ended_ns=self.notes.clock(), words=problem.summary)
+
+    def _situation(self) -> Situation:
+        """What is known when it is lifted, by the journal and by a look."""
+        kit, notes = self.kit, self.notes
+        sides = kit.field.sides
+        seen = kit.scope.engines.recovery.standby.look(kit.field.cluster, kit.scope.context)
+        given = any(one["ok"] for one in notes.all("given-back", "failover"))
+        asked = not given and any(one["action"] == "promote" for one in notes.all("task-began", "failover"))
+        fenced = any(one["ok"] for one in notes.all("confirmed", "failover")) and not given
+        # whoever takes its power back takes the fence away with it
+        safe = frozenset({sides.old}) if fenced and not takes_power(self.fault) else frozenset[str]()
+        return Situation(
+            kind=LegKind.FAILOVER,
+            sides=sides,
+            standings={one.host: one for one in seen},
+            raised=safe,
+            confirmed=safe,
+            asked=frozenset({sides.new}) if asked else frozenset(),
+        )
+
+    def _turn(self) -> str:
+        """One look, and the time until the next."""
+        due = self.notes.clock() + _ns(duration(self.detector.every))
+        words = self.look()
+        while (left := due - self.notes.clock()) > 0 and not self.cancelled.wait(left / 1e9):
+            pass
+        return words
+
+    def _told(self, leg: str, name: str, action: str, acted: Acted) -> None:
+        readings: Json = dict(acted.readings)
+        self.notes.tried(
+            {
+                "what": "task-ended",
+                "leg": leg,
+                "task": name,
+                "action": action,
+                "ok": acted.ok,
+                **_span(acted.began_ns, acted.ended_ns),
+                "found": False,
+                "rule": "",
+                "words": acted.words,
+                "readings": readings,
+            }
+        )
+        took = (acted.ended_ns - acted.began_ns) / 1e9
+        self.kit.scope.context.emit(StepReported(step=f"{leg}: {name}", detail=acted.words, seconds=took))
+
+
+@contextmanager
+def breaking(drill: Drill, fault: Fault, kit: Kit) -> Iterator[Breaking]:
+    """A fault of a drill, for as long as the drill takes. Raises ``InputError`` for what cannot be asked for."""
+    engines = drill.scope.engines.recovery
+    assert engines.faults is not None  # noqa: S101  planned only where there are any
+    request = fault_request(fault, kit, drill.scope.context.run)
+    quick = replace(drill.request, patience=duration(drill.field.document.detector.every))
+
+    def look() -> str:
+        seen = engines.probe.sees(quick, kit.scope.context)
+        return "" if seen.sight is Sight.DONE else seen.words or str(seen.sight)
+
+    one = Breaking(
+        fault=fault,
+        request=request,
+        faults=engines.faults,
+        injection=engines.faults.fault(request, kit.scope.context),
+        kit=kit,
+        notes=drill.notes,
+        cancelled=drill.scope.context.cancelled,
+        look=look,
+    )
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def _span(began_ns: int, ended_ns: int) -> JsonObject:
+    return {"began_ns": began_ns, "ended_ns": ended_ns}
+
+
+def _ns(span: timedelta) -> int:
+    return span // timedelta(microseconds=1) * 1000
