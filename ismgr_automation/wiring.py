@@ -226,8 +226,10 @@ def _recovery(store: Backends, kept: Records) -> Recovery:
     """What moves a service to another site and measures it."""
     from ismgr_automation.engines.fences import HostFences
     from ismgr_automation.engines.functions import ProcessFunctions
+    from ismgr_automation.engines.pgbackrest import PgbackrestBackups
     from ismgr_automation.engines.postgresql import PostgresqlStandby
     from ismgr_automation.engines.probe import PostgresqlProbe
+    from ismgr_automation.engines.restic import ResticBackups
     from ismgr_automation.engines.switches import ClientSwitches
 
     return Recovery(
@@ -239,6 +241,8 @@ def _recovery(store: Backends, kept: Records) -> Recovery:
         journal=kept.drill_journal,
         results=kept.drills,
         clock=time.monotonic_ns,
+        backups=PgbackrestBackups(store),
+        file_backups=ResticBackups(store),
     )
 
 

@@ -36,6 +36,8 @@ from ismgr_automation.ports.memory import (
     InlineSequencer,
     MemoryAdvisories,
     MemoryApprovals,
+    MemoryBackups,
+    MemoryBackupWorld,
     MemoryBalancer,
     MemoryCluster,
     MemoryContent,
@@ -44,6 +46,7 @@ from ismgr_automation.ports.memory import (
     MemoryEvidenceLog,
     MemoryFacts,
     MemoryFences,
+    MemoryFileBackups,
     MemoryFirstSeen,
     MemoryFunctions,
     MemoryHistory,
@@ -248,6 +251,8 @@ class Rehearsal:
     """Of drills, by run."""
     results: MemoryDrillStore = field(default_factory=MemoryDrillStore)
     functions: MemoryFunctions = field(default_factory=MemoryFunctions)
+    vault: MemoryBackupWorld = field(default_factory=MemoryBackupWorld)
+    """Backups of databases and files."""
     client: MemoryWorldProbe | None = None
     """The client that measures drills; one like others where there is none."""
     calendar: Callable[[Calendar], Calendar] = lambda known: known
@@ -371,6 +376,8 @@ class Rehearsal:
             journal=lambda run: self.journals.setdefault(run, MemoryDrillJournal(self.folder / "drills" / run)),
             results=self.results,
             clock=lambda: self.pair.tick * TICK_NS,
+            backups=MemoryBackups(self.vault),
+            file_backups=MemoryFileBackups(self.vault),
         )
 
     def plan(self, *, targets: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Plan:

@@ -31,6 +31,8 @@ EPILOG = """Examples:
   ismgr drill report 20261127T081500-3f9a           what was measured: outage, lost writes, each step
 
   ismgr drill return records                        home again after a drill that was broken off
+
+  ismgr drill run records --mode restore            the newest backup is restored beside the service, and asked
 """
 
 RUNNING = """Examples:

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ismgr_automation.cli.backup_views import show_restore
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.recovery.result import DrillResult, Outage, Verdict, Writes
 
 COLORS: Mapping[Verdict, str] = {
@@ -26,7 +28,11 @@ def show_result(result: DrillResult, console: Console) -> None:
     color = COLORS[result.verdict]
     console.print(
         f"\n[bold {color}]{result.verdict}[/] {result.mode} of [bold]{escape(result.plan)}[/]: "
-        f"{escape(result.home)} → {escape(result.away)} → {escape(result.home)}"
+        + (
+            f"{escape(result.home)} → {escape(result.away)} → {escape(result.home)}"
+            if result.mode is not DrillMode.RESTORE
+            else "a backup"
+        )
     )
     for part, verdict in result.verdicts.items():
         console.print(f"  {part:<9} [{COLORS[verdict]}]{verdict}[/]")
@@ -34,6 +40,8 @@ def show_result(result: DrillResult, console: Console) -> None:
         console.print(f"  [red]{escape(one)}[/]")
     for outage in result.outages:
         _show_outage(outage, console)
+    if result.restore is not None:
+        show_restore(result.restore, console)
     if result.writes is not None:
         console.print(f"\n{_writes(result.writes)}", markup=False)
     if result.without_redundancy_s is not None:
@@ -80,15 +88,22 @@ def show_history(results: Sequence[DrillResult], console: Console) -> None:
     for name in ("run", "plan", "mode", "verdict", "outage", "lost", "alone", "load"):
         table.add_column(name, justify="right" if name in {"outage", "lost", "alone", "load"} else "left")
     for one in results:
-        first = one.outages[0] if one.outages else None
         table.add_row(
             one.run,
             escape(one.plan),
             str(one.mode),
             f"[{COLORS[one.verdict]}]{one.verdict}[/]",
-            f"{first.outage_ms:.0f} ± {max(1.0, first.resolution_ms):.0f} ms" if first is not None else "-",
+            _outage(one),
             str(one.writes.lost) if one.writes is not None else "-",
             f"{one.without_redundancy_s:.1f} s" if one.without_redundancy_s is not None else "-",
             f"{one.load_average[0]:.1f}" if one.load_average is not None else "-",
         )
     console.print(table)
+
+
+def _outage(one: DrillResult) -> str:
+    """What a client waited for, or how long it took until a backup answered."""
+    if one.restore is not None:
+        return f"{one.restore.rto_ms / 1000:.1f} s" if one.restore.rto_ms is not None else "-"
+    first = one.outages[0] if one.outages else None
+    return f"{first.outage_ms:.0f} ± {max(1.0, first.resolution_ms):.0f} ms" if first is not None else "-"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TOPICS = (
     *("demo", "demo_patch", "estate", "plan", "approve", "apply", "resume", "runs", "drift", "verify", "destroy"),
     *("patch", "drill", "audit", "report", "trust", "lease", "window", "worker", "secrets", "inventory", "galaxy"),
-    *("engine", "lab"),
+    *("backup", "engine", "lab"),
 )
 """Modules below ``cli``; each has ``register(app)``."""
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ismgr_automation.converge.drill_field import Field, field_of
+from ismgr_automation.converge.drill_restore_plan import plan_restore
 from ismgr_automation.converge.drill_verbs import Kit, fence_of, fence_request, giving_back
 from ismgr_automation.converge.ground import Ground, whole_ground
 from ismgr_automation.converge.plan import announce, beside
@@ -35,6 +36,8 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
 
     Raises ``InputError`` for a recovery plan that there is not, or whose sites do not have one member each.
     """
+    if mode is DrillMode.RESTORE:
+        return plan_restore(scope, now, name, urgent=urgent)
     ground = whole_ground(scope)
     field = field_of(scope, ground, name)
     met = scope.engines.upkeep.cluster.members(field.cluster, scope.context)

@@ -15,6 +15,7 @@ from ismgr_automation.converge.drill_back import give_back
 from ismgr_automation.converge.drill_field import Field, field_of
 from ismgr_automation.converge.drill_legs import Crew, run_leg
 from ismgr_automation.converge.drill_notes import Notes
+from ismgr_automation.converge.drill_restore import restore_drill
 from ismgr_automation.converge.drill_told import told_drill
 from ismgr_automation.converge.drill_verbs import ACTS, Kit, switch_of_all
 from ismgr_automation.converge.ground import Ground
@@ -92,6 +93,8 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
                 _legs(drill)
                 _settle(drill, probe)
             drill.attempts = tuple(probe.stop())
+        if work.mode is DrillMode.RESTORE:
+            return restore_drill(drill)
         _count(drill)
         drill.last = _look(drill)
         drill.astray = tuple(_astray(drill))

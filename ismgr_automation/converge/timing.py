@@ -72,7 +72,8 @@ def _work(change: Change, plan: Plan, scope: Scope, fleet: Fleet) -> Work:
         return Work(
             scope=Kinds.DRILL,
             hosts=hosts,
-            windows=document.windows,
+            # a restore takes nothing from the service
+            windows=() if mode is DrillMode.RESTORE else document.windows,
             needs=at_most(document, mode),
             urgent=bool(plan.urgent),
         )

@@ -72,6 +72,7 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     recovery.recovery_paths,
     recovery.recovery_heat,
     recovery.recovery_objectives,
+    recovery.recovery_backups,
 )
 """A new rule is a function from a draft to diagnostics, and a line here."""
 

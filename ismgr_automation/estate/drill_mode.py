@@ -14,3 +14,5 @@ class DrillMode(StrEnum):
     """The live service's site is declared lost; it moves, redundancy is restored, and it moves back."""
     RETURN = "return"
     """Home again after a drill or a recovery that was broken off: redundancy first, then the service moves back."""
+    RESTORE = "restore"
+    """A backup is restored where no client reaches it, and asked what it holds. The service stays where it is."""

@@ -89,8 +89,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreRequest:
-    """A copy of one backup below ``folder``, in a folder of the run's own. After ``deadline`` the host itself takes away
-    whatever is left of it."""
+    """A copy of one backup below ``folder``, in a folder of the run's own. After ``deadline`` the host itself takes
+    away whatever is left of it."""
 
     place: Place
     run: str

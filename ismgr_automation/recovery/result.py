@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.recovery import Reading, Standing
+from ismgr_automation.recovery.restore_told import RestoreTold
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -149,6 +150,8 @@ class DrillResult:
     """How often another process went on with it."""
     left: tuple[str, ...] = ()
     """What cleanup found left behind, one sentence each."""
+    restore: RestoreTold | None = None
+    """What a drill of mode ``restore`` restored."""
 
     @property
     def outage_ms(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from ismgr_automation.core.errors import EngineFailed
@@ -86,9 +87,5 @@ def verified(text: str) -> str:
     if stanza[1] == "ok":
         return ""
     lines = [line.strip() for line in text.splitlines()]
-    bad = [
-        f"{above}, {line}"
-        for above, line in zip(lines, lines[1:], strict=False)
-        if re.search(r"(missing|invalid|other): [1-9]", line)
-    ]
+    bad = [f"{above}, {line}" for above, line in pairwise(lines) if re.search(r"(missing|invalid|other): [1-9]", line)]
     return "; ".join(bad) or f"status {stanza[1]}"

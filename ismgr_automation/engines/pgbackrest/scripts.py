@@ -5,7 +5,9 @@ from __future__ import annotations
 FIRST = """
 cd /
 as() { if [ "$(id -un)" = postgres ]; then "$@"; else runuser -u postgres -- "$@"; fi; }
-backrest() { as pgbackrest --stanza="$stanza" --no-log-timestamp --log-level-console=off --log-level-stderr=error "$@"; }
+backrest() {
+  as pgbackrest --stanza="$stanza" --no-log-timestamp --log-level-console=off --log-level-stderr=error "$@"
+}
 stanza=$1; shift
 """
 
@@ -70,7 +72,7 @@ end=$(($(date +%s) + seconds))
 echo 'local all postgres peer' > "$folder/hba"; : > "$folder/ident"; : > "$folder/server.conf"
 chown postgres: "$folder/hba" "$folder/ident" "$folder/server.conf"
 complaint() {{ grep -E ' (PANIC|FATAL|ERROR):|^P[0-9]+ +ERROR:' "$folder/log" |
-  grep -v 'not accepting connections\|is starting up' | tail -n "$1"; }}
+  grep -v 'not accepting connections\\|is starting up' | tail -n "$1"; }}
 # on the command line, for the settings that were restored would win over a file
 worker --unit="$unit-server" -p KillSignal=SIGINT -p StandardOutput="append:$folder/log" \\
   -p StandardError="append:$folder/log" "$programs/postgres" -D "$folder/data" -c config_file="$folder/server.conf" \\
@@ -83,8 +85,8 @@ while :; do
     'position', pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0'),
     'segment_bytes', (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'),
     'timeline', ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int,
-    'newest', coalesce(to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\\"T\\"HH24:MI:SS.US+00:00'),
-      '')) WHERE NOT pg_is_in_recovery()" 2>/dev/null)
+    'newest', coalesce(to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC',
+      'YYYY-MM-DD\\"T\\"HH24:MI:SS.US+00:00'), '')) WHERE NOT pg_is_in_recovery()" 2>/dev/null)
   [ -z "$said" ] || break
   if ! systemctl --quiet is-active "$unit-server.service"; then
     complaint 3 | sed 's/^.* \\(PANIC\\|FATAL\\|ERROR\\):/\\1:/' | tr '\\n' ' ' >&2
@@ -96,9 +98,9 @@ done
 printf '%s\\n' "$said"
 complaint 1
 exit 0
-"""
-"""The folder of programs, seconds, more settings: starts the server, waits until it is a primary; prints how far it got,
-and its last complaint."""
+"""  # noqa: S608 - nothing is filled in
+"""The folder of programs, seconds, more settings: starts the server, waits until it is a primary; prints how far it
+got, and its last complaint."""
 
 ISOLATED = f"""{_RUN}
 group=$(systemctl show -P ControlGroup "$unit-server.service")

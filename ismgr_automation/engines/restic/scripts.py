@@ -29,10 +29,11 @@ worker() {{ systemd-run --quiet --collect --wait --pipe --working-directory=/ -p
 """
 
 CHECK = f"""{_RUN}
-worker --unit="$unit-check" restic check --quiet --read-data 2>&1 | grep -v '^using temporary cache' > /run/$unit
-code=$(grep -c 'error\\|Fatal\\|does not match\\|ciphertext verification failed' /run/$unit)
-[ "$code" = 0 ] || {{ grep 'error\\|Fatal\\|does not match\\|verification failed' /run/$unit | head -n 1 >&2; rm -f /run/$unit; exit 1; }}
-rm -f /run/$unit
+said=/run/$unit
+worker --unit="$unit-check" restic check --quiet --read-data > "$said" 2>&1 && {{ rm -f "$said"; exit 0; }}
+{{ grep -v '^using temporary cache' "$said" | grep -E 'error|failed|not match' || cat "$said"; }} | head -n 1 >&2
+rm -f "$said"
+exit 1
 """
 """Reads all that the repository has; fails with its first complaint."""
 
@@ -64,8 +65,8 @@ awk 'NR == FNR {{ sum[substr($0, 67)] = substr($0, 1, 64); next }}
   sum[substr($0, 67)] == substr($0, 1, 64) {{ same++; next }} {{ print "differs " substr($0, 67) }}
   END {{ print "same " same + 0 }}' "$folder/restored" "$folder/live"
 """
-"""The snapshot's time: prints how many files and bytes there are, ``differs PATH`` for each that should be as the one in
-use and is not, and ``same COUNT``."""
+"""The snapshot's time: prints how many files and bytes there are, ``differs PATH`` for each that should be as the one
+in use and is not, and ``same COUNT``."""
 
 REMOVE = f"""{_RUN}
 systemctl stop "$unit-work.service" "$unit-check.service" 2>/dev/null

@@ -15,6 +15,7 @@ from ismgr_automation.ports.memory.approvals import (
     MemorySignatures,
     MemorySigner,
 )
+from ismgr_automation.ports.memory.backups import MemoryBackups, MemoryBackupWorld, MemoryFileBackups
 from ismgr_automation.ports.memory.drills import MemoryDrillJournal, MemoryDrillStore, MemoryFunctions
 from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceLog
 from ismgr_automation.ports.memory.hosts import MemoryPlaybookEngine, MemoryProber, MemoryVerifier
@@ -57,6 +58,8 @@ __all__ = [
     "MemoryAdvisories",
     "MemoryAnchor",
     "MemoryApprovals",
+    "MemoryBackupWorld",
+    "MemoryBackups",
     "MemoryBalancer",
     "MemoryClock",
     "MemoryCluster",
@@ -67,6 +70,7 @@ __all__ = [
     "MemoryExecutors",
     "MemoryFacts",
     "MemoryFences",
+    "MemoryFileBackups",
     "MemoryFirstSeen",
     "MemoryFunctions",
     "MemoryHistory",
