@@ -40,19 +40,24 @@ BACKUP: Mapping[str, Any] = {
 
 @pytest.fixture(scope="module")
 def site(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> Site:
+    return kept_at(fresh_lab, tmp_path_factory.mktemp("restore") / "two-sites", pulumi_engine_path)
+
+
+def kept_at(lab: Lab, estate: Path, engine: Path) -> Site:
     """Both databases; the second one has the repository. Nothing else of the example is configured."""
-    estate = tmp_path_factory.mktemp("restore") / "two-sites"
 
     def text_here(text: str) -> str:
-        return moved(fresh_lab, text).replace("become: true", "become: true\n  boot_timeout: 30s")
+        return moved(lab, text).replace("become: true", "become: true\n  boot_timeout: 30s")
 
-    prepare(fresh_lab, estate, text_here)
-    addresses = [str(fresh_lab.machine(name).address(Segment(name.split(".")[1]))) for name in (HOME, AWAY)]
+    prepare(lab, estate, text_here)
+    addresses = [str(lab.machine(name).address(Segment(name.split(".")[1]))) for name in (HOME, AWAY)]
     backups.write_secrets(estate / ".secrets" / "backup", addresses)
-    _edit(estate / "groups.yaml", "databases", lambda one: _kept(one, str(fresh_lab.topology.network(Segment.WAN))))
+    wide = str(lab.topology.network(Segment.WAN))
+    _edit(estate / "groups.yaml", "databases", lambda one: _kept(one, wide))
+    _edit(estate / "groups.yaml", "nameservers", lambda one: _let_through(one, wide, addresses[0]))
     _edit(estate / "recovery.yaml", "records", lambda one: _proven(one, f"{addresses[0]}:5432"))
     commit(estate, "Keep backups")
-    one = Site(lab=fresh_lab, estate=estate, environment={**os.environ, "ISMGR_ENGINE": str(pulumi_engine_path)})
+    one = Site(lab=lab, estate=estate, environment={**os.environ, "ISMGR_ENGINE": str(engine)})
     applied = one.ismgr("apply", "--yes", *(word for name in TARGETS for word in ("--target", name)))
     assert applied.code == 0, (applied.results, applied.errors)
     sql(one, "CREATE TABLE note AS SELECT generate_series(1, 3) AS number")
@@ -75,9 +80,13 @@ def _kept(group: dict[str, Any], clients: str) -> None:
     given["postgresql_archive_timeout"] = "1s"
 
 
+def _let_through(group: dict[str, Any], clients: str, database: str) -> None:
+    group["variables"]["base_forward"].append({"from": [clients], "to": [database], "ports": ["5432"]})
+
+
 def _proven(plan: dict[str, Any], endpoint: str) -> None:
     plan["backup"] = dict(BACKUP)
-    plan["probe"] |= {"endpoints": [endpoint], "steady": "1s", "every": "20ms"}
+    plan["probe"] |= {"endpoints": [endpoint], "steady": "1s", "every": "20ms", "patience": "2s"}
     plan["objectives"] = {"rto": "60s", "rpo": "60s"}
 
 

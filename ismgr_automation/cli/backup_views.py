@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.markup import escape
 from rich.table import Table
@@ -43,13 +43,15 @@ def show_restore(told: RestoreTold, console: Console) -> None:
 
 
 def show_status(found: Sequence[BackupStatus], console: Console) -> None:
-    """A line for each backup that there should be."""
+    """A line for each backup that there should be; ``age`` is that of the newest write in it."""
     if not found:
         console.print("No RecoveryPlan says anything about backups.", markup=False)
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("plan", "what", "host", "full", "last", "newest write", "allowed", "size", "state"):
-        table.add_column(name, justify="right" if name in {"newest write", "allowed", "size"} else "left")
+    for name in ("plan", "what", "host", "full", "last", "age", "allowed", "size", "state"):
+        side: Literal["left", "right"] = "right" if name in {"age", "allowed", "size"} else "left"
+        # on a narrow screen it is the words that wrap
+        table.add_column(name, justify=side, no_wrap=name not in {"what", "state"}, overflow="fold")
     for one in found:
         table.add_row(
             escape(one.plan),
@@ -66,16 +68,17 @@ def show_status(found: Sequence[BackupStatus], console: Console) -> None:
 
 
 def _moment(value: datetime | None) -> str:
-    return f"{value:%Y-%m-%d %H:%M}" if value is not None else "-"
+    return f"{value:%m-%d %H:%M}" if value is not None else "-"
 
 
 def _span(value: timedelta) -> str:
-    """Whole seconds below two minutes, else hours and minutes.
+    """In a unit of which there are not too many.
 
-    >>> _span(timedelta(seconds=61)), _span(timedelta(hours=26, minutes=5))
-    ('61 s', '26:05 h')
+    >>> _span(timedelta(seconds=61)), _span(timedelta(minutes=15)), _span(timedelta(hours=26, minutes=5))
+    ('61 s', '15 min', '26 h')
     """
     seconds = round(value.total_seconds())
-    if seconds < 120:  # noqa: PLR2004  two minutes
-        return f"{seconds} s"
-    return f"{seconds // 3600}:{seconds // 60 % 60:02} h"
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds // unit} {name}"
+    return f"{seconds} s"

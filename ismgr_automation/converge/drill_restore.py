@@ -50,6 +50,8 @@ class RestoreCrew:
     drill: Drill
     vault: Vault
     held: frozenset[int] | None = None
+    begun: bool = False
+    """Whether there may be anything to take away."""
     removed: str = ""
     """Why not all of it was taken away."""
 
@@ -84,18 +86,21 @@ def restore_drill(drill: Drill) -> Done:
     """Restore, ask, take away, and keep the result. What went wrong is in the result. Raises ``InputError`` for a plan
     without a backup."""
     crew = RestoreCrew(drill=drill, vault=vault_of(drill.scope, drill.work.ground, drill.field))
-    if drill.work.again:
-        _remove(crew)  # of the process that died
+    if drill.notes.first("declared") is not None:
+        crew.begun = True
+        _remove(crew)  # what the process that died left
     if not (drill.unsteady or drill.trouble):
         try:
             _declare(crew)
+            crew.begun = True
             _database(crew)
             prove_files(crew)
         except Cancelled:
             drill.trouble = "stopped on request"
         except IsmgrError as problem:
             drill.trouble = problem.summary
-    _remove(crew)
+    if crew.begun:
+        _remove(crew)
     record = RestoreRecord(entries=drill.notes.journal.entries(), attempts=_attempts(crew), held=crew.held)
     result = told_restore(crew, record)
     drill.notes.tried({"what": "ended", "verdict": str(result.verdict)})

@@ -10,7 +10,13 @@ set -a; . "$settings"; set +a
 """
 
 READ = f"""{FIRST}
-found=$(restic snapshots --json --no-lock --tag ismgr --host "$1") || exit 1
+said=$(mktemp) || exit 1
+trap 'rm -f "$said"' EXIT
+if ! found=$(restic snapshots --json --no-lock --tag ismgr --host "$1" 2>"$said"); then
+  # the first run of its service makes it
+  grep -q 'Is there a repository at the following location' "$said" || {{ cat "$said" >&2; exit 1; }}
+  found=null
+fi
 date +%s.%N
 printf '%s\\n' "$found"
 """

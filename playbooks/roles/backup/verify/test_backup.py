@@ -3,23 +3,32 @@
 import json
 
 
-def holds(ismgr_vars, ismgr_host):
-    """Whether this host has the repository of a database."""
-    return bool(ismgr_vars.get("backup_stanza")) and ismgr_vars.get("backup_repository") == ismgr_host.name
+def stanza(ismgr_vars, ismgr_host):
+    """The database whose repository is here; a member may be configured long before its repository is."""
+    holds = ismgr_vars.get("backup_repository", ismgr_host.name) == ismgr_host.name
+    return ismgr_vars.get("backup_stanza", "") if holds else ""
 
 
-def test_the_repository_can_be_read_from_here(host, ismgr_vars):
-    if stanza := ismgr_vars.get("backup_stanza"):
-        with host.sudo():
-            text = host.check_output("cd / && runuser -u postgres -- pgbackrest --stanza=%s --output=json info", stanza)
-        (found,) = json.loads(text)
+def backrest(host, name, *words):
+    with host.sudo():
+        return host.check_output(f"cd / && runuser -u postgres -- pgbackrest --stanza=%s {' '.join(words)}", name)
+
+
+def test_the_repository_can_be_read_and_is_encrypted(host, ismgr_vars, ismgr_host):
+    if name := stanza(ismgr_vars, ismgr_host):
+        (found,) = json.loads(backrest(host, name, "--output=json", "info"))
         # 2: there is no backup yet, which its timer will make
         assert found["status"]["code"] in {0, 2}, found["status"]["message"]
         assert found["cipher"] == "aes-256-cbc"
 
 
+def test_every_member_is_reached_and_archives(host, ismgr_vars, ismgr_host):
+    if name := stanza(ismgr_vars, ismgr_host):
+        backrest(host, name, "--no-archive-check", "check")
+
+
 def test_backups_begin_in_time(host, ismgr_vars, ismgr_host):
-    if holds(ismgr_vars, ismgr_host):
+    if stanza(ismgr_vars, ismgr_host):
         assert host.service("ismgr-backup-full.timer").is_running
         assert host.service("ismgr-backup-full.timer").is_enabled
 
