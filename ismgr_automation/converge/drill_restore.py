@@ -162,6 +162,7 @@ def _look(crew: RestoreCrew) -> Catalogue | None:
             size_bytes=latest.size_bytes,
             wal_first=found.wal_first,
             wal_last=found.wal_last,
+            newest_at=found.newest_at.isoformat() if found.newest_at is not None else None,
         )
     crew.step(LOOK, lambda: Acted(ok=not trouble, began_ns=began, ended_ns=clock(), words=trouble))
     return found if not trouble else None

@@ -220,17 +220,19 @@ def _newest(
     held = record.held or frozenset()
     own = [one for one in record.attempts if one.outcome is Outcome.ACKED and one.number in held]
     at = datetime.fromisoformat(str(declared["at"]))
-    commit = _moment(readings.get("newest"))
+    commit, claimed = _moment(readings.get("newest")), _moment(body.get("newest_at"))
+    # what came into the archive while it was restored would not be there, were the loss a real one
+    least = max(0.0, (at - claimed).total_seconds()) if claimed is not None else 0.0
     if own:
         age = (_number(declared["declared_ns"]) - own[-1].ended_ns) / 1e9
-        return own[-1].number, commit, max(0.0, age)
+        return own[-1].number, commit, max(least, age)
     if not readings:
         return None, None, None
     # what a backup holds was written before it ended, whether or not anything was replayed on top
     moments = [one for one in (commit, _moment(body.get("ended_at"))) if one is not None]
     if not moments:
         return None, None, None
-    return None, max(moments), max(0.0, (at - max(moments)).total_seconds())
+    return None, max(moments), max(least if commit is not None else 0.0, (at - max(moments)).total_seconds())
 
 
 def _files(entries: Sequence[JsonObject]) -> Iterator[FilesTold]:

@@ -72,6 +72,7 @@ def test_a_backup_that_can_be_restored_passes_and_nothing_is_left(site: Drills) 
 
 
 def test_lost_writes_are_counted_and_the_newest_one_says_how_old_it_was(site: Drills) -> None:
+    site.vault.catalogue = replace(site.vault.catalogue, newest_at=None)
     drill(site, RESTORE)
     found = result(site)
     assert found.writes is not None
@@ -183,7 +184,18 @@ def test_what_takes_too_long_misses_its_objective(site: Drills) -> None:
     assert any("0.01 s is the RTO" in one for one in result(site).reasons)
 
 
+def test_what_came_into_the_archive_after_the_loss_makes_nothing_younger(site: Drills) -> None:
+    then = datetime.now(UTC) - timedelta(seconds=90)
+    site.vault.catalogue = replace(site.vault.catalogue, newest_at=then)
+    drill(site, RESTORE)
+    told = result(site).restore
+    assert told is not None
+    assert told.newest_number is not None
+    assert 90 <= told.age_s < 180
+
+
 def test_without_own_writes_the_newest_commit_or_the_backup_itself_tells_the_age(site: Drills) -> None:
+    site.vault.catalogue = replace(site.vault.catalogue, newest_at=None)
     site.vault.held = frozenset
     now = datetime.now(UTC)
     site.vault.newest = (now - timedelta(seconds=50)).isoformat()

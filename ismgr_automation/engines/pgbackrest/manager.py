@@ -84,5 +84,6 @@ class PgbackrestBackups:
                 engine=ENGINE,
                 subject=place.host,
                 cause=str(answer.reach),
+                next_step="Mend the way to it; `ismgr backup status` asks again.",
             )
         return answer

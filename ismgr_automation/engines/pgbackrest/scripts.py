@@ -61,7 +61,11 @@ RESTORE = f"""{_RUN}
 stanza=$1 label=$2
 worker --wait --pipe --unit="$unit-work" pgbackrest --stanza="$stanza" --no-log-timestamp --log-level-console=off \\
   --log-level-stderr=error --pg1-path="$folder/data" --reset-pg1-host --tablespace-map-all="$folder/spaces" \\
-  --archive-mode=off --lock-path="$folder/lock" --set="$label" --type=default restore || exit 1
+  --archive-mode=off --lock-path="$folder/lock" --job-retry=0 --set="$label" --type=default restore \\
+  2>"$folder/said" || {{
+    tr '\\n' ' ' < "$folder/said" | cut -c 1-280 >&2
+    exit 1
+  }}
 du -sb "$folder/data" | cut -f 1
 """
 """A stanza, the label of a backup: restores it into the folder; prints its size."""

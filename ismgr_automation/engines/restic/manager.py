@@ -39,6 +39,7 @@ class ResticBackups:
                 engine=ENGINE,
                 subject=place.host,
                 cause=str(answer.reach),
+                next_step="Mend the way to it; `ismgr backup status` asks again.",
             )
         if answer.code:
             raise EngineFailed(

@@ -4,7 +4,7 @@ there. Nothing is kept or restored anywhere."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from ismgr_automation.core.errors import Cancelled
@@ -42,14 +42,16 @@ def memory_backup(number: int = 1, kind: BackupKind = BackupKind.FULL) -> Backup
     )
 
 
-@dataclass(slots=True, kw_only=True)
 class MemoryBackupWorld:
     """What there is. ``faults`` says why a step fails, by its name (``read``, ``take``, ``prepare``, ``restore``,
     ``recover``, ``isolated``, ``sound``, ``verify``, ``remove``; ``files read``, ``files restore`` and so on);
-    ``deaths`` what is raised when it is asked for."""
+    ``deaths`` what is raised when it is asked for. ``position``, ``newest`` and ``log`` are what a recovery would come
+    to, ``held`` the numbers of the client's writes that a restore would hold, ``answers`` what queries give, by their
+    text. ``scratch`` has the folders that are there (``HOST RUN``); ``work`` is called with each step."""
 
-    catalogue: Catalogue = field(
-        default_factory=lambda: Catalogue(
+    def __init__(self) -> None:
+        """One backup with some log, and one snapshot."""
+        self.catalogue = Catalogue(
             read_at=SOME_TIME + timedelta(days=1, minutes=2),
             cipher="aes-256-cbc",
             backups=(memory_backup(),),
@@ -57,31 +59,22 @@ class MemoryBackupWorld:
             wal_last="000000010000000000000008",
             newest_at=SOME_TIME + timedelta(days=1, minutes=2),
         )
-    )
-    position: int = 9 * SEGMENT_BYTES
-    """How far the log would be replayed."""
-    newest: str = ""
-    """The moment of the last commit that would be replayed."""
-    log: str = ""
-    held: Callable[[], frozenset[int]] = frozenset
-    """The numbers of the client's writes that a restore would hold."""
-    answers: dict[str, str] = field(default_factory=dict)
-    """What queries give, by their text."""
-    files: FilesCatalogue = field(
-        default_factory=lambda: FilesCatalogue(
+        self.position = 9 * SEGMENT_BYTES
+        self.newest = ""
+        self.log = ""
+        self.held: Callable[[], frozenset[int]] = frozenset
+        self.answers: dict[str, str] = {}
+        self.files = FilesCatalogue(
             read_at=SOME_TIME + timedelta(hours=1),
             snapshots=(Snapshot(id="b43724c5", at=SOME_TIME, paths=("/srv/documents",)),),
         )
-    )
-    compared: Compared = field(default_factory=lambda: Compared(ok=True, files=4, size_bytes=600, same=4))
-    faults: dict[str, str] = field(default_factory=dict)
-    deaths: dict[str, BaseException] = field(default_factory=dict)
-    scratch: set[str] = field(default_factory=set)
-    """Folders that are there: ``HOST RUN``."""
-    calls: list[str] = field(default_factory=list)
-    clock: Callable[[], int] = lambda: 0
-    work: Callable[[], None] = lambda: None
-    """Called with each step: time may pass."""
+        self.compared = Compared(ok=True, files=4, size_bytes=600, same=4)
+        self.faults: dict[str, str] = {}
+        self.deaths: dict[str, BaseException] = {}
+        self.scratch: set[str] = set()
+        self.calls: list[str] = []
+        self.clock: Callable[[], int] = lambda: 0
+        self.work: Callable[[], None] = lambda: None
 
     def acted(self, name: str, context: Context) -> Acted:
         """One step, as its fault says."""
