@@ -51,13 +51,13 @@ def show_status(found: Sequence[BackupStatus], console: Console) -> None:
     for name in ("plan", "what", "host", "full", "last", "age", "allowed", "size", "state"):
         side: Literal["left", "right"] = "right" if name in {"age", "allowed", "size"} else "left"
         # on a narrow screen it is the words that wrap
-        table.add_column(name, justify=side, no_wrap=name not in {"what", "state"}, overflow="fold")
+        table.add_column(name, justify=side, no_wrap=name != "state", overflow="fold")
     for one in found:
         table.add_row(
             escape(one.plan),
             escape(one.what),
             escape(one.host),
-            _moment(one.full_at),
+            f"{one.full_at:%m-%d}" if one.full_at is not None else "-",
             _moment(one.last_at),
             _span(one.age) if one.age is not None else "-",
             _span(one.allowed),

@@ -82,11 +82,13 @@ def tell_restore(record: RestoreRecord, told: RestoreTold) -> RestoreTold:
         return told
     start = _number(declared["declared_ns"])
     body: dict[str, Json] = dict(next((one for one in entries if one["what"] == "catalogue"), {}))
+    # the archive as it was when the loss was declared, also where another process looked at it again
+    at_first: dict[str, Json] = dict(next((one for one in record.entries if one["what"] == "catalogue"), {}))
     steps = tuple(_steps(entries, start))
     recovered = next((one for one in entries if one["what"] == "step" and one["step"] == RECOVER), None)
     readings = recovered["readings"] if recovered is not None and recovered["ok"] else {}
     readings = readings if isinstance(readings, Mapping) else {}
-    found = _newest(record, declared, readings, body)
+    found = _newest(record, declared, readings, {**body, "newest_at": at_first.get("newest_at")})
     return RestoreTold(
         host=told.host,
         repository=told.repository,

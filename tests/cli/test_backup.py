@@ -28,8 +28,8 @@ def test_status_is_a_table_with_a_line_for_each_backup(site: Drills, say: Say) -
     said = say("backup", "status")
     assert said.code == ExitCode.DONE, said.err
     text = " ".join(said.out.split())
-    assert "db2 11-02 00:01 11-02 00:01 0 s 2400 h 0.2 MB ok" in text
-    assert "web1 - 11-01 00:00 60 min 26 h - ok" in text
+    assert "records database db2 11-02 11-02 00:01 0 s 2400 h 0.2 MB ok" in text
+    assert "records documents web1 - 11-01 00:00 60 min 26 h - ok" in text
     assert site.vault.calls == ["read", "files read"]
 
 
