@@ -41,6 +41,8 @@ from ismgr_automation.ports.memory import (
     InlineSequencer,
     MemoryAdvisories,
     MemoryApprovals,
+    MemoryBackups,
+    MemoryBackupWorld,
     MemoryBalancer,
     MemoryCluster,
     MemoryDrillJournal,
@@ -48,6 +50,7 @@ from ismgr_automation.ports.memory import (
     MemoryEvidenceLog,
     MemoryFacts,
     MemoryFences,
+    MemoryFileBackups,
     MemoryFirstSeen,
     MemoryFunctions,
     MemoryHistory,
@@ -198,6 +201,8 @@ def still_recovery(folder: Path) -> Recovery:
         journal=lambda _run: MemoryDrillJournal(folder),
         results=MemoryDrillStore(),
         clock=lambda: world.tick,
+        backups=MemoryBackups(MemoryBackupWorld()),
+        file_backups=MemoryFileBackups(MemoryBackupWorld()),
     )
 
 

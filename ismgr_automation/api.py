@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from ismgr_automation.approval.judge import Verdict
 from ismgr_automation.converge import drill_calendar, drill_review, patching
+from ismgr_automation.converge.backups import BackupStatus, backup_status, take_backup
 from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.drill import plan_drill
 from ismgr_automation.converge.drill_leftovers import Leftovers, leftovers
@@ -50,6 +51,7 @@ from ismgr_automation.planning.plan import Plan
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.planning.timing import Calendar
 from ismgr_automation.ports.approvals import Approval
+from ismgr_automation.ports.backups import BackupKind
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.packages import PackageResult
 from ismgr_automation.ports.patching import Exchanged, Patched, VersionKey, Waiting
@@ -283,6 +285,16 @@ class Estate:
         person who is in no Team document."""
         with self._looked_up() as scope:
             drill_review.write_down(scope, note)
+
+    def backup_status(self, name: str = "") -> tuple[BackupStatus, ...]:
+        """What backups there are and how old; of one RecoveryPlan, or of all that have some."""
+        with self._scope((), ()) as scope:
+            return backup_status(scope, name)
+
+    def take_backup(self, name: str, kind: BackupKind) -> None:
+        """Make a backup of a RecoveryPlan's database and files now. Raises ``EngineFailed`` for one that was not."""
+        with self._scope((), (), Mode.APPLY) as scope:
+            take_backup(scope, name, kind)
 
     def patch_status(self, targets: Names = (), excludes: Names = (), *, read: bool = True) -> Standing:
         """What is due on which hosts, since when, by when it must be gone. Without ``read`` by the last readings."""

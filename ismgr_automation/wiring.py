@@ -229,8 +229,10 @@ def _recovery(store: Backends, kept: Records) -> Recovery:
     from ismgr_automation.engines.functions import ProcessFunctions
     from ismgr_automation.engines.git import GitSource
     from ismgr_automation.engines.paper import ShellPaper
+    from ismgr_automation.engines.pgbackrest import PgbackrestBackups
     from ismgr_automation.engines.postgresql import PostgresqlClones, PostgresqlStandby
     from ismgr_automation.engines.probe import PostgresqlProbe
+    from ismgr_automation.engines.restic import ResticBackups
     from ismgr_automation.engines.switches import ClientSwitches
 
     return Recovery(
@@ -247,6 +249,8 @@ def _recovery(store: Backends, kept: Records) -> Recovery:
         attempts=kept.drill_attempts,
         author=GitSource(kept.directory).author,
         bubbles=Bubbles(isolation=HostIsolation(store), clones=PostgresqlClones(store)),
+        backups=PgbackrestBackups(store),
+        file_backups=ResticBackups(store),
     )
 
 

@@ -37,6 +37,8 @@ from ismgr_automation.ports.memory import (
     InlineSequencer,
     MemoryAdvisories,
     MemoryApprovals,
+    MemoryBackups,
+    MemoryBackupWorld,
     MemoryBalancer,
     MemoryCluster,
     MemoryContent,
@@ -46,6 +48,7 @@ from ismgr_automation.ports.memory import (
     MemoryFacts,
     MemoryFaults,
     MemoryFences,
+    MemoryFileBackups,
     MemoryFirstSeen,
     MemoryFunctions,
     MemoryHistory,
@@ -250,6 +253,8 @@ class Rehearsal:
     """Of drills, by run."""
     results: MemoryDrillStore = field(default_factory=MemoryDrillStore)
     functions: MemoryFunctions = field(default_factory=MemoryFunctions)
+    vault: MemoryBackupWorld = field(default_factory=MemoryBackupWorld)
+    """Backups of databases and files."""
     client: MemoryWorldProbe | None = None
     """The client that measures drills; one like others where there is none."""
     calendar: Callable[[Calendar], Calendar] = lambda known: known
@@ -376,6 +381,8 @@ class Rehearsal:
             results=self.results,
             clock=lambda: self.pair.tick * TICK_NS,
             faults=MemoryFaults(self.pair),
+            backups=MemoryBackups(self.vault),
+            file_backups=MemoryFileBackups(self.vault),
         )
 
     def plan(self, *, targets: tuple[str, ...] = (), excludes: tuple[str, ...] = ()) -> Plan:

@@ -36,6 +36,8 @@ EPILOG = """Examples:
 
   ismgr drill return records                        home again after a drill that was broken off
 
+  ismgr drill run records --mode restore            the newest backup is restored beside the service, and asked
+
   ismgr drill due --run                             what the calendar asks for now, for cron and systemd timers
 """
 

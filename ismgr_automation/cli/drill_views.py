@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ismgr_automation.cli.backup_views import show_restore
 from ismgr_automation.cli.drill_isolated_view import show_isolation
 from ismgr_automation.converge.drill_leftovers import Leftovers
+from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.recovery.clauses import Case, coverage
 from ismgr_automation.recovery.result import DrillResult, FaultTold, Outage, Verdict, Writes
 from ismgr_automation.recovery.result import Table as PaperTable
@@ -30,17 +32,32 @@ BAR = 40
 def show_result(result: DrillResult, console: Console) -> None:
     """One drill: the verdict first, then what it rests on."""
     color = COLORS[result.verdict]
-    way: tuple[str, ...] = (result.home, result.away, result.home)
-    if result.isolation is not None:
-        way = (result.isolation.source, f"a clone on {result.isolation.spare}")
     console.print(
         f"\n[bold {color}]{result.verdict}[/] {result.mode} of [bold]{escape(result.plan)}[/]: "
-        f"{escape(' → '.join(way))}"
+        f"{escape(' → '.join(_way(result)))}"
     )
     for part, verdict in result.verdicts.items():
         console.print(f"  {part:<9} [{COLORS[verdict]}]{verdict}[/]")
     for one in result.reasons:
         console.print(f"  [red]{escape(one)}[/]")
+    _show_parts(result, console)
+    if result.writes is not None:
+        console.print(f"\n{_writes(result.writes)}", markup=False)
+    if result.without_redundancy_s is not None:
+        console.print(f"Without redundancy for {result.without_redundancy_s:.1f} s.", markup=False)
+    console.print(f"[dim]{_goals(result)}; {_load(result)}[/]")
+    console.print(f"[dim]run {result.run}, {result.began_at:%Y-%m-%d %H:%M:%S} UTC, commit {result.commit[:12]}[/]")
+
+
+def _way(result: DrillResult) -> tuple[str, ...]:
+    """Where it went."""
+    if result.isolation is not None:
+        return (result.isolation.source, f"a clone on {result.isolation.spare}")
+    return ("a backup",) if result.mode is DrillMode.RESTORE else (result.home, result.away, result.home)
+
+
+def _show_parts(result: DrillResult, console: Console) -> None:
+    """What only some kinds of drills have."""
     if result.fault is not None:
         console.print(f"\n{_fault(result.fault)}", markup=False)
     if result.table is not None:
@@ -49,12 +66,8 @@ def show_result(result: DrillResult, console: Console) -> None:
         _show_outage(outage, console)
     if result.isolation is not None:
         show_isolation(result.isolation, result.tasks, console)
-    if result.writes is not None:
-        console.print(f"\n{_writes(result.writes)}", markup=False)
-    if result.without_redundancy_s is not None:
-        console.print(f"Without redundancy for {result.without_redundancy_s:.1f} s.", markup=False)
-    console.print(f"[dim]{_goals(result)}; {_load(result)}[/]")
-    console.print(f"[dim]run {result.run}, {result.began_at:%Y-%m-%d %H:%M:%S} UTC, commit {result.commit[:12]}[/]")
+    if result.restore is not None:
+        show_restore(result.restore, console)
 
 
 def _show_table(result: DrillResult, table: PaperTable, console: Console) -> None:
@@ -170,15 +183,22 @@ def show_history(results: Sequence[DrillResult], console: Console) -> None:
     for name in ("run", "plan", "mode", "verdict", "outage", "lost", "alone", "load"):
         table.add_column(name, justify="right" if name in {"outage", "lost", "alone", "load"} else "left")
     for one in results:
-        first = one.outages[0] if one.outages else None
         table.add_row(
             one.run,
             escape(one.plan),
             str(one.mode),
             f"[{COLORS[one.verdict]}]{one.verdict}[/]",
-            f"{first.outage_ms:.0f} ± {max(1.0, first.resolution_ms):.0f} ms" if first is not None else "-",
+            _outage(one),
             str(one.writes.lost) if one.writes is not None else "-",
             f"{one.without_redundancy_s:.1f} s" if one.without_redundancy_s is not None else "-",
             f"{one.load_average[0]:.1f}" if one.load_average is not None else "-",
         )
     console.print(table)
+
+
+def _outage(one: DrillResult) -> str:
+    """What a client waited for, or how long it took until a backup answered."""
+    if one.restore is not None:
+        return f"{one.restore.rto_ms / 1000:.1f} s" if one.restore.rto_ms is not None else "-"
+    first = one.outages[0] if one.outages else None
+    return f"{first.outage_ms:.0f} ± {max(1.0, first.resolution_ms):.0f} ms" if first is not None else "-"

@@ -40,7 +40,7 @@ TOPICS = (
         "destroy",
     ),
     *("patch", "drill", "audit", "report", "trust", "lease", "window", "worker", "secrets", "inventory", "galaxy"),
-    *("engine", "lab"),
+    *("backup", "engine", "lab"),
 )
 """Modules below ``cli``; each has ``register(app)``."""
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from ismgr_automation.converge.drill_fault import fault_request, fault_steps, named_fault, steps_after
 from ismgr_automation.converge.drill_field import Field, field_of
 from ismgr_automation.converge.drill_isolated_plan import plan_isolated
+from ismgr_automation.converge.drill_restore_plan import plan_restore
 from ismgr_automation.converge.drill_told import goals_of
 from ismgr_automation.converge.drill_verbs import Kit, fence_of, fence_request, giving_back
 from ismgr_automation.converge.ground import Ground, whole_ground
@@ -45,6 +46,8 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
     """
     if mode is DrillMode.ISOLATED:
         return plan_isolated(scope, now, name, urgent=urgent)
+    if mode is DrillMode.RESTORE:
+        return plan_restore(scope, now, name, urgent=urgent)
     ground = whole_ground(scope)
     field = field_of(scope, ground, name)
     breaks, hosts = _faulty(scope, ground, field, mode, fault)

@@ -10,7 +10,6 @@ from ismgr_automation.converge.bubble_field import bubble_of
 from ismgr_automation.converge.drill_particulars import described
 from ismgr_automation.converge.drill_told import Ended, goals_of, keep, load_of
 from ismgr_automation.converge.outcome import Done
-from ismgr_automation.core.events import DrillMeasured
 from ismgr_automation.recovery.isolated_telling import IsolatedRecord, left_of, tell_isolated
 from ismgr_automation.recovery.isolated_verdict import Seen, judge_isolated
 from ismgr_automation.recovery.result import DrillResult
@@ -24,17 +23,6 @@ def told_isolated(drill: Drill) -> Ended:
     """Measure, judge, keep and tell."""
     result = described(_result(drill), drill)
     kept = keep(drill, result)
-    drill.scope.context.emit(
-        DrillMeasured(
-            subject=drill.work.change.address,
-            run=result.run,
-            mode=str(result.mode),
-            verdict=str(result.verdict),
-            outage_ms=None,
-            resolution_ms=None,
-            lost=result.writes.lost if result.writes is not None else None,
-        )
-    )
     done = [one for one in result.tasks if one.ok and not one.found]
     names = {f"{one.leg}: {one.name}" for one in done}
     trouble = [f"nothing was begun: {drill.unsteady}"] if drill.unsteady else list(filter(None, [drill.trouble]))

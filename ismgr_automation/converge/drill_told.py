@@ -48,18 +48,6 @@ def told_drill(drill: Drill) -> Ended:
     )
     result = described(_result(drill, told), drill)
     kept = keep(drill, result)
-    first = result.outages[0] if result.outages else None
-    drill.scope.context.emit(
-        DrillMeasured(
-            subject=drill.work.change.address,
-            run=result.run,
-            mode=str(result.mode),
-            verdict=str(result.verdict),
-            outage_ms=first.outage_ms if first is not None else None,
-            resolution_ms=first.resolution_ms if first is not None else None,
-            lost=result.writes.lost if result.writes is not None else None,
-        )
-    )
     trouble = "; ".join(filter(None, [*_trouble(drill, result), kept]))
     return Ended(
         verdict=result.verdict,
@@ -151,12 +139,25 @@ def load_of(began: JsonObject) -> tuple[float, float, float] | None:
 
 
 def keep(drill: Drill, result: DrillResult) -> str:
-    """Keep the result; why it could not be kept."""
+    """Keep the result, and say that there is one; why it could not be kept."""
+    first = result.outages[0] if result.outages else None
+    kept = ""
     try:
         drill.scope.engines.recovery.results.keep(result.run, result.plan, result_json(result))
     except EngineError as problem:
-        return f"the result could not be kept: {problem.summary}"
-    return ""
+        kept = f"the result could not be kept: {problem.summary}"
+    drill.scope.context.emit(
+        DrillMeasured(
+            subject=drill.work.change.address,
+            run=result.run,
+            mode=str(result.mode),
+            verdict=str(result.verdict),
+            outage_ms=first.outage_ms if first is not None else None,
+            resolution_ms=first.resolution_ms if first is not None else None,
+            lost=result.writes.lost if result.writes is not None else None,
+        )
+    )
+    return kept
 
 
 def _trouble(drill: Drill, result: DrillResult) -> list[str]:

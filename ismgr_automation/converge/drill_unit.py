@@ -18,6 +18,7 @@ from ismgr_automation.converge.drill_isolated import try_isolated
 from ismgr_automation.converge.drill_isolated_told import told_isolated
 from ismgr_automation.converge.drill_legs import Crew, run_leg
 from ismgr_automation.converge.drill_notes import Notes
+from ismgr_automation.converge.drill_restore import restore_drill
 from ismgr_automation.converge.drill_stop import asked_to_stop, listening
 from ismgr_automation.converge.drill_strike import Breaking, breaking
 from ismgr_automation.converge.drill_told import told_drill
@@ -106,6 +107,8 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
                 _unbreak(drill)
                 _settle(drill, probe)
             drill.attempts = tuple(probe.stop())
+        if work.mode is DrillMode.RESTORE:
+            return restore_drill(drill)
         _count(drill)
         drill.last = _look(drill)
         drill.astray = (*_astray(drill), *(drill.breaking.left() if drill.breaking is not None else ()))

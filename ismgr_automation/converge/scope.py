@@ -17,6 +17,7 @@ from ismgr_automation.estate.model import Estate
 from ismgr_automation.evidence.recorder import Recorder
 from ismgr_automation.planning.timing import Calendar
 from ismgr_automation.ports.advisories import AdvisoryReader
+from ismgr_automation.ports.backups import Backups, FileBackups
 from ismgr_automation.ports.content import Content
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.drills import DrillJournal, DrillStore
@@ -100,6 +101,8 @@ class Recovery:
     """None: nothing can be broken here."""
     paper: Paper | None = None
     """Who writes down how verbs are done by hand."""
+    backups: Backups
+    file_backups: FileBackups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

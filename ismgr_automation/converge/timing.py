@@ -89,8 +89,15 @@ def _work(change: Change, plan: Plan, scope: Scope, fleet: Fleet) -> Work:
 
 
 def holds_windows(document: RecoveryPlan, mode: DrillMode) -> bool:
-    """Whether a drill of this mode waits for the plan's windows: one in isolation touches nothing that clients use."""
-    return mode is not DrillMode.ISOLATED or (document.bubble is not None and document.bubble.in_windows)
+    """Whether a drill of this mode waits for the plan's windows: a restore takes nothing from the service, and one in
+    isolation touches nothing that clients use."""
+    match mode:
+        case DrillMode.RESTORE:
+            return False
+        case DrillMode.ISOLATED:
+            return document.bubble is not None and document.bubble.in_windows
+        case DrillMode.SWITCHOVER | DrillMode.FAILOVER | DrillMode.RETURN:
+            return True
 
 
 def needed(change: Change, scope: Scope) -> Estimate:

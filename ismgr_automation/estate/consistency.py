@@ -82,6 +82,7 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     schedules.schedule_lengths,
     schedules.blackouts,
     schedules.schedule_windows,
+    recovery.recovery_backups,
 )
 """A new rule is a function from a draft to diagnostics, and a line here."""
 

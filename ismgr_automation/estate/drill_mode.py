@@ -16,6 +16,8 @@ class DrillMode(StrEnum):
     """A clone of the standby is promoted and checked where it can reach nobody; the live service is not touched."""
     RETURN = "return"
     """Home again after a drill or a recovery that was broken off: redundancy first, then the service moves back."""
+    RESTORE = "restore"
+    """A backup is restored where no client reaches it, and asked what it holds. The service stays where it is."""
 
 
 class PaperMode(StrEnum):

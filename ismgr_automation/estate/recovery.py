@@ -274,6 +274,63 @@ class Readiness(Document):
     """HostGroups whose suites must pass."""
 
 
+class BackupCheck(Document):
+    """What must hold in the restored database: a query and what it gives."""
+
+    name: Name
+    database: str = ""
+    """The probe's own where none is named."""
+    query: Annotated[str, Field(min_length=1)]
+    expect: str | None = None
+    """Its rows, columns apart by ``|``."""
+    at_least: int | None = None
+    """The number that it gives may not be less."""
+
+
+class FilesBackup(Document):
+    """Files that restic keeps, as the role backup sets it up."""
+
+    name: Name
+    group: Name
+    """The HostGroup whose host at ``site`` has the files."""
+    site: Name | None = None
+    """Home where none is named."""
+    settings: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/etc/ismgr/backup-files.env"
+    """Where the host's own settings of restic lie, password included."""
+    fresh: Duration = "26h"
+    """How old the newest snapshot may be."""
+    at_least: Annotated[int, Field(ge=0)] = 1
+    """How many files must be in it."""
+
+
+class BackupDocument(Document):
+    """Backups of the cluster by pgBackRest, and how a drill of mode ``restore`` proves them."""
+
+    stanza: Name
+    group: Name | None = None
+    """The HostGroup whose host at ``site`` holds the repository; the cluster itself where none is named."""
+    site: Name | None = None
+    """The other site where none is named: a backup that burns with its database is none."""
+    restore_on: Name | None = None
+    """The HostGroup whose host at ``site`` restores it; the repository's own host where none is named. It has
+    PostgreSQL's programs, and a configuration of pgBackRest that knows the stanza."""
+    fresh: Duration = "15m"
+    """The RPO of a backup: how old the newest write may be that can be restored."""
+    rto: Duration | None = None
+    """How long it may take until what was restored answers."""
+    deadline: Duration = "1h"
+    """When a restore is broken off. The host itself takes away whatever is left of it by then."""
+    checks: tuple[BackupCheck, ...] = ()
+    """Besides what is always asked: that all of the archive was replayed, and which of the drill's writes are there."""
+    sound: bool = True
+    """Every table and index is checked by ``pg_amcheck``."""
+    verify: bool = True
+    """Everything in the repository is read, and its checksums are compared."""
+    settings: Mapping[str, str] = Field(default_factory=dict)
+    """More of the scratch server's settings, such as ``shared_preload_libraries``; none of them opens it."""
+    files: tuple[FilesBackup, ...] = ()
+
+
 class RecoverySites(Document):
     """The two sides. ``home`` has the primary role in quiet times."""
 
@@ -362,3 +419,5 @@ class RecoveryPlan(Document):
     scenario: RecoveryScenario = RecoveryScenario()
     windows: tuple[Name, ...] = ()
     """MaintenanceWindows, one of which must be open for a drill on the live service; without any, always."""
+    backup: BackupDocument | None = None
+    """What is left when both sides are lost, or what they hold is wrong."""

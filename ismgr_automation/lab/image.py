@@ -34,6 +34,8 @@ PACKAGES = (
     "python3-minimal,python3-apt,python3-psycopg2,needrestart,chrony,curl,socat",
     # the services
     "postgresql,haproxy,knot,knot-dnsutils,gunicorn,python3-gunicorn,python3-flask",
+    # their backups
+    "pgbackrest,restic",
 )
 SERVICES = ("haproxy", "knot", "chrony", "postgresql", "nftables")
 """Installed, and enabled by roles only."""

@@ -99,12 +99,16 @@ def legs(plan: RecoveryPlan, mode: DrillMode, sides: Sides, *, at_home: bool = F
             return ()
         case DrillMode.RETURN:
             return home[1:] if at_home else (reprotect, *home)
+        case DrillMode.RESTORE:
+            return ()  # nobody moves
 
 
 def at_most(plan: RecoveryPlan, mode: DrillMode) -> timedelta:
     """How long all legs of a drill may take by their deadlines."""
     if mode is DrillMode.ISOLATED:
         return duration(plan.bubble.lasts) if plan.bubble is not None else timedelta()
+    if mode is DrillMode.RESTORE:
+        return duration(plan.backup.deadline) if plan.backup is not None else timedelta()
     nowhere = Sides(old="", new="", old_site="", new_site="")
     return sum((budget(one, {}).at_most for one in legs(plan, mode, nowhere)), timedelta())
 

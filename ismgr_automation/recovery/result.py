@@ -15,6 +15,7 @@ from ismgr_automation.estate.drill_mode import DrillMode, PaperMode
 from ismgr_automation.ports.recovery import Reading, Standing
 from ismgr_automation.recovery.isolated import IsolationTold
 from ismgr_automation.recovery.particulars import Confirmed, Extent, Method, People, Scenario
+from ismgr_automation.recovery.restore_told import RestoreTold
 from ismgr_automation.recovery.waterfall import LIMIT
 
 if TYPE_CHECKING:
@@ -226,6 +227,8 @@ class DrillResult:
     """The moment on the monotonic clock from which all spans are counted; it places the client's log beside them."""
     steady: bool | None = None
     """Whether every write was acknowledged for as long as the plan asks before anything was done."""
+    restore: RestoreTold | None = None
+    """What a drill of mode ``restore`` restored."""
 
     @property
     def outage_ms(self) -> float | None:

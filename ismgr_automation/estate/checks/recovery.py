@@ -10,6 +10,7 @@ from ismgr_automation.estate.documents import HostGroup, Service
 from ismgr_automation.estate.draft import Draft, Entry, unknown, wrong
 from ismgr_automation.estate.order import PATHS, Step, always_before, each_step
 from ismgr_automation.estate.recovery import (
+    BackupDocument,
     Bubble,
     DemoteStep,
     DnsStep,
@@ -128,6 +129,40 @@ def recovery_objectives(draft: Draft) -> Iterator[Diagnostic]:
             yield wrong(
                 entry.marked.at("probe", "every"), f"the probe of {entry.label} writes too often", "1ms or more"
             )
+
+
+def recovery_backups(draft: Draft) -> Iterator[Diagnostic]:
+    """Groups and sites of backups exist; names are used once, and a check says what it expects."""
+    for entry, plan in draft.each(RecoveryPlan):
+        if plan.backup is not None:
+            yield from _backup_names(draft, entry, plan.backup)
+            yield from _backup_checks(entry, plan.backup)
+
+
+def _backup_names(draft: Draft, entry: Entry, backup: BackupDocument) -> Iterator[Diagnostic]:
+    places: list[tuple[str, str | None, tuple[str | int, ...]]] = [
+        ("HostGroup", backup.group, ("group",)),
+        ("HostGroup", backup.restore_on, ("restore_on",)),
+        ("Site", backup.site, ("site",)),
+    ]
+    for index, one in enumerate(backup.files):
+        places += [("HostGroup", one.group, ("files", index, "group")), ("Site", one.site, ("files", index, "site"))]
+    for kind, name, path in places:
+        if name is not None:
+            yield from _known(draft, entry, kind, name, "backup", *path)
+
+
+def _backup_checks(entry: Entry, backup: BackupDocument) -> Iterator[Diagnostic]:
+    listed = {"checks": [one.name for one in backup.checks], "files": [one.name for one in backup.files]}
+    for key, names in listed.items():
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                summary = f"{key} of the backup of {entry.label} has two named {name!r}"
+                yield wrong(entry.marked.at("backup", key, index, "name"), summary, "each name once")
+    for index, check in enumerate(backup.checks):
+        if (check.expect is None) == (check.at_least is None):
+            summary = f"check {check.name!r} of {entry.label} does not say what its query should give"
+            yield wrong(entry.marked.at("backup", "checks", index), summary, "either expect or at_least")
 
 
 def _known(draft: Draft, entry: Entry, kind: str, name: str, *path: str | int) -> Iterator[Diagnostic]:

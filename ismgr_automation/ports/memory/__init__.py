@@ -15,6 +15,7 @@ from ismgr_automation.ports.memory.approvals import (
     MemorySignatures,
     MemorySigner,
 )
+from ismgr_automation.ports.memory.backups import MemoryBackups, MemoryBackupWorld, MemoryFileBackups
 from ismgr_automation.ports.memory.drills import MemoryDrillJournal, MemoryDrillStore, MemoryFunctions
 from ismgr_automation.ports.memory.evidence import MemoryAnchor, MemoryEvidenceLog
 from ismgr_automation.ports.memory.faults import MemoryFaults
@@ -59,6 +60,8 @@ __all__ = [
     "MemoryAdvisories",
     "MemoryAnchor",
     "MemoryApprovals",
+    "MemoryBackupWorld",
+    "MemoryBackups",
     "MemoryBalancer",
     "MemoryBubbleWorld",
     "MemoryClock",
@@ -72,6 +75,7 @@ __all__ = [
     "MemoryFacts",
     "MemoryFaults",
     "MemoryFences",
+    "MemoryFileBackups",
     "MemoryFirstSeen",
     "MemoryFunctions",
     "MemoryHistory",

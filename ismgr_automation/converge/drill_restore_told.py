@@ -1,0 +1,97 @@
+"""The end of a drill of mode ``restore``: its result from what was written down, kept for ever, and as the outcome of
+its change."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ismgr_automation.converge.drill_particulars import described
+from ismgr_automation.converge.drill_told import Ended, keep, load_of
+from ismgr_automation.converge.outcome import Done
+from ismgr_automation.estate.recovery import BackupDocument
+from ismgr_automation.estate.resolve import duration
+from ismgr_automation.recovery.restore_told import RestoreTold
+from ismgr_automation.recovery.restoring import RestoreRecord, RestoreSeen, counted, judge_restore, tell_restore
+from ismgr_automation.recovery.result import DrillResult, Goals
+
+if TYPE_CHECKING:
+    from ismgr_automation.converge.drill_restore import RestoreCrew
+
+
+def told_restore(crew: RestoreCrew, record: RestoreRecord) -> Ended:
+    """Tell, judge, keep."""
+    drill = crew.drill
+    result = described(_result(crew, record), drill)
+    kept = keep(drill, result)
+    steps = result.restore.steps if result.restore is not None else ()
+    good = {f"restore: {one.name}" for one in steps if one.ok}
+    trouble = [f"nothing was begun: {drill.unsteady}"] if drill.unsteady else [drill.trouble, crew.removed]
+    return Ended(
+        verdict=result.verdict,
+        done=Done(
+            changed=len(good),
+            trouble="; ".join(filter(None, [*trouble, kept])),
+            touched=bool(crew.removed),
+            stops=bool(drill.trouble),
+            applied=tuple(one for one in drill.work.change.steps if one.what in good),
+            troubled=(crew.vault.restore.host,) if crew.removed else (),
+        ),
+    )
+
+
+def goals_of_restore(backup: BackupDocument, mtd: str | None) -> Goals:
+    """What a restore must reach."""
+    return Goals(rto=_seconds(backup.rto), rpo=_seconds(backup.fresh), mtd=_seconds(mtd))
+
+
+def _result(crew: RestoreCrew, record: RestoreRecord) -> DrillResult:
+    drill, vault = crew.drill, crew.vault
+    document = drill.field.document
+    blank = RestoreTold(host=vault.restore.host, repository=vault.repository.host, stanza=vault.document.stanza)
+    told = tell_restore(record, blank)
+    writes, holes = counted(record)
+    goals = goals_of_restore(vault.document, document.objectives.mtd)
+    left = (crew.removed,) if crew.removed else ()
+    judged = judge_restore(
+        RestoreSeen(
+            goals=goals,
+            told=told,
+            writes=writes,
+            limits={one.name: (duration(one.fresh).total_seconds(), one.at_least) for one in vault.document.files},
+            holes=holes,
+            unsteady=drill.unsteady,
+            uncounted=drill.uncounted,
+            stopped=drill.trouble,
+            aborted=drill.trouble if drill.scope.context.cancelled.is_set() else "",
+            left=left,
+        )
+    )
+    known = drill.notes.first("began") or {}
+    return DrillResult(
+        run=drill.scope.context.run,
+        plan=drill.name,
+        service=document.service,
+        mode=drill.work.mode,
+        estate=drill.scope.estate.document.name,
+        environment=drill.scope.environment_name,
+        commit=drill.scope.tree.revision.commit,
+        digest=drill.work.change.inputs,
+        began_at=drill.began_at,
+        ended_at=datetime.now(UTC),
+        goals=goals,
+        verdict=judged.verdict,
+        verdicts=judged.verdicts,
+        reasons=judged.reasons,
+        home=drill.field.sides.old,
+        away=drill.field.sides.new,
+        writes=writes,
+        load_average=load_of(known),
+        resumed=len(drill.notes.all("resumed")),
+        left=left,
+        restore=told,
+    )
+
+
+def _seconds(text: str | None) -> float | None:
+    return duration(text).total_seconds() if text is not None else None
