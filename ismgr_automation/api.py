@@ -16,14 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
+from ismgr_automation.api_drills import EstateDrills
 from ismgr_automation.approval.judge import Verdict
-from ismgr_automation.converge import drill_calendar, drill_review, patching
-from ismgr_automation.converge.backups import BackupStatus, backup_status, take_backup
+from ismgr_automation.converge import patching
 from ismgr_automation.converge.destroy import plan_destroy
 from ismgr_automation.converge.drill import plan_drill
-from ismgr_automation.converge.drill_leftovers import Leftovers, leftovers
-from ismgr_automation.converge.drill_paper import runbook
-from ismgr_automation.converge.drill_table import keep_exercise
 from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.gate import proposal, refuse_unsigned, weigh
 from ismgr_automation.converge.held import Held, Names, Pair
@@ -31,7 +28,6 @@ from ismgr_automation.converge.patch import plan_patch, plan_rollback
 from ismgr_automation.converge.patching import Standing
 from ismgr_automation.converge.plan import plan
 from ismgr_automation.converge.report import Report
-from ismgr_automation.converge.run import refuse_if_lost
 from ismgr_automation.converge.scope import Mode, Scope, Selection
 from ismgr_automation.converge.stacks import read_states
 from ismgr_automation.converge.unit import Workbench
@@ -51,21 +47,13 @@ from ismgr_automation.planning.plan import Plan
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.planning.timing import Calendar
 from ismgr_automation.ports.approvals import Approval
-from ismgr_automation.ports.backups import BackupKind
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.packages import PackageResult
 from ismgr_automation.ports.patching import Exchanged, Patched, VersionKey, Waiting
-from ismgr_automation.ports.recovery import Attempt
 from ismgr_automation.ports.runs import Run
 from ismgr_automation.ports.sequencer import Work
 from ismgr_automation.ports.source import Source, Tree
 from ismgr_automation.ports.verification import CheckResult
-from ismgr_automation.recovery.clauses import Case, Seal
-from ismgr_automation.recovery.particulars import Note
-from ismgr_automation.recovery.result import DrillResult, read_result
-from ismgr_automation.recovery.runbook import Runbook
-from ismgr_automation.recovery.schedule import Outlook, Turn
-from ismgr_automation.recovery.trend import Trend
 
 if TYPE_CHECKING:
     from ismgr_automation.runs.keeper import Kept
@@ -106,7 +94,7 @@ class Drifted:
         return bool(self.plan.drift)
 
 
-class Estate:
+class Estate(EstateDrills):
     """An estate at one revision, laid out in a private folder that is removed by ``close`` (use ``with``).
 
     >>> with Estate.open("infra", ref="main") as estate:  # doctest: +SKIP
@@ -205,96 +193,6 @@ class Estate:
         looked at, nothing is changed."""
         with self._scope((), ()) as scope:
             return plan_drill(scope, datetime.now(UTC), name, mode, urgent=urgent, fault=fault)
-
-    def drill_faults(
-        self, name: str = "", *, lift: bool = False, wait: timedelta | None = None
-    ) -> tuple[Leftovers, ...]:
-        """What is left of faults on the hosts of a RecoveryPlan, or of all, from whatever run. With ``lift`` it is
-        taken away, under the environment's lease."""
-        if not lift:
-            with self._scope((), ()) as scope:
-                return leftovers(scope, name)
-        with self.hold("drill faults", wait=wait), self._scope((), (), Mode.APPLY) as scope:
-            return leftovers(scope, name, lift=True)
-
-    def stop_drill(self, run: str, by: str) -> None:
-        """Ask whoever carries a drill out, in another process of this checkout, to stop. Does not wait."""
-        with self._looked_up() as scope:
-            scope.engines.recovery.journal(run).ask_to_stop(by)
-
-    def keep_exercise(self, result: DrillResult) -> None:
-        """Keep the result of a paper run, in the evidence too. For whoever holds the lease (``hold``)."""
-        with self._scope((), (), Mode.APPLY) as scope:
-            keep_exercise(scope, result)
-
-    def runbook(self, name: str, mode: DrillMode) -> Runbook:
-        """How people do by hand what a RecoveryPlan asks for. Reads documents and states; no host is asked."""
-        with self._scope((), ()) as scope:
-            return runbook(scope, name, mode)
-
-    def drills(self, name: str = "", limit: int = 20) -> tuple[DrillResult, ...]:
-        """What drills measured, the newest first; of one RecoveryPlan, or of all."""
-        with self._looked_up() as scope:
-            return tuple(map(read_result, scope.engines.recovery.results.results(name, limit)))
-
-    def drill(self, run: str) -> DrillResult | None:
-        """What one drill measured."""
-        with self._looked_up() as scope:
-            found = scope.engines.recovery.results.result(run)
-            return read_result(found) if found is not None else None
-
-    def drills_due(self, name: str = "", now: datetime | None = None, *, held: Held | None = None) -> Outlook:
-        """Which drills are due by which schedules, what forbids others, what was skipped, which alarms there are; of
-        one DrillSchedule, or of all. No host is asked. Who ``held`` the lease is in nobody's way."""
-        with self._looked_up() as scope:
-            token = held.lease.token if held is not None else None
-            return drill_calendar.due(scope, now or datetime.now(UTC), name, token=token)
-
-    def drill_calendar(
-        self, begin: datetime, end: datetime, name: str = "", now: datetime | None = None
-    ) -> tuple[Turn, ...]:
-        """The times of all schedules, or of one, between two moments: with their records, or with what forbids them."""
-        with self._looked_up() as scope:
-            return drill_calendar.coming(scope, now or datetime.now(UTC), (begin, end), name)
-
-    def skip_drills(self, held: Held, turns: Sequence[Turn], now: datetime | None = None) -> tuple[DrillResult, ...]:
-        """Put on record, under a lease, that no drill was carried out at some times; each once. Raises
-        ``EngineError``."""
-        refuse_if_lost(held.tenure)
-        with self._looked_up(mode=Mode.APPLY) as scope:
-            return tuple(drill_calendar.record_skip(scope, one, now or datetime.now(UTC)) for one in turns)
-
-    def drill_trend(self, result: DrillResult) -> Trend:
-        """A drill among those of the same plan and mode before it."""
-        with self._looked_up() as scope:
-            return drill_review.trend_of(scope, result)
-
-    def drill_case(self, result: DrillResult, seal: Seal) -> Case:
-        """All that is known of a drill: besides its result its trend, and what people wrote down. ``seal`` is what its
-        evidence says."""
-        with self._looked_up() as scope:
-            return drill_review.case_of(scope, result, seal, datetime.now(UTC))
-
-    def drill_attempts(self, run: str) -> Sequence[Attempt]:
-        """What is left on this machine of the log of a drill's client."""
-        with self._looked_up() as scope:
-            return scope.engines.recovery.attempts(run)
-
-    def note_drill(self, note: Note) -> None:
-        """Append a finding or a statement about a drill. Raises ``InputError`` for a drill that there is not, and for a
-        person who is in no Team document."""
-        with self._looked_up() as scope:
-            drill_review.write_down(scope, note)
-
-    def backup_status(self, name: str = "") -> tuple[BackupStatus, ...]:
-        """What backups there are and how old; of one RecoveryPlan, or of all that have some."""
-        with self._scope((), ()) as scope:
-            return backup_status(scope, name)
-
-    def take_backup(self, name: str, kind: BackupKind) -> None:
-        """Make a backup of a RecoveryPlan's database and files now. Raises ``EngineFailed`` for one that was not."""
-        with self._scope((), (), Mode.APPLY) as scope:
-            take_backup(scope, name, kind)
 
     def patch_status(self, targets: Names = (), excludes: Names = (), *, read: bool = True) -> Standing:
         """What is due on which hosts, since when, by when it must be gone. Without ``read`` by the last readings."""

@@ -84,6 +84,19 @@ def test_a_declared_loss_is_fenced_confirmed_measured_and_brought_home(site: Sit
     assert site.on(HOME, "nft list tables").find("ismgr_fence") < 0
 
 
+@pytest.mark.parametrize("fault", ["cut", "frozen"])
+def test_a_fault_is_noticed_by_its_detector_lifted_and_leaves_nothing(site: Site, fault: str) -> None:
+    done = site.ismgr("drill", "run", "records", "--mode", "failover", "--fault", fault, "--yes")
+    assert done.code == 0, (done.results, done.errors)
+    found = measured(done)
+    assert found["verdict"] == "passed", found["reasons"]
+    assert found["fault"]["name"] == fault
+    assert {"fault", "detect"} <= {one["name"] for one in found["outages"][0]["waterfall"]}
+    assert roles(site) == {HOME: "primary", AWAY: "standby"}
+    left = site.ismgr("drill", "faults", "records")
+    assert left.code == 0, (left.results, left.errors)
+
+
 def test_a_controller_killed_after_the_promotion_is_resumed_and_the_service_comes_home(site: Site) -> None:
     journals = site.estate / ".ismgr" / "drills"
     before = set(journals.iterdir())
@@ -110,7 +123,7 @@ def test_a_controller_killed_after_the_promotion_is_resumed_and_the_service_come
 
 def test_history_and_evidence_have_every_drill(site: Site) -> None:
     history = site.ismgr("drill", "history", "records").result
-    assert [one["mode"] for one in history["drills"]] == ["failover", "failover", "switchover"]
+    assert [one["mode"] for one in history["drills"]] == ["failover"] * 4 + ["switchover"]
     assert site.ismgr("audit", "verify").code == 0
     page, paper = site.estate / "drill.html", site.estate / "drill.pdf"
     told = site.ismgr("drill", "report", "--html", str(page), "--pdf", str(paper)).result

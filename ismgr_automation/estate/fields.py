@@ -23,6 +23,7 @@ IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
 LABEL = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 RATE = r"^[1-9][0-9]*[kmg]bit$"
+ABSOLUTE_PATH = r"^/[A-Za-z0-9._/-]+$"
 PATTERNS: Mapping[str, str] = {
     NAME: "lower case letters, digits, dots and hyphens",
     DURATION: "a number and ms, s, m, h or d, such as 30s, 15m or 4h",
@@ -33,6 +34,7 @@ PATTERNS: Mapping[str, str] = {
     SHARE: "a percentage, such as 5%",
     IDENTIFIER: "a name as programs have it: letters, digits and underscores, no digit first",
     LABEL: "letters, digits, dots, underscores and hyphens",
+    ABSOLUTE_PATH: "an absolute path of letters, digits, dots, underscores and hyphens",
     RATE: "bits a second, such as 512kbit or 1mbit",
     VARIABLE: "the name of an environment variable: letters, digits and underscores",
 }

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ismgr_automation.estate.fields import (
+    ABSOLUTE_PATH,
     IDENTIFIER,
     PATTERNS,
     RATE,
@@ -295,7 +296,9 @@ class FilesBackup(Document):
     """The HostGroup whose host at ``site`` has the files."""
     site: Name | None = None
     """Home where none is named."""
-    settings: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/etc/ismgr/backup-files.env"
+    settings: Annotated[str, Field(pattern=ABSOLUTE_PATH, description=PATTERNS[ABSOLUTE_PATH])] = (
+        "/etc/ismgr/backup-files.env"
+    )
     """Where the host's own settings of restic lie, password included."""
     fresh: Duration = "26h"
     """How old the newest snapshot may be."""

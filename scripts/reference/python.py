@@ -31,10 +31,16 @@ def _section(name: str, value: Any) -> str:
         parts += [markdown.prose(value.__doc__), markdown.table(("name", "value", "says"), rows)]
     elif inspect.isclass(value):
         parts += [f"```python\n{_signature(name, value)}\n```", markdown.prose(value.__doc__)]
-        parts += [_member(member, value) for member in vars(value) if member[0] != "_"]
+        parts += [_member(member, value) for member in _members(value) if member[0] != "_"]
     else:
         parts.append(markdown.prose(value.__doc__))
     return "\n\n".join(part for part in parts if part)
+
+
+def _members(owner: type) -> list[str]:
+    """Its own members, then those of parts of it that have a file of their own."""
+    ours = [one for one in owner.__mro__ if one.__module__.partition(".")[0] == ismgr_automation.__name__]
+    return list(dict.fromkeys(name for one in ours for name in vars(one)))
 
 
 def _member(name: str, owner: type) -> str:

@@ -106,8 +106,9 @@ def test_a_result_is_signed_when_its_digest_is_in_a_whole_chain_that_a_runner_si
 
 def test_a_drill_in_isolation_has_its_effects_without_an_outage() -> None:
     inside = IsolationTold(network="", gateways=(), spare="", source="")
-    assert missing(case(outages=(), isolation=inside), Field.EFFECTS) == ("longest gap in service",)
-    assert missing(case(outages=(), isolation=replace(inside, longest_gap_ms=12.0)), Field.EFFECTS) == ()
+    counted = replace(inside, longest_gap_ms=12.0, passed_out=0)
+    assert "longest gap in service" in missing(case(outages=(), isolation=inside), Field.EFFECTS)
+    assert missing(case(outages=(), isolation=counted), Field.EFFECTS) == ()
 
 
 def test_a_pipeline_reads_which_marks_are_withheld_and_why() -> None:
