@@ -37,6 +37,7 @@ def demo_drill(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the demo's estate is.")] = Path("build/demo"),
 ) -> int:
     """Lose the demo's first site and come back: fenced, promoted, switched, failed back, measured by a client."""
+    from ismgr_automation.cli.drill_report import write_page
     from ismgr_automation.cli.drill_views import show_result
     from ismgr_automation.cli.progress import progress
     from ismgr_automation.lab import Lab
@@ -46,6 +47,7 @@ def demo_drill(
     code = first_act(ctx, folder)
     if code:
         return code
+    face.directory = folder
     began = time.monotonic()
     with opened(face, folder) as estate:
         with progress(face), estate.hold("demo-drill") as held:
@@ -53,6 +55,9 @@ def demo_drill(
             _announce(face, planned)
             done = held.apply(planned)
         found = estate.drill(done.run)
+        page = folder.parent / "drill.html"
+        if found is not None:
+            write_page(face, estate, found, page)
     if found is None:
         say(face, f"[red]Nothing was begun[/]: {done.stopped}")
         return int(ExitCode.ENGINE)
@@ -66,13 +71,14 @@ def demo_drill(
         "exit_code": 0 if passed else int(ExitCode.OBJECTIVE_MISSED),
         "folder": str(folder),
         "drill": result_json(found),
+        "page": str(page),
         "seconds": seconds,
     }
     first = found.outages[0].figure if found.outages else "for a time that nobody measured"
     words = f"A site was lost and came back in {seconds:.0f} s: {found.verdict}. Clients waited {first}."
+    words += f"\n{page} has it as one page, with charts."
     tips = (
         f"ismgr -C {folder} drill report             what was measured",
-        f"ismgr -C {folder} drill report --html drill.html   the same with charts, for a browser",
         f"ismgr -C {folder} drill history            all drills",
         f"ismgr -C {folder} audit verify             that nobody altered the record of it",
         "ismgr lab down                               take it all away",

@@ -135,6 +135,16 @@ def state(
     return _kept(ctx.obj, ref, Statement(run=run_name, at=at, by=by, topic=topic, text=_said(text), person=person))
 
 
+def write_page(face: Face, estate: Estate, found: DrillResult, path: Path) -> None:
+    """Write a drill of the last commit as one HTML page."""
+    from ismgr_automation.reports import drill_html
+    from ismgr_automation.reports.drill_page import compose
+
+    seal, body = _sealed(face, "HEAD", found)
+    page = compose(_told(estate, estate.drill_case(found, seal), body))
+    _write(path, drill_html.render(page).encode())
+
+
 def code_of(case: Case) -> int:
     """What a drill is for an exit code: a missed objective, no proof, or an outage that became worse are no success."""
     from ismgr_automation.recovery.result import Verdict
