@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bench import machines, patroni
 from bench.machines import ISMGR
 from bench.measure import Failed, Row, Sample, command, row
@@ -17,10 +19,6 @@ from ismgr_automation.lab import Lab
 
 POWERED = "records-by-power"
 """The example's RecoveryPlan with the power as its fence."""
-EDITS = (
-    ("name: records\n", f"name: {POWERED}\n"),
-    ("way: network, witnesses: [edges], deadline: 5s", "way: power, deadline: 30s"),
-)
 MISSED = 6
 """What a drill ends with that went well and missed its objective: on a busy machine it is a figure like any other."""
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -82,11 +80,10 @@ def _estate(lab: Lab, folder: Path) -> Path:
     from ismgr_automation.cli.demo import commit, prepare
 
     prepare(lab, folder, lambda text: machines.moved(lab, text))
-    text = (folder / "recovery.yaml").read_text(encoding="utf-8")
-    for before, after in EDITS:
-        if before not in text:
-            raise Failed("the example's RecoveryPlan is not as it was", before)
-        text = text.replace(before, after, 1)
-    (folder / "recovery-by-power.yaml").write_text(text, encoding="utf-8")
+    plan = next(yaml.safe_load_all((folder / "recovery.yaml").read_text(encoding="utf-8")))
+    fence = {"name": "fence", "do": "fence", "way": "power", "deadline": "30s"}
+    steps = [fence if one["do"] == "fence" else one for one in plan["failover"]]
+    powered = {**plan, "name": POWERED, "failover": steps, "faults": []}
+    (folder / "recovery-by-power.yaml").write_text(yaml.safe_dump(powered), encoding="utf-8")
     commit(folder, "Let the power be the fence too")
     return folder
