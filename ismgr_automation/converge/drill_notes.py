@@ -20,11 +20,15 @@ class Notes:
     journal: DrillJournal
     clock: Callable[[], int]
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _kept: list[int] = field(default_factory=list)
+    """From when to when the last entry was being written; the next one tells it."""
 
     def wrote(self, entry: JsonObject) -> None:
         """Have it on the disk. Raises ``EngineError`` where that cannot be."""
         with self._lock:
-            self.journal.write({**entry, "ns": self.clock()})
+            began = self.clock()
+            self.journal.write({**entry, "ns": began, **({"kept_ns": list(self._kept)} if self._kept else {})})
+            self._kept[:] = [began, self.clock()]
 
     def tried(self, entry: JsonObject) -> None:
         """Have it on the disk where that can be: for what must be done also without a journal."""

@@ -25,6 +25,8 @@ from ismgr_automation.recovery.waterfall import Mark, waterfall
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+JOURNAL = "journal"
+"""The name of the time in which an entry was brought to the disk, before anything else could happen."""
 AWAY = "no controller"
 """The name of the time in which the drill's process was dead."""
 REDUNDANCY_ENDS = frozenset({"fence", "demote"})
@@ -153,7 +155,24 @@ def _marks(record: Record, leg: str) -> list[Mark]:
     if not any(_of(record, "task-began", leg)):
         return []
     before = marks_of_fault(record.entries) if leg == "failover" else ()
-    return sorted([*before, *acts, *looks, *_absences(record, leg)], key=lambda one: one.began_ns)
+    marks = sorted([*before, *acts, *looks, *_absences(record, leg)], key=lambda one: one.began_ns)
+    return sorted([*marks, *_between(marks, _written(record))], key=lambda one: one.began_ns)
+
+
+def _written(record: Record) -> Iterator[Mark]:
+    """When entries were on their way to the disk, as each next one tells."""
+    for one in record.entries:
+        span = one.get("kept_ns")
+        if isinstance(span, list) and len(span) == 2:  # noqa: PLR2004  from and to
+            yield Mark(name=JOURNAL, began_ns=_number(span[0]), ended_ns=_number(span[1]))
+
+
+def _between(marks: Sequence[Mark], more: Iterator[Mark]) -> Iterator[Mark]:
+    """Those of more that lie between the first mark and the last: what was written before or after held nobody up."""
+    if not marks:
+        return
+    begin, end = marks[0].began_ns, max(one.ended_ns for one in marks)
+    yield from (one for one in more if begin <= one.began_ns and one.ended_ns <= end)
 
 
 def _absences(record: Record, leg: str) -> Iterator[Mark]:

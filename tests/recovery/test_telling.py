@@ -76,6 +76,22 @@ def test_an_outage_is_cut_by_the_steps_of_its_move() -> None:
     ]  # fmt: skip
 
 
+def test_the_time_in_which_an_entry_is_brought_to_the_disk_is_told_where_it_held_somebody_up() -> None:
+    entries: list[JsonObject] = [
+        {"what": "began", "ns": 0},
+        began("fence", 999),
+        {**ended("fence", 1000, 1040), "kept_ns": [998 * MS, 1000 * MS]},
+        {**began("promote", 1044), "kept_ns": [1040 * MS, 1044 * MS]},
+        ended("promote", 1046, 1080),
+        {"what": "leg-ended", "leg": "failover", "ns": 1083 * MS, "kept_ns": [1080 * MS, 1083 * MS]},
+    ]
+    (outage,) = told(entries, around(1000, 1090)).outages
+    assert [(one.name, one.began_ms, one.ended_ms) for one in outage.waterfall] == [
+        ("detect", -4, 0), ("fence", 0, 40), ("journal", 40, 44), ("unaccounted", 44, 46), ("promote", 46, 80),
+        ("reconnect", 80, 91),
+    ]  # fmt: skip
+
+
 def test_a_move_that_no_client_noticed_costs_its_longest_wait() -> None:
     (outage,) = told(MOVE, around(0, 0)).outages
     assert (outage.outage_ms, outage.interruptions, outage.waterfall) == (5.0, 0, ())
