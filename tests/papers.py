@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +46,12 @@ class Person:
             assert last == one.sees, f"{one.script}\n\n{done.stdout}\n{done.stderr}"
 
     def types(self, block: Block) -> subprocess.CompletedProcess[str]:
-        """Run one block."""
+        """Run one block, with the programs of this environment on the path."""
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return subprocess.run(
             ["bash", "-c", block.script],
             cwd=self.folder,
-            env={**os.environ, "RUNBOOK_KEY": str(self.key), "RUNBOOK_ESTATE": str(self.estate)},
+            env={**os.environ, "PATH": programs, "RUNBOOK_KEY": str(self.key), "RUNBOOK_ESTATE": str(self.estate)},
             input=f"{self.password}\n",
             text=True,
             capture_output=True,
