@@ -11,22 +11,20 @@ from datetime import datetime, timedelta
 from ismgr_automation.converge.drill_fault import fault_request, fault_steps, named_fault, steps_after
 from ismgr_automation.converge.drill_field import Field, field_of
 from ismgr_automation.converge.drill_isolated_plan import plan_isolated
+from ismgr_automation.converge.drill_planned import Rehearsal, planned
 from ismgr_automation.converge.drill_restore_plan import plan_restore
 from ismgr_automation.converge.drill_told import goals_of
 from ismgr_automation.converge.drill_verbs import Kit, fence_of, fence_request, giving_back
 from ismgr_automation.converge.ground import Ground, whole_ground
-from ismgr_automation.converge.plan import announce, beside
-from ismgr_automation.converge.requests import policies_content, recovery_content
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.timing import told_of_time
-from ismgr_automation.core.address import Address, host, recovery
+from ismgr_automation.core.address import Address, recovery
 from ismgr_automation.core.errors import EngineError, InputError
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.order import Step as DocumentStep
 from ismgr_automation.estate.recovery import Fault, FenceWay
-from ismgr_automation.planning.change import Action, Change, Finding, Level, Reason, Step
-from ismgr_automation.planning.plan import FAULT, MODE, Inputs, Plan, Purpose
+from ismgr_automation.planning.change import Action, Finding, Level, Step
+from ismgr_automation.planning.plan import FAULT, URGENT, Plan
 from ismgr_automation.ports.recovery import Sight
 from ismgr_automation.ports.upkeep import ClusterMember, Part
 from ismgr_automation.recovery.faults import Course, course_of
@@ -62,67 +60,39 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
     wanted = legs(field.document, mode, field.sides, at_home=at_home)
     if breaks is not None and course_of(breaks) is Course.SURVIVED:
         wanted = ()  # nobody moves: the service goes on
-    address = recovery(name)
-    change = Change(
-        address=address,
-        part=0,
-        action=Action.CONFIGURE,
-        reason=Reason.ASKED,
-        steps=(
-            *([_given(field)] if given else ()),
-            *(fault_steps(breaks, field, hosts) if breaks is not None else ()),
-            *(step for leg in wanted for step in (*_steps(leg), *steps_after(leg, breaks, field, hosts))),
-        ),
-        targets=tuple(map(host, sorted(field.cluster.fleet.names))),
-        inputs=recovery_content(scope, name),
+    steps = (
+        *([_given(field)] if given else ()),
+        *(fault_steps(breaks, field, hosts) if breaks is not None else ()),
+        *(step for leg in wanted for step in (*_steps(leg), *steps_after(leg, breaks, field, hosts))),
     )
     home = mode is DrillMode.RETURN and not against and not given and _is_home(field.sides, seen)
-    composed = Plan(
-        estate=scope.estate.document.name,
-        environment=scope.environment_name,
-        purpose=Purpose.DRILL,
-        inputs=Inputs(
-            documents=scope.documents,
-            content={str(address): change.inputs},
-            inventory=ground.fleet.digest,
-            states={},
-            engines={},
-            selection=scope.selection.texts(),
-            policies={**policies_content(scope), MODE: mode, **_told(urgent=urgent, fault=fault)},
-        ),
-        changes=() if home else (change,),
-        waves=() if home else ((change.key,),),
-        deferred=(),
-        drift=(),
+    rehearsal = Rehearsal(
+        name=name,
+        mode=mode,
+        steps=steps,
+        hosts=field.cluster.fleet.names,
         findings=(*against, *(() if home else _budgets(wanted, field, scope))),
-        complete=True,
-        errored=bool(against),
-        beside=beside(scope, now),
+        said={URGENT: urgent, FAULT: fault},
+        idle=home,
     )
-    composed = told_of_time(composed, scope, ground.fleet, now)
-    announce(scope, composed)
-    return composed
+    return planned(rehearsal, scope, ground, now)
 
 
-def again(planned: Plan, scope: Scope, now: datetime) -> Plan:
+def again(plan: Plan, scope: Scope, now: datetime) -> Plan:
     """A drill's plan composed anew."""
-    fault = planned.inputs.policies.get(FAULT, "")
-    return plan_drill(scope, now, name_of(planned), mode_of(planned), urgent=planned.urgent, fault=fault)
+    fault = plan.inputs.policies.get(FAULT, "")
+    return plan_drill(scope, now, name_of(plan), mode_of(plan), urgent=plan.urgent, fault=fault)
 
 
-def name_of(planned: Plan) -> str:
+def name_of(plan: Plan) -> str:
     """The RecoveryPlan of a drill's plan, also where nothing is to be done."""
-    (address,) = map(Address.parse, planned.inputs.content)
+    (address,) = map(Address.parse, plan.inputs.content)
     return address.name
 
 
-def mode_of(planned: Plan) -> DrillMode:
+def mode_of(plan: Plan) -> DrillMode:
     """What kind of drill a plan is for."""
-    return DrillMode(planned.mode)
-
-
-def _told(**said: str) -> dict[str, str]:
-    return {name: value for name, value in said.items() if value}
+    return DrillMode(plan.mode)
 
 
 def _faulty(

@@ -8,16 +8,14 @@ from datetime import datetime
 
 from ismgr_automation.converge.bubble_field import BubbleField, bubble_of
 from ismgr_automation.converge.drill_field import Field, field_of
+from ismgr_automation.converge.drill_planned import Rehearsal, planned
 from ismgr_automation.converge.ground import whole_ground
-from ismgr_automation.converge.plan import announce, beside
-from ismgr_automation.converge.requests import policies_content, recovery_content
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.timing import told_of_time
-from ismgr_automation.core.address import host, recovery
+from ismgr_automation.core.address import recovery
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.drill_mode import DrillMode
-from ismgr_automation.planning.change import Action, Change, Finding, Level, Reason, Step
-from ismgr_automation.planning.plan import MODE, URGENT, Inputs, Plan, Purpose
+from ismgr_automation.planning.change import Action, Finding, Level, Step
+from ismgr_automation.planning.plan import URGENT, Plan
 from ismgr_automation.ports.upkeep import ClusterMember, Part
 from ismgr_automation.recovery import isolated
 
@@ -29,45 +27,15 @@ def plan_isolated(scope: Scope, now: datetime, name: str, *, urgent: str = "") -
     where = bubble_of(scope, ground, field)
     seen = scope.engines.upkeep.cluster.members(field.cluster, scope.context)
     against = tuple(_against(field, where, seen))
-    address = recovery(name)
-    change = Change(
-        address=address,
-        part=0,
-        action=Action.CONFIGURE,
-        reason=Reason.ASKED,
+    rehearsal = Rehearsal(
+        name=name,
+        mode=DrillMode.ISOLATED,
         steps=tuple(_steps(where)),
-        targets=tuple(map(host, sorted(where.hosts))),
-        inputs=recovery_content(scope, name),
-    )
-    composed = Plan(
-        estate=scope.estate.document.name,
-        environment=scope.environment_name,
-        purpose=Purpose.DRILL,
-        inputs=Inputs(
-            documents=scope.documents,
-            content={str(address): change.inputs},
-            inventory=ground.fleet.digest,
-            states={},
-            engines={},
-            selection=scope.selection.texts(),
-            policies={
-                **policies_content(scope),
-                MODE: DrillMode.ISOLATED,
-                **({URGENT: urgent} if urgent else {}),
-            },
-        ),
-        changes=(change,),
-        waves=((change.key,),),
-        deferred=(),
-        drift=(),
+        hosts=where.hosts,
         findings=against,
-        complete=True,
-        errored=bool(against),
-        beside=beside(scope, now),
+        said={URGENT: urgent},
     )
-    composed = told_of_time(composed, scope, ground.fleet, now)
-    announce(scope, composed)
-    return composed
+    return planned(rehearsal, scope, ground, now)
 
 
 def _steps(where: BubbleField) -> Iterator[Step]:

@@ -3,12 +3,12 @@ change."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ismgr_automation.converge.bubble_field import bubble_of
-from ismgr_automation.converge.drill_particulars import described
-from ismgr_automation.converge.drill_told import Ended, goals_of, keep, load_of
+from ismgr_automation.converge.drill_told import Ended, goals_of, headed, keep
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.recovery.isolated_telling import IsolatedRecord, left_of, tell_isolated
 from ismgr_automation.recovery.isolated_verdict import Seen, judge_isolated
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def told_isolated(drill: Drill) -> Ended:
     """Measure, judge, keep and tell."""
-    result = described(_result(drill), drill)
+    result = _result(drill)
     kept = keep(drill, result)
     done = [one for one in result.tasks if one.ok and not one.found]
     names = {f"{one.leg}: {one.name}" for one in done}
@@ -68,30 +68,11 @@ def _result(drill: Drill) -> DrillResult:
             left=left,
         )
     )
-    known = drill.notes.first("began") or {}
-    return DrillResult(
-        run=drill.scope.context.run,
-        plan=drill.name,
-        service=drill.field.document.service,
-        mode=drill.work.mode,
-        estate=drill.scope.estate.document.name,
-        environment=drill.scope.environment_name,
-        commit=drill.scope.tree.revision.commit,
-        digest=drill.work.change.inputs,
-        began_at=drill.began_at,
-        ended_at=datetime.now(UTC),
-        goals=goals,
-        verdict=judged.verdict,
-        verdicts=judged.verdicts,
-        reasons=judged.reasons,
-        home=sides.old,
-        away=sides.new,
+    return replace(
+        headed(drill, goals, judged, datetime.now(UTC)),
         writes=told.writes,
         tasks=told.tasks,
         readings=told.readings,
-        load_average=load_of(known),
-        resumed=told.resumed,
         isolation=isolation,
-        steady=not drill.unsteady,
         left=left,
     )

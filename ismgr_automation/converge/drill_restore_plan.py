@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from ismgr_automation.converge.drill_field import Field, field_of
+from ismgr_automation.converge.drill_planned import Rehearsal, planned
 from ismgr_automation.converge.drill_vault import Vault, vault_of
 from ismgr_automation.converge.ground import whole_ground
-from ismgr_automation.converge.plan import announce, beside
-from ismgr_automation.converge.requests import policies_content, recovery_content
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.timing import told_of_time
-from ismgr_automation.core.address import host, recovery
+from ismgr_automation.core.address import recovery
 from ismgr_automation.core.errors import Cancelled, IsmgrError
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.drill_mode import DrillMode
-from ismgr_automation.planning.change import Action, Change, Finding, Level, Reason, Step
-from ismgr_automation.planning.plan import MODE, URGENT, Inputs, Plan, Purpose
+from ismgr_automation.planning.change import Action, Finding, Level, Step
+from ismgr_automation.planning.plan import URGENT, Plan
 from ismgr_automation.recovery.restoring import LOOK, PREPARE, RECOVER, RESTORE
 
 
@@ -27,41 +25,15 @@ def plan_restore(scope: Scope, now: datetime, name: str, *, urgent: str = "") ->
     ground = whole_ground(scope)
     field = field_of(scope, ground, name)
     vault = vault_of(scope, ground, field)
-    change = Change(
-        address=recovery(name),
-        part=0,
-        action=Action.CONFIGURE,
-        reason=Reason.ASKED,
+    rehearsal = Rehearsal(
+        name=name,
+        mode=DrillMode.RESTORE,
         steps=tuple(_steps(vault)),
-        targets=tuple(map(host, sorted(vault.hosts))),
-        inputs=recovery_content(scope, name),
-    )
-    mode: dict[str, str] = {MODE: DrillMode.RESTORE, **({URGENT: urgent} if urgent else {})}
-    composed = Plan(
-        estate=scope.estate.document.name,
-        environment=scope.environment_name,
-        purpose=Purpose.DRILL,
-        inputs=Inputs(
-            documents=scope.documents,
-            content={str(change.address): change.inputs},
-            inventory=ground.fleet.digest,
-            states={},
-            engines={},
-            selection=scope.selection.texts(),
-            policies={**policies_content(scope), **mode},
-        ),
-        changes=(change,),
-        waves=((change.key,),),
-        deferred=(),
-        drift=(),
+        hosts=vault.hosts,
         findings=tuple(_findings(scope, field, vault)),
-        complete=True,
-        errored=False,
-        beside=beside(scope, now),
+        said={URGENT: urgent},
     )
-    composed = told_of_time(composed, scope, ground.fleet, now)
-    announce(scope, composed)
-    return composed
+    return planned(rehearsal, scope, ground, now)
 
 
 def _steps(vault: Vault) -> Iterator[Step]:

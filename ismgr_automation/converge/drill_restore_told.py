@@ -3,11 +3,11 @@ its change."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ismgr_automation.converge.drill_particulars import described
-from ismgr_automation.converge.drill_told import Ended, keep, load_of
+from ismgr_automation.converge.drill_told import Ended, headed, keep
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.estate.recovery import BackupDocument
 from ismgr_automation.estate.resolve import duration
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def told_restore(crew: RestoreCrew, record: RestoreRecord) -> Ended:
     """Tell, judge, keep."""
     drill = crew.drill
-    result = described(_result(crew, record), drill)
+    result = _result(crew, record)
     kept = keep(drill, result)
     steps = result.restore.steps if result.restore is not None else ()
     good = {f"restore: {one.name}" for one in steps if one.ok}
@@ -67,30 +67,7 @@ def _result(crew: RestoreCrew, record: RestoreRecord) -> DrillResult:
             left=left,
         )
     )
-    known = drill.notes.first("began") or {}
-    return DrillResult(
-        run=drill.scope.context.run,
-        plan=drill.name,
-        service=document.service,
-        mode=drill.work.mode,
-        estate=drill.scope.estate.document.name,
-        environment=drill.scope.environment_name,
-        commit=drill.scope.tree.revision.commit,
-        digest=drill.work.change.inputs,
-        began_at=drill.began_at,
-        ended_at=datetime.now(UTC),
-        goals=goals,
-        verdict=judged.verdict,
-        verdicts=judged.verdicts,
-        reasons=judged.reasons,
-        home=drill.field.sides.old,
-        away=drill.field.sides.new,
-        writes=writes,
-        load_average=load_of(known),
-        resumed=len(drill.notes.all("resumed")),
-        left=left,
-        restore=told,
-    )
+    return replace(headed(drill, goals, judged, datetime.now(UTC)), writes=writes, left=left, restore=told)
 
 
 def _seconds(text: str | None) -> float | None:

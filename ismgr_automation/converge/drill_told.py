@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ from ismgr_automation.estate.resolve import duration
 from ismgr_automation.planning.change import Step
 from ismgr_automation.recovery.result import DrillResult, Goals, TaskResult, Verdict, result_json
 from ismgr_automation.recovery.telling import Record, Told, moved_home, tell
-from ismgr_automation.recovery.verdict import Measured, judge
+from ismgr_automation.recovery.verdict import Judgement, Measured, judge
 
 if TYPE_CHECKING:
     from ismgr_automation.converge.drill_unit import Drill
@@ -46,7 +46,7 @@ def told_drill(drill: Drill) -> Ended:
             fault=planned_fault(drill.work.change, drill.field.document),
         )
     )
-    result = described(_result(drill, told), drill)
+    result = _result(drill, told)
     kept = keep(drill, result)
     trouble = "; ".join(filter(None, [*_trouble(drill, result), kept]))
     return Ended(
@@ -98,8 +98,24 @@ def _result(drill: Drill, told: Told) -> DrillResult:
             moves=told.moves or not (nothing or told.stays),
         )
     )
-    known = drill.notes.first("began") or {}
-    return DrillResult(
+    return replace(
+        headed(drill, goals, judged, ended),
+        outages=told.outages,
+        writes=told.writes,
+        tasks=told.tasks,
+        readings=told.readings,
+        without_redundancy_s=told.without_redundancy_s,
+        left=(*told.left, *drill.astray),
+        fault=told.fault,
+        confirmations=told.confirmations,
+        start_ns=told.start_ns,
+        steady=None if nothing else not drill.unsteady,
+    )
+
+
+def headed(drill: Drill, goals: Goals, judged: Judgement, ended: datetime) -> DrillResult:
+    """What every result says, whatever was drilled: which drill it was, when, of what commit, how it was judged."""
+    head = DrillResult(
         run=drill.scope.context.run,
         plan=drill.name,
         service=drill.field.document.service,
@@ -114,24 +130,15 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         verdict=judged.verdict,
         verdicts=judged.verdicts,
         reasons=judged.reasons,
-        home=sides.old,
-        away=sides.new,
-        outages=told.outages,
-        writes=told.writes,
-        tasks=told.tasks,
-        readings=told.readings,
-        without_redundancy_s=told.without_redundancy_s,
-        load_average=load_of(known),
-        resumed=told.resumed,
-        left=(*told.left, *drill.astray),
-        fault=told.fault,
-        confirmations=told.confirmations,
-        start_ns=told.start_ns,
-        steady=None if nothing else not drill.unsteady,
+        home=drill.field.sides.old,
+        away=drill.field.sides.new,
+        load_average=_load(drill.notes.first("began") or {}),
+        resumed=len(drill.notes.all("resumed")),
     )
+    return described(head, drill)
 
 
-def load_of(began: JsonObject) -> tuple[float, float, float] | None:
+def _load(began: JsonObject) -> tuple[float, float, float] | None:
     """The load of this machine when a drill began, as its journal says."""
     listed = began.get("load")
     values = [float(one) for one in listed if isinstance(one, int | float)] if isinstance(listed, list) else []
