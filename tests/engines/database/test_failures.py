@@ -34,6 +34,7 @@ from ismgr_automation.core.secret import Secret
 from ismgr_automation.engines.database import Database, connection, open_database
 from ismgr_automation.engines.database.errors import OURS, UNKNOWN, sqlite_row, sqlstate_row
 from ismgr_automation.engines.database.lockers import lockers
+from ismgr_automation.engines.database.schema import METADATA
 from tests.engines.database.conftest import ALICE, LONG, a_run
 from tests.fixtures_postgres import PostgresServer, account, restart_postgres, start_postgres
 
@@ -258,7 +259,7 @@ def test_the_password_is_in_no_row_of_the_database(postgres: PostgresServer, pos
     tables = postgres.run(
         "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname = 'ismgr_e'", postgres_database
     )
-    assert len(tables) == 12
+    assert len(tables) == len(METADATA.tables)
     rows = [str(postgres.run(f"TABLE {name}", postgres_database)) for (name,) in tables]
     assert postgres.password.reveal() not in "".join(rows)
 
