@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import subprocess
 import sys
@@ -46,11 +47,12 @@ def naming(folder: Path) -> list[int]:
 @contextmanager
 def everything_goes(work: Path):
     """The body's sessions must leave no file, process or descriptor."""
+    gc.collect()  # what tests before this one have let go of is no part of it
     before = len(list(Path("/proc/self/fd").iterdir()))
     folders: list[Path] = []
     yield folders
     assert list(work.rglob("*")) == []
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
     for folder in folders:
         assert not folder.exists()
         assert naming(folder) == []
