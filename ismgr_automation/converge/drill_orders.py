@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ismgr_automation.converge.drill_field import Field
-from ismgr_automation.converge.drill_verbs import Kit, backend_request, fence_of, fence_request, name_request
+from ismgr_automation.converge.drill_verbs import (
+    Kit,
+    arguments_of,
+    backend_request,
+    fence_of,
+    fence_request,
+    name_request,
+)
 from ismgr_automation.converge.ground import Ground
 from ismgr_automation.converge.machines import access, machine_of
 from ismgr_automation.converge.scope import Scope
@@ -121,17 +128,8 @@ def _cold(step: VerifyStep | PlayStep | StackStep | FunctionStep, kit: Kit) -> S
         case StackStep():
             title, command = f"Apply stack/{step.stack}", f"ismgr apply -t stack/{step.stack}"
         case FunctionStep():
-            sides = kit.leg.sides
-            arguments = {
-                "plan": kit.field.document.name,
-                "leg": kit.leg.name,
-                "old": sides.old,
-                "new": sides.new,
-                "old_site": sides.old_site,
-                "new_site": sides.new_site,
-            }
             title = f"Call {step.function}"
-            program = f"import runpy; print(runpy.run_path({step.file!r})[{step.function!r}]({arguments!r}))"
+            program = f"import runpy; print(runpy.run_path({step.file!r})[{step.function!r}]({arguments_of(kit)!r}))"
             command = f"python3 -c {shlex.quote(program)}"
     script = f"({at}{command}) && echo DONE"
     fails = "It needs a checkout of the estate (`RUNBOOK_ESTATE`) and the tools that are named."

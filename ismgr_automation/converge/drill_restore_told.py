@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ismgr_automation.converge.drill_told import Ended, headed, keep
+from ismgr_automation.converge.drill_told import Ended, headed, keep, seconds_of
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.estate.recovery import BackupDocument
 from ismgr_automation.estate.resolve import duration
@@ -42,7 +42,7 @@ def told_restore(crew: RestoreCrew, record: RestoreRecord) -> Ended:
 
 def goals_of_restore(backup: BackupDocument, mtd: str | None) -> Goals:
     """What a restore must reach."""
-    return Goals(rto=_seconds(backup.rto), rpo=_seconds(backup.fresh), mtd=_seconds(mtd))
+    return Goals(rto=seconds_of(backup.rto), rpo=seconds_of(backup.fresh), mtd=seconds_of(mtd))
 
 
 def _result(crew: RestoreCrew, record: RestoreRecord) -> DrillResult:
@@ -68,7 +68,3 @@ def _result(crew: RestoreCrew, record: RestoreRecord) -> DrillResult:
         )
     )
     return replace(headed(drill, goals, judged, datetime.now(UTC)), writes=writes, left=left, restore=told)
-
-
-def _seconds(text: str | None) -> float | None:
-    return duration(text).total_seconds() if text is not None else None

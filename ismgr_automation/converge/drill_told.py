@@ -66,10 +66,11 @@ def goals_of(document: RecoveryPlan, scope: Scope) -> Goals:
     """The objectives of the recovery plan, or of its service where it has none of its own."""
     promised = scope.estate.services[document.service].objectives
     rto, rpo = document.objectives.rto or promised.rto, document.objectives.rpo or promised.rpo
-    return Goals(rto=_seconds(rto), rpo=_seconds(rpo), mtd=_seconds(document.objectives.mtd))
+    return Goals(rto=seconds_of(rto), rpo=seconds_of(rpo), mtd=seconds_of(document.objectives.mtd))
 
 
-def _seconds(text: str | None) -> float | None:
+def seconds_of(text: str | None) -> float | None:
+    """A time of a document in seconds; None where it has none."""
     return duration(text).total_seconds() if text is not None else None
 
 

@@ -337,9 +337,10 @@ def _provisioned(step: StackStep, kit: Kit) -> tuple[str, str]:
     return "; ".join((*result.failed, *result.unplanned)), f"{len(result.steps)} resources changed"
 
 
-def _called(step: FunctionStep, kit: Kit) -> tuple[str, str]:
+def arguments_of(kit: Kit) -> dict[str, str]:
+    """What a function of the estate is told of its step."""
     sides = kit.leg.sides
-    arguments = {
+    return {
         "plan": kit.field.document.name,
         "leg": kit.leg.name,
         "old": sides.old,
@@ -347,10 +348,13 @@ def _called(step: FunctionStep, kit: Kit) -> tuple[str, str]:
         "old_site": sides.old_site,
         "new_site": sides.new_site,
     }
+
+
+def _called(step: FunctionStep, kit: Kit) -> tuple[str, str]:
     call = FunctionCall(
         file=kit.scope.engines.content.path(step.file),
         function=step.function,
-        arguments=arguments,
+        arguments=arguments_of(kit),
         subject=f"step {step.name}",
         deadline=duration(step.deadline),
     )
