@@ -38,13 +38,13 @@ def _given_back(crew: Crew) -> str:
     if old is not None and old.writable and not by_network:
         return ""
     standby = kit.scope.engines.recovery.standby
-    refused = refusal(Act.REINSTATE, crew.situation())
+    refused = refusal(Act.REINSTATE, crew.way_back())
     if refused is not None and refused.rule == "no-late-promotion":
         trouble = _done(standby.hold(kit.field.cluster, sides.new, kit.scope.context))
         if not trouble:
             crew.held.add(sides.new)
         crew.look()  # the promotion may have been faster
-        refused = refusal(Act.REINSTATE, crew.situation())
+        refused = refusal(Act.REINSTATE, crew.way_back())
         if refused is not None and trouble:
             refused = replace(refused, why=f"{refused.why}: {trouble}")
     if refused is not None:

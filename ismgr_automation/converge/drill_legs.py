@@ -68,9 +68,12 @@ class Crew:
             was_streaming=self.was_streaming,
             lag_allowed=self.kit.field.document.ready.lag,
             lag_at_start=self.lag_at_start,
-            asked=frozenset(self._asked()),
-            held=frozenset(self.held),
         )
+
+    def way_back(self) -> Situation:
+        """What is known before the old side serves again, with what the journal says of promotions: it is read then
+        only, and not while clients wait for a step."""
+        return replace(self.situation(), asked=frozenset(self._asked()), held=frozenset(self.held))
 
     def _asked(self) -> Iterator[str]:
         """Whose promotion was begun, by this process or one before it. What a drill before this one had begun, and did
