@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def switch(path: str, backend: str, server: str) -> str:
     orders += [f"set server {backend}/{server} state ready", f"set server {backend}/{server} health up"]
     orders += [f"shutdown sessions server {name}" for name in others]
     return " ".join(ask(path, ";".join(orders)).split())
+
+
+def hang_up(path: str, backend: str, server: str) -> None:
+    """Break off connections that HAProxy is still trying to open to the others. One whose client has sent something
+    already outlives ``shutdown sessions`` until the connection times out, and a machine without power answers nothing.
+    Where the kernel cannot do that, or nobody may, they time out as before."""
+    rows = [row.split() for row in ask(path, f"show servers state {backend}").splitlines()[2:] if row.strip()]
+    for row in rows:
+        name, address, port = row[3], row[4], row[18]
+        if name != server:
+            order = ["ss", "-Knt", "state", "syn-sent", "dst", address, "dport", "=", f":{port}"]
+            subprocess.run(order, check=False, capture_output=True, timeout=5)
 
 
 def keep(path: str) -> None:
@@ -123,6 +136,8 @@ def main() -> None:
         sys.stdout.write(json.dumps(told) + "\n")
         sys.stdout.flush()
         if command == "switch":
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                hang_up(path, backend, server)
             with contextlib.suppress(OSError):
                 keep(path)
 
