@@ -201,6 +201,8 @@ def _task(task: Task, crew: Crew) -> str:
             return f"the rule {refused.rule} says no: {refused.why}"
         crew.notes.wrote({"what": "task-began", "leg": crew.kit.leg.name, "task": task.name, "action": task.step.do})
         crew.acted = True
+        if task.name in crew.witnesses:
+            crew.witnesses[task.name].watch()
         acted = verb.act()
         _ended(task, crew, acted)
         if not acted.ok:

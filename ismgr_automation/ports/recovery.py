@@ -87,6 +87,11 @@ class Witness(Protocol):
         """As of a verb."""
         ...
 
+    def watch(self) -> None:
+        """The fence is being raised: who gains by it begins to look. Returns at once, and changes nothing of what
+        ``confirm`` must have seen."""
+        ...
+
     def confirm(self) -> Confirmation:
         """Whether the fenced member can take no write; returns when that is sure or the deadline is over."""
         ...

@@ -13,7 +13,7 @@ from importlib import resources
 from ipaddress import ip_address
 from time import monotonic, monotonic_ns
 
-from ismgr_automation.core.errors import Cancelled, InputError
+from ismgr_automation.core.errors import Cancelled, InputError, IsmgrError
 from ismgr_automation.engines.fences import knock
 from ismgr_automation.engines.ssh.remote import Answer, Rights
 from ismgr_automation.engines.ssh.resident import resident
@@ -53,7 +53,7 @@ class ConnectingWitness:
 
     - nobody may get through, by whatever way the fence was raised;
     - a network fence answers: so at least one witness must hear a refusal. Silence alone could be a broken way;
-    - a machine without power cannot answer: silence of all is enough there.
+    - a machine without power cannot answer: there silence of all is enough, and a refusal is too much.
 
     A witness that is lost on the way is told, and does not count; without any left nothing is confirmed.
     """
@@ -74,6 +74,10 @@ class ConnectingWitness:
         self._asked: dict[str, Loaded] = {}
         self._proven: dict[str, float] = {}
         """Who has connected before, and in how many seconds."""
+        self._nobody_waits = threading.Event()
+        self._early: threading.Thread | None = None
+        self._found: Confirmation | None = None
+        """What was found while the fence was being raised."""
 
     def stage(self) -> Seen:
         """Let every witness connect once. NOT_DONE: at least one could, or is known to have been able to before, and so
@@ -97,26 +101,56 @@ class ConnectingWitness:
             words += f"; no witness is {', nor '.join(useless)}"
         return Seen(sight=Sight.NOT_DONE, words=words, readings=readings)
 
+    def watch(self) -> None:
+        """Begin to look. A machine falls silent when its power is cut, some time before its BMC says so, and silence
+        takes its time to be sure of. A packet filter answers at once where it stands: nothing is gained there."""
+        if self._request.bmc is not None and self._early is None:
+            self._early = threading.Thread(target=self._watched, name="ismgr-witness", daemon=True)
+            self._early.start()
+
     def confirm(self) -> Confirmation:
         """Look until nobody gets through, or the deadline is over. Raises ``Cancelled``."""
         end = monotonic() + self._request.deadline.total_seconds()
-        if not self._proven:
-            return self._not_confirmed("nobody had been able to connect before: there is no witness")
+        if self._early is not None:
+            self._early.join(self._request.deadline.total_seconds())
+            self._nobody_waits.set()
+            self._early.join()
+            self._early, found = None, self._found
+            if found is not None and found.ok:
+                return found
         while True:
-            met = self._round(list(self._proven), self._patience)
-            heard = {name: one for name, one in met.items() if one.word != knock.LOST}
-            if self._holds(heard):
-                by = f"{', '.join(heard)} by connecting to {self._place}"
-                words = "; ".join(f"{name} {_said(one)}" for name, one in met.items())
-                return Confirmation(ok=True, by=by, words=words, ended_ns=monotonic_ns())
-            if monotonic() > end:
-                return self._not_confirmed("; ".join(f"{name} {_said(one)}" for name, one in met.items()))
+            found = self._looked()
+            if found.ok or not self._proven or monotonic() > end:
+                return found
             if self._cancelled.wait(PAUSE.total_seconds()):
                 raise Cancelled("Looking at a fence was stopped on request.")
 
     def close(self) -> None:
         """Let the witnesses go. Safe to call twice."""
+        self._nobody_waits.set()
+        if self._early is not None:
+            self._early.join()
         self._warm.close()
+
+    def _watched(self) -> None:
+        # whatever is wrong here ``confirm`` meets as well, and says
+        with suppress(IsmgrError):
+            while not self._nobody_waits.wait(PAUSE.total_seconds()):
+                self._found = self._looked()
+                if self._found.ok:
+                    return
+
+    def _looked(self) -> Confirmation:
+        """One look of everybody."""
+        if not self._proven:
+            return self._not_confirmed("nobody had been able to connect before: there is no witness")
+        met = self._round(list(self._proven), self._patience)
+        heard = {name: one for name, one in met.items() if one.word != knock.LOST}
+        words = "; ".join(f"{name} {_said(one)}" for name, one in met.items())
+        if not self._holds(heard):
+            return self._not_confirmed(words)
+        by = f"{', '.join(heard)} by connecting to {self._place}"
+        return Confirmation(ok=True, by=by, words=words, ended_ns=monotonic_ns())
 
     @property
     def _place(self) -> str:
@@ -130,7 +164,7 @@ class ConnectingWitness:
         words = {one.word for one in heard.values()}
         if not words or knock.OPEN in words:
             return False
-        return self._request.bmc is not None or knock.REFUSED in words
+        return (knock.REFUSED in words) is (self._request.bmc is None)
 
     def _not_confirmed(self, words: str) -> Confirmation:
         by = f"{', '.join(self._proven) or 'nobody'} by connecting to {self._place}"

@@ -116,6 +116,9 @@ class MemoryWitness:
             return Seen(sight=Sight.UNKNOWN, words=f"{', '.join(gone)} cannot be reached")
         return Seen(sight=Sight.NOT_DONE, readings=dict.fromkeys(self._who(), 1.0))
 
+    def watch(self) -> None:
+        """Nothing is gained here: a look takes no time."""
+
     def confirm(self) -> Confirmation:
         """Look from elsewhere."""
         self.world.called(f"confirm {self.request.host}", self.context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -120,6 +121,38 @@ def test_silence_of_all_confirms_a_machine_without_power(country: Country) -> No
         told = witness.confirm()
     assert told.ok
     assert "gets no answer" in told.words
+
+
+def test_a_refusal_comes_from_a_machine_that_has_power(country: Country) -> None:
+    country.member.serve()
+    with witnessing(country, bmc=by_power(country.request), deadline=QUICK) as witness:
+        witness.stage()
+        country.member.run("nft", DROP.replace(" drop", " reject with tcp reset"))
+        told = witness.confirm()
+    assert not told.ok
+    assert "is refused" in told.words
+
+
+def test_who_watches_a_power_cut_has_seen_the_silence_when_he_is_asked(country: Country) -> None:
+    country.member.serve()
+    with witnessing(country, bmc=by_power(country.request)) as witness:
+        witness.stage()
+        witness.watch()
+        country.member.run("nft", DROP)
+        until("the silence was seen", lambda: "ismgr-witness" not in {one.name for one in threading.enumerate()})
+        asked = time.monotonic_ns()
+        told = witness.confirm()
+    assert told.ok
+    assert told.ended_ns < asked
+
+
+def test_who_watched_a_power_cut_that_did_nothing_does_not_confirm_it(country: Country) -> None:
+    country.member.serve()
+    with witnessing(country, bmc=by_power(country.request), deadline=QUICK) as witness:
+        witness.stage()
+        witness.watch()
+        told = witness.confirm()
+    assert (told.ok, told.words) == (False, "db1.dc2 gets through")
 
 
 @pytest.mark.parametrize("break_it", ["link set eth0 down", "route flush dev eth0"])
