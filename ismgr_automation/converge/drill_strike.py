@@ -5,7 +5,7 @@ it stands before he breaks anything a second time."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -101,12 +101,16 @@ class Breaking:
         if self.notes.first("task-began", "failover") is not None:
             self._keep()
             return ""
-        trouble = self._broken()
+        trouble = self._begun()
         if trouble:
             return trouble
         known = self.notes.last("detected")
-        trouble = self._declared() if known is None else "" if known["ok"] else str(known["words"])
-        return trouble or self._lapsed()
+        if known is not None and _since(known, self.notes.last("fault-undo")):
+            return self._bitten() or ("" if known["ok"] else str(known["words"]))
+        # clients wait from now on: whether it bites is looked at while the detector looks
+        bites = self._biting()
+        missed = self._declared()
+        return bites() or missed
 
     def _stage(self) -> Seen:
         """Make it ready, once in each process. Who resumes takes what he finds."""
@@ -114,17 +118,15 @@ class Breaking:
             self._ready = self.injection.stage()
         return self._ready
 
-    def _broken(self) -> str:
-        """Have it stand; why it does not."""
+    def _begun(self) -> str:
+        """Have it done; why it is not."""
         if self.notes.first("fault-lifting") is not None:
             return f"the fault {self.fault.name} was being lifted"
-        known = self.notes.last("fault-bitten")
-        if known is not None:
-            if not known["ok"]:
-                return f"the fault {self.fault.name} did not bite: {known['words']}"
-            self._keep()
-            return self._lapsed()
+        if self.notes.last("fault-bitten") is not None:
+            return ""
         begun = self.notes.first("fault-undo") is not None
+        if any(one["ok"] for one in self.notes.all("task-ended", FAULT)) and (trouble := self._lapsed()):
+            return trouble
         if not begun or not self.injection.bitten().ok:
             if begun:
                 # whoever died in the middle may have armed the hosts
@@ -135,13 +137,31 @@ class Breaking:
                 self.lift()
                 return trouble
         self._keep()
-        began = self.notes.clock()
-        found = self.injection.bitten()
-        words = f"{found.by}: {found.words}"
-        self.notes.wrote({"what": "fault-bitten", **_span(began, self.notes.clock()), "ok": found.ok, "words": words})
-        if found.ok:
-            return ""
-        return "; ".join(filter(None, [f"the fault {self.fault.name} did not bite: {words}", self.lift()]))
+        return ""
+
+    def _bitten(self) -> str:
+        """Have it looked at, once; why it does not bite, or has not stood until now."""
+        known = self.notes.last("fault-bitten")
+        if known is None:
+            return self._biting()() or self._lapsed()
+        if not known["ok"]:
+            return f"the fault {self.fault.name} did not bite: {known['words']}"
+        self._keep()
+        return self._lapsed()
+
+    def _biting(self) -> Callable[[], str]:
+        """Begin to look; the answer is why it does not bite. What does not bite is lifted."""
+        began, look = self.notes.clock(), self.injection.biting()
+
+        def bites() -> str:
+            found = look()
+            words, span = f"{found.by}: {found.words}", _span(began, found.ended_ns or self.notes.clock())
+            self.notes.wrote({"what": "fault-bitten", **span, "ok": found.ok, "words": words})
+            if found.ok:
+                return ""
+            return "; ".join(filter(None, [f"the fault {self.fault.name} did not bite: {words}", self.lift()]))
+
+        return bites
 
     def _done(self) -> str:
         undo: Json = self.injection.undo()
@@ -185,7 +205,7 @@ class Breaking:
         """Break what the service is to survive, watch it, and lift it. Why that is not as it should be."""
         self._stage()
         known = self.notes.last("watched")
-        trouble = str(known["words"]) if known is not None else self._broken() or self._watched()
+        trouble = str(known["words"]) if known is not None else self._begun() or self._bitten() or self._watched()
         return "; ".join(filter(None, [trouble, self.lift()]))
 
     def _watched(self) -> str:
@@ -432,6 +452,11 @@ def breaking(drill: Drill, fault: Fault, kit: Kit) -> Iterator[Breaking]:
         yield one
     finally:
         one.close()
+
+
+def _since(one: Mapping[str, object], other: Mapping[str, object] | None) -> bool:
+    """Whether an entry of the journal is younger than another."""
+    return other is None or int(str(one["ns"])) > int(str(other["ns"]))
 
 
 def _span(began_ns: int, ended_ns: int) -> JsonObject:

@@ -3,7 +3,7 @@ nobody is there any more to lift it. Which fault may be done when is decided in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -94,6 +94,10 @@ class Injection(Protocol):
 
     def bitten(self) -> Confirmation:
         """Whether the fault does what it should, by who looks from elsewhere or at another thing than was set."""
+        ...
+
+    def biting(self) -> Callable[[], Confirmation]:
+        """Begin ``bitten``, and return at once: the answer waits for it, and raises what it would."""
         ...
 
     def renew(self) -> bool:

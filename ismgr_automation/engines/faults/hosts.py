@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from time import monotonic, monotonic_ns
@@ -160,6 +161,10 @@ class HostFault:
             if self._cancelled.wait(PAUSE.total_seconds()):
                 raise Cancelled("Looking at a fault was stopped on request.")
 
+    def biting(self) -> Callable[[], Confirmation]:
+        """Beside whatever else happens."""
+        return beside(self.bitten)
+
     def _bites(self, answers: Mapping[str, Answer], met: Mapping[str, str]) -> tuple[bool, str]:
         stands, numbers = _summed(answers)
         if (trouble := troubles(answers)) or not stands:
@@ -242,6 +247,14 @@ def lift_by(undo: Undo, scripts: Mapping[str, Scripts], store: SecretStore, with
         return lifting(lambda line: sure(hosts, line, within.deadline))
     finally:
         hosts.close()
+
+
+def beside(look: Callable[[], Confirmation]) -> Callable[[], Confirmation]:
+    """Begin to look; the answer waits for it, and raises what it would."""
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ismgr-bite")
+    looking = pool.submit(look)
+    pool.shutdown(wait=False)
+    return looking.result
 
 
 def lifting(go: Callable[[str], Mapping[str, Answer]]) -> Acted:

@@ -3,6 +3,7 @@ fault of this kind is lifted by who has its undo, and by nobody else."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -101,6 +102,10 @@ class PowerFault:
                 return Confirmation(ok=False, by=by, words=words, ended_ns=monotonic_ns())
             if self._context.cancelled.wait(hosts.PAUSE.total_seconds()):
                 raise Cancelled("Looking at a fault was stopped on request.")
+
+    def biting(self) -> Callable[[], Confirmation]:
+        """Beside whatever else happens."""
+        return hosts.beside(self.bitten)
 
     def _ssh(self) -> str:
         """What somebody meets who connects to its SSH server. Where there is a straight way to it, a look is short."""

@@ -124,6 +124,11 @@ class MemoryInjection:
         words = "it bites" if ok else "everything goes on as before"
         return Confirmation(ok=ok, by="the world", words=words, ended_ns=self.world.tick * TICK_NS)
 
+    def biting(self) -> Callable[[], Confirmation]:
+        """Looked at once, so that the order of calls is always the same."""
+        found = self.bitten()
+        return lambda: found
+
     def renew(self) -> bool:
         """Set its end anew, unless it has lifted itself."""
         self.world.called(f"renew {self.request.name}", self.context)
