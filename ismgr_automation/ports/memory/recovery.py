@@ -200,13 +200,13 @@ class MemoryRecoveryWorld:
             return Outcome.UNKNOWN
         if not member.primary:
             return Outcome.FAILED
-        entry = self._append(number, member)
+        self._append(number, member)
         if not self.synchronous:
             return Outcome.ACKED
         standbys = [one for one in self.members.values() if self.streams(one.host) == host]
         for one in standbys:
             one.log = list(member.log)
-        return Outcome.ACKED if any(entry in one.log for one in standbys) else Outcome.UNKNOWN
+        return Outcome.ACKED if standbys else Outcome.UNKNOWN
 
     def _unanswered(self, number: int, member: MemoryMember, link: frozenset[str]) -> Outcome:
         """What was sent over a connection that was open may arrive; a new one is not made any more."""
