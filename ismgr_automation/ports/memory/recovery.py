@@ -256,7 +256,7 @@ class MemoryRecoveryWorld:
         source = self.members.get(member.upstream)
         if source is None or not member.up or not member.standby or not source.up:
             return ""
-        if not self.linked(host, source.host) or source.log[: len(member.log)] != member.log:
+        if not self.linked(host, source.host) or not _begins(source.log, member.log):
             return ""
         return source.host if member.timeline <= source.timeline else ""
 
@@ -381,3 +381,9 @@ class MemoryRecoveryWorld:
         self.calls.append(text)
         for one in self.watch:
             one(text)
+
+
+def _begins(whole: list[Entry], part: list[Entry]) -> bool:
+    """Whether one log is the beginning of the other. Logs that agree at the end of the shorter one agree before it, as
+    servers know it too: they compare where a log ends, and not what it holds."""
+    return not part or (len(part) <= len(whole) and whole[len(part) - 1] == part[-1])
