@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import cache
 from pathlib import Path
 
@@ -63,8 +64,16 @@ def resolve(path: str, estate_root: Path) -> Path:
 
 def files(folder: Path) -> tuple[Path, ...]:
     """Every file below a folder, relative to it and sorted; hidden ones and what Python compiled are left out."""
-    inner = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return tuple(sorted(path for path in inner if not any(map(_left_out, path.parts))))
+    found: list[Path] = []
+    for base, inner, names in os.walk(folder):
+        inner[:] = [name for name in inner if not _left_out(name)]
+        found += [Path(base, name) for name in names if not _left_out(name)]
+    return tuple(sorted(path.relative_to(folder) for path in found if path.is_file()))
+
+
+def names() -> frozenset[str]:
+    """Every shipped file as documents name it, without the prefix: ``playbooks/database.yml``."""
+    return frozenset(f"{folder}/{one.as_posix()}" for folder in FOLDERS for one in files(root() / folder))
 
 
 def digest() -> str:

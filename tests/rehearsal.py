@@ -371,6 +371,7 @@ class Rehearsal:
         """Doubles of what moves a service to another site."""
         return Recovery(
             pause=timedelta(),
+            look=timedelta(),
             fences=MemoryFences(self.pair),
             standby=MemoryStandby(self.pair),
             switches=MemorySwitches(self.pair),

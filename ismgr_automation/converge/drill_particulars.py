@@ -6,6 +6,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -106,7 +107,9 @@ def _planned(drill: Drill) -> tuple[str, ...]:
     return (author,) if author else ()
 
 
+@cache
 def _tools() -> Mapping[str, str]:
+    """The programs of this process, which stay the same while it runs."""
     from ismgr_automation import __version__
 
     found = {"ismgr": __version__, "python": platform.python_version(), "kernel": platform.release()}

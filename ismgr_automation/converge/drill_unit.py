@@ -41,7 +41,6 @@ from ismgr_automation.recovery.measure import SETTLED, steady
 from ismgr_automation.recovery.path import Leg, LegKind, legs
 from ismgr_automation.recovery.rules import Act
 
-POLL_SECONDS = 0.02
 ASLEEP = timedelta(seconds=1)
 """How long a client may take for one write before it counts as dead; its own patience is less."""
 PATIENCE = 10
@@ -235,7 +234,7 @@ def _settle(drill: Drill, probe: RunningProbe) -> None:
 
 def _steady_for(drill: Drill, probe: RunningProbe, seconds: float, within: float) -> str:
     """Wait until service has been steady for so long; why it was not, when ``within`` is over."""
-    clock = drill.scope.engines.recovery.clock
+    clock, look = drill.scope.engines.recovery.clock, drill.scope.engines.recovery.look
     until = clock() + int(within * 1e9)
     still = threading.Event() if drill.touched else drill.scope.context.cancelled
     while True:
@@ -246,7 +245,7 @@ def _steady_for(drill: Drill, probe: RunningProbe, seconds: float, within: float
         why = why or _asleep(clock() - end, drill.request.every) or steady(attempts, begin, end, drill.request.every)
         if why is None:
             return ""
-        if clock() > until or still.wait(POLL_SECONDS):
+        if clock() > until or still.wait(look.total_seconds()):
             return why
 
 

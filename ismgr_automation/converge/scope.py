@@ -97,6 +97,8 @@ class Recovery:
     """None: no drill in isolation."""
     pause: timedelta = timedelta(seconds=1)
     """Between two tries to make a leg ready, or to have a suite pass after a move."""
+    look: timedelta = timedelta(milliseconds=20)
+    """Between two looks at what the client has written, while service is to become steady."""
     faults: Faults | None = None
     """None: nothing can be broken here."""
     paper: Paper | None = None

@@ -57,12 +57,14 @@ class Entry:
 @dataclass(frozen=True, kw_only=True)
 class Draft:
     """Every document of a tree. ``claimed`` has the (kind, name) pairs that unreadable files seem to hold: they count
-    as known names. ``files`` are all paths of the tree, ``folders`` every folder that holds one of them."""
+    as known names. ``files`` are all paths of the tree, ``folders`` every folder that holds one of them;
+    ``shipped`` are those of the content that ships."""
 
     entries: tuple[Entry, ...]
     claimed: frozenset[tuple[str, str]] = frozenset()
     files: frozenset[str] = frozenset()
     folders: frozenset[str] = field(default_factory=frozenset)
+    shipped: frozenset[str] = frozenset()
 
     def each(self, model: type[Model]) -> Iterator[tuple[Entry, Model]]:
         """Sound documents of one kind, in the order of reading."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from ismgr_automation import shipped
 from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.core.diagnostic import Diagnostic, Position, Severity, did_you_mean
 from ismgr_automation.estate import tree
@@ -71,6 +72,7 @@ def load(root: Path, files: Iterable[str]) -> tuple[Estate | None, tuple[Diagnos
         claimed=frozenset(found.claimed | near),
         files=paths,
         folders=tree.folders_of(paths),
+        shipped=shipped.names(),
     )
     diagnostics = tuple(sorted([*found.said, *check(draft)], key=_order))
     if any(one.severity is Severity.ERROR for one in diagnostics):

@@ -202,6 +202,23 @@ def test_a_name_is_what_it_was_set_to(world, context):
     assert (verb.observe().sight, world.names) == (Sight.DONE, {("z", "db"): ("192.0.2.2",)})
 
 
+@pytest.mark.parametrize("more", [1, 2, 8])
+def test_a_standby_with_writes_of_its_own_does_not_stream_whoever_has_more(world, more):
+    assert world.streams("db2") == "db1"
+    world.part(["db1"], ["db2"])
+    world.promote("db2")
+    for _ in range(more):
+        world.write(to="db2")
+    world.advance(3)
+    world.heal()
+    old, new = world.members["db1"], world.members["db2"]
+    old.standby, old.upstream, new.standby, new.upstream = False, "", True, "db1"
+    old.timeline = new.timeline
+    assert world.streams("db2") == ""
+    new.log = old.log[: len(new.log) - more]
+    assert world.streams("db2") == "db1"
+
+
 @pytest.mark.parametrize("rewinds", [True, False])
 def test_an_old_primary_with_writes_of_its_own_loses_them_when_it_comes_back(world, context, rewinds):
     world.part(["db1"], ["db2"])

@@ -1,5 +1,5 @@
-"""Checks of paths: programs, playbooks, suites and files that documents name are in the tree, or shipped. The tree is
-a set of names; only shipped content is looked at on disk."""
+"""Checks of paths: programs, playbooks, suites and files that documents name are in the tree, or shipped. Both are
+sets of names; nothing is looked at on disk."""
 
 from __future__ import annotations
 
@@ -151,12 +151,7 @@ def _present(trees: tuple[_Names, _Names], named: Iterable[tuple[str, str | None
 
 
 def _trees(draft: Draft) -> tuple[_Names, _Names]:
-    ours = frozenset(f"{folder}/{one.as_posix()}" for folder in shipped.FOLDERS for one in _shipped(folder))
-    return _Names(draft.files, draft.folders), _Names(ours, folders_of(ours))
-
-
-def _shipped(folder: str) -> tuple[PurePosixPath, ...]:
-    return tuple(PurePosixPath(one) for one in shipped.files(shipped.root() / folder))
+    return _Names(draft.files, draft.folders), _Names(draft.shipped, folders_of(draft.shipped))
 
 
 def _choose(trees: tuple[_Names, _Names], name: str) -> tuple[_Names, str, str]:

@@ -200,13 +200,13 @@ class MemoryRecoveryWorld:
             return Outcome.UNKNOWN
         if not member.primary:
             return Outcome.FAILED
-        entry = self._append(number, member)
+        self._append(number, member)
         if not self.synchronous:
             return Outcome.ACKED
         standbys = [one for one in self.members.values() if self.streams(one.host) == host]
         for one in standbys:
             one.log = list(member.log)
-        return Outcome.ACKED if any(entry in one.log for one in standbys) else Outcome.UNKNOWN
+        return Outcome.ACKED if standbys else Outcome.UNKNOWN
 
     def _unanswered(self, number: int, member: MemoryMember, link: frozenset[str]) -> Outcome:
         """What was sent over a connection that was open may arrive; a new one is not made any more."""
@@ -256,7 +256,7 @@ class MemoryRecoveryWorld:
         source = self.members.get(member.upstream)
         if source is None or not member.up or not member.standby or not source.up:
             return ""
-        if not self.linked(host, source.host) or source.log[: len(member.log)] != member.log:
+        if not self.linked(host, source.host) or not _begins(source.log, member.log):
             return ""
         return source.host if member.timeline <= source.timeline else ""
 
@@ -381,3 +381,9 @@ class MemoryRecoveryWorld:
         self.calls.append(text)
         for one in self.watch:
             one(text)
+
+
+def _begins(whole: list[Entry], part: list[Entry]) -> bool:
+    """Whether one log is the beginning of the other. Logs that agree at the end of the shorter one agree before it, as
+    servers know it too: they compare where a log ends, and not what it holds."""
+    return not part or (len(part) <= len(whole) and whole[len(part) - 1] == part[-1])
