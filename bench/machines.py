@@ -23,11 +23,12 @@ ISMGR = Path(sys.executable).with_name("ismgr")
 
 
 @contextmanager
-def up(webs: int = 1) -> Iterator[Lab]:
-    """A lab with its machines switched on. What the lab complains of is ``Failed``."""
+def up(webs: int = 1, *, spare: bool = False) -> Iterator[Lab]:
+    """A lab with its machines switched on, with one for clones where that is asked for. What the lab complains
+    of is ``Failed``."""
     try:
         down(NAME)  # of a run that was killed
-        lab = Lab.up(NAME, webs=webs)
+        lab = Lab.up(NAME, webs=webs, spare=spare)
         try:
             _switch_on(lab)
             yield lab

@@ -129,6 +129,7 @@ class Links:
                 login_timeout=self.timeout,
                 preferred_auth="publickey",
                 kex_algs=("curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256", *_OLDER_EXCHANGES),
+                encryption_algs=_CIPHERS,
                 keepalive_interval=self.keepalive,
                 keepalive_count_max=MISSED,
                 **self.login,
@@ -180,6 +181,9 @@ class _BastionFailed(Exception):
 
 
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
+_CIPHERS = "^aes128-gcm@openssh.com"
+"""First, with all others behind it: processors encrypt it by themselves, and a stream of gigabytes through this process
+costs half the time of chacha20, which would be first."""
 _OLDER_EXCHANGES = ("ecdh-sha2-nistp384", "diffie-hellman-group-exchange-sha256", "diffie-hellman-group14-sha256")
 
 
