@@ -20,7 +20,7 @@ SHOWN = re.compile(rb"\(((?:\\.|[^\\()])*)\) Tj", re.DOTALL)
 
 def streams(file: bytes) -> list[bytes]:
     """What is drawn on each page."""
-    return [zlib.decompress(found) for found in STREAM.findall(file)]
+    return [zlib.decompressobj().decompress(found) for found in STREAM.findall(file)]
 
 
 def text(file: bytes) -> str:
@@ -95,7 +95,8 @@ def test_characters_that_the_fonts_lack_are_kept_as_escapes_and_the_paper_says_s
     for note in (finding(text=f"see {letters}"), finding(owner=f"Ada {letters}")):
         told = replace(known, case=replace(known.case, notes=(note,)))
         said = text(file(told))
-        assert letters.encode("ascii", "backslashreplace").decode() in said
+        escaped = letters.encode("ascii", "backslashreplace").decode()
+        assert escaped in said.replace(" ", ""), "a narrow column breaks the line within a word"
         assert "Some characters of this report" in said
 
 
