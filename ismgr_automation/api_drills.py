@@ -14,7 +14,7 @@ from ismgr_automation.converge.drill_leftovers import Leftovers, leftovers
 from ismgr_automation.converge.drill_paper import runbook
 from ismgr_automation.converge.drill_table import keep_exercise
 from ismgr_automation.converge.held import Held, Names
-from ismgr_automation.converge.run import refuse_if_lost
+from ismgr_automation.converge.run import new_name, refuse_if_lost
 from ismgr_automation.converge.scope import Mode, Scope
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.backups import BackupKind
@@ -24,6 +24,7 @@ from ismgr_automation.recovery.particulars import Note
 from ismgr_automation.recovery.result import DrillResult, read_result
 from ismgr_automation.recovery.runbook import Runbook
 from ismgr_automation.recovery.schedule import Outlook, Turn
+from ismgr_automation.recovery.sign_offs import Weighed
 from ismgr_automation.recovery.trend import Trend
 
 
@@ -116,11 +117,17 @@ class EstateDrills(ABC):
         with self._looked_up() as scope:
             return scope.engines.recovery.attempts(run)
 
-    def note_drill(self, note: Note) -> None:
-        """Append a finding or a statement about a drill. Raises ``InputError`` for a drill that there is not, and for a
-        person who is in no Team document."""
+    def note_drill(self, note: Note) -> Note:
+        """Append a finding, a statement or a sign-off about a drill, in the evidence too; returns it as it is kept. For
+        whoever holds the lease (``hold``). Raises ``InputError`` for a drill that there is not, and for a person who is
+        in no Team document, ``NotApproved`` for a sign-off that does not count."""
+        with self._looked_up(mode=Mode.APPLY) as scope:
+            return drill_review.write_down(scope, note, new_name(datetime.now(UTC)))
+
+    def drill_sign_offs(self, run: str) -> tuple[Weighed, ...]:
+        """Who signed a drill off, and which of it counts."""
         with self._looked_up() as scope:
-            drill_review.write_down(scope, note)
+            return drill_review.sign_offs_of(scope, run)
 
     def backup_status(self, name: str = "") -> tuple[BackupStatus, ...]:
         """What backups there are and how old; of one RecoveryPlan, or of all that have some."""

@@ -90,7 +90,7 @@ def approve(
     face: Face = ctx.obj
     plan = _read(face, plan_file)
     permission = _permission(plan, valid, break_glass=break_glass, reason=reason)
-    signer = _signer(face, key, agent_key)
+    signer = chosen_signer(face, key, agent_key)
     if not face.json:
         _show(face, plan, plan_file)
     confirm(face, "Break the glass for this plan?" if break_glass else "Sign this plan?", yes=yes)
@@ -208,7 +208,7 @@ def _permission(plan: Plan, valid: str, *, break_glass: bool, reason: str) -> Pe
     )
 
 
-def _signer(face: Face, key: Path | None, agent_key: str | None) -> Signer:
+def chosen_signer(face: Face, key: Path | None, agent_key: str | None) -> Signer:
     """The key that was named, else the one that this user's Git signs with."""
     from ismgr_automation.engines.git.commits import signing_key
     from ismgr_automation.engines.signing import AgentSigner, FileSigner

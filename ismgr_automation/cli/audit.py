@@ -10,6 +10,7 @@ import typer
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.kept import audited, kept, refuse_unknown_run, with_results
 from ismgr_automation.cli.options import Ref
+from ismgr_automation.cli.plan import looked_up
 from ismgr_automation.core.errors import ExitCode, IsmgrError, SettingsError
 from ismgr_automation.core.json import JsonObject
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from ismgr_automation.api import Estate
     from ismgr_automation.evidence.audit import Audit, AuditedRun
     from ismgr_automation.evidence.chain import Record
+    from ismgr_automation.recovery.sign_offs import Weighed
     from ismgr_automation.wiring_records import Records
 
 TOPIC_EPILOG = """Examples:
@@ -49,7 +52,8 @@ VERIFY_EPILOG = """Examples:
   ismgr -e production audit verify       another one
 
 Every byte that was flipped, every record that was dropped, repeated, moved or put in is found, and every closing
-signature that is missing or of nobody with role runner; so is a kept result of a drill that is not the one on record.
+signature that is missing or of nobody with role runner; so is a kept result of a drill, or a finding, a statement or a
+sign-off about one, that is not the one on record.
 What no anchor covers is said to be unproven.
 
 Exit codes: 0 whole (parts may be unproven, and are named), 6 something is wrong with it, 4 it cannot be read.
@@ -159,7 +163,10 @@ def export(
         raise SettingsError(f"{out} is there already.", next_step="Name another file or folder with --out.")
     with kept(face, ref) as records:
         refuse_unknown_run(records, run)
-        files = _files(records, run)
+    with looked_up(face, ref) as estate:
+        sign_offs = _sign_offs(estate, run)
+    with kept(face, ref) as records:
+        files = _files(records, run, sign_offs)
     try:
         _write(out, files)
     except OSError as problem:
@@ -176,7 +183,15 @@ def export(
     return int(ExitCode.DONE)
 
 
-def _files(records: Records, run: str) -> Mapping[str, bytes]:
+def _sign_offs(estate: Estate, run: str) -> Sequence[Weighed]:
+    """Who signed a drill off; nobody where its result cannot be read: evidence outlives the database."""
+    try:
+        return estate.drill_sign_offs(run)
+    except IsmgrError:
+        return ()
+
+
+def _files(records: Records, run: str, sign_offs: Sequence[Weighed]) -> Mapping[str, bytes]:
     from ismgr_automation.cli.drill_case import drill_files
     from ismgr_automation.evidence.bundle import Contents, bundle
     from ismgr_automation.evidence.runners import runners
@@ -202,7 +217,8 @@ def _files(records: Records, run: str) -> Mapping[str, bytes]:
             plan=known.plan if known is not None else "",
             intent=read(known.plan, f"run {run}").intent if known is not None else {},
             report=known.report if known is not None else None,
-            drill=drill_files(records, lines, run),
+            drill=drill_files(records, lines, run, sign_offs),
+            signatures=records.log.signatures(),
         )
     )
 

@@ -10,6 +10,7 @@ from ismgr_automation.cli import drill_due, drill_paper, drill_runs, drill_table
 from ismgr_automation.cli.apply import finish, from_now, held, planner, waiting
 from ismgr_automation.cli.drill_report import add as add_reports
 from ismgr_automation.cli.drill_report import code_of
+from ismgr_automation.cli.drill_sign import add as add_sign_off
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.options import Full, PlanOut, Ref, Urgent, Wait, Worktree, Yes
 from ismgr_automation.cli.plan import looked_up, needed, opened, save, told
@@ -84,6 +85,7 @@ def register(app: typer.Typer) -> None:
     topic.command("return", epilog=RUNNING)(return_)
     topic.command("faults", epilog=FAULTS)(faults)
     add_reports(topic)
+    add_sign_off(topic)
     topic.command("history", epilog=EPILOG)(history)
     drill_due.register(topic)
     topic.command("abort", epilog=drill_runs.ABORTING)(drill_runs.abort)

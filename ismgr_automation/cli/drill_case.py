@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ismgr_automation.ports.recovery import Attempt
     from ismgr_automation.recovery.clauses import Case, Seal
+    from ismgr_automation.recovery.sign_offs import Weighed
     from ismgr_automation.reports.drill_page import Told
     from ismgr_automation.wiring_records import Records
 
@@ -33,7 +34,7 @@ def seal_of(records: Records, lines: list[bytes], run: str, result: JsonObject) 
     )
 
 
-def drill_files(records: Records, lines: list[bytes], run: str) -> Mapping[str, bytes]:
+def drill_files(records: Records, lines: list[bytes], run: str, sign_offs: Sequence[Weighed]) -> Mapping[str, bytes]:
     """The files of a drill for an auditor: its result as it is kept, what people wrote down, its report. None for a run
     that was no drill, or whose result is not kept any more."""
     from dataclasses import replace
@@ -63,6 +64,7 @@ def drill_files(records: Records, lines: list[bytes], run: str) -> Mapping[str, 
         seal=replace(
             seal_of(records, lines, run, body), next_due=next_due(records.estate, result.plan, result.ended_at)
         ),
+        sign_offs=tuple(sign_offs),
     )
     page = compose(told(case, records.drill_attempts(run), body))
     return {
@@ -77,12 +79,14 @@ def case_json(case: Case) -> JsonObject:
     """What is said of a drill besides its result, for pipelines."""
     from ismgr_automation.recovery.clauses import coverage, coverage_json
     from ismgr_automation.recovery.particulars import note_json
+    from ismgr_automation.recovery.sign_offs import sign_off_json
     from ismgr_automation.recovery.trend import trend_json
 
     return {
         "trend": trend_json(case.trend),
         "standards": coverage_json(coverage(case)),
         "notes": [note_json(one) for one in case.notes],
+        "sign_offs": sign_off_json(case.sign_offs),
         "recorded": case.seal.recorded,
         "signed_by": case.seal.signed_by,
     }

@@ -89,7 +89,7 @@ def report(
     face: Face = ctx.obj
     with looked_up(face, ref) as estate:
         found = chosen(estate, run_name)
-        seal, body = _sealed(face, ref, found)
+        seal, body = sealed(face, ref, found)
         case = estate.drill_case(found, seal)
         page = compose(_told(estate, case, body)) if html or pdf else None
     written: list[Path] = []
@@ -115,9 +115,9 @@ def finding(
     """Write down what a drill showed is to be made better, who does it, and until when."""
     from ismgr_automation.recovery.particulars import Finding
 
-    at, by = _here()
+    at, by = here()
     note = Finding(run=run_name, at=at, by=by, text=_said(text), owner=owner, due=_date(due), cause=cause)
-    return _kept(ctx.obj, ref, note)
+    return keep(ctx.obj, ref, note)
 
 
 def state(
@@ -131,8 +131,8 @@ def state(
     """Write down what no machine can know of a drill: who observed it, who was called when, how old backups were."""
     from ismgr_automation.recovery.particulars import Statement
 
-    at, by = _here()
-    return _kept(ctx.obj, ref, Statement(run=run_name, at=at, by=by, topic=topic, text=_said(text), person=person))
+    at, by = here()
+    return keep(ctx.obj, ref, Statement(run=run_name, at=at, by=by, topic=topic, text=_said(text), person=person))
 
 
 def write_page(face: Face, estate: Estate, found: DrillResult, path: Path) -> None:
@@ -140,7 +140,7 @@ def write_page(face: Face, estate: Estate, found: DrillResult, path: Path) -> No
     from ismgr_automation.reports import drill_html
     from ismgr_automation.reports.drill_page import compose
 
-    seal, body = _sealed(face, "HEAD", found)
+    seal, body = sealed(face, "HEAD", found)
     page = compose(_told(estate, estate.drill_case(found, seal), body))
     _write(path, drill_html.render(page).encode())
 
@@ -172,7 +172,7 @@ def _case_body(case: Case) -> JsonObject:
     return {**result_json(case.result), **case_json(case)}
 
 
-def _sealed(face: Face, ref: str, found: DrillResult) -> tuple[Seal, JsonObject]:
+def sealed(face: Face, ref: str, found: DrillResult) -> tuple[Seal, JsonObject]:
     """What the evidence says of a drill, and its result as it is kept. Where the evidence cannot be asked a report is
     worth having all the same, and says so."""
     from ismgr_automation.cli.drill_case import seal_of
@@ -206,16 +206,19 @@ def _write(path: Path, data: bytes) -> Path:
     return path
 
 
-def _kept(face: Face, ref: str, note: Note) -> int:
+def keep(face: Face, ref: str, note: Note) -> int:
+    """Put a note with its drill and into the evidence, under the lease, and say so."""
+    from ismgr_automation.cli.apply import held
     from ismgr_automation.recovery.particulars import note_json
 
-    with looked_up(face, ref) as estate:
-        estate.note_drill(note)
+    with looked_up(face, ref) as estate, held(face, estate, "drill note", None):
+        note = estate.note_drill(note)
     face.result(note_json(note), lambda console: console.print(f"Kept with drill {note.run}.", markup=False))
     return int(ExitCode.DONE)
 
 
-def _here() -> tuple[datetime, str]:
+def here() -> tuple[datetime, str]:
+    """Now, and who types."""
     from datetime import UTC, datetime
 
     from ismgr_automation.runs.keeper import this_process

@@ -93,6 +93,11 @@ def show_case(case: Case, written: Sequence[Path], console: Console, *, brief: b
         console.print(f"[yellow]finding[/] {escape(note.text)} [dim]({escape(note.owner)}, {due})[/]")
     for said in case.statements:
         console.print(f"{said.topic}: {escape(said.text)} [dim]({escape(said.person)})[/]")
+    for signed_off in case.sign_offs:
+        mark = "[red]void[/] " if signed_off.void else ""
+        why = f": {signed_off.void}" if signed_off.void else ""
+        words = f"{signed_off.person}, as {signed_off.sign_off.role}, {signed_off.sign_off.at:%Y-%m-%d}{why}"
+        console.print(f"{mark}[green]signed off[/] by {escape(words)}")
     proof = "in the chain of evidence" if case.seal.recorded else "not proven by evidence"
     signed = f", signed by {case.seal.signed_by}" if case.seal.signed_by else ""
     why = f": {case.seal.trouble}" if case.seal.trouble else "."

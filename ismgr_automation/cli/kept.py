@@ -48,22 +48,24 @@ def audited(records: Records, lines: list[bytes]) -> Audit:
 
 
 def with_results(records: Records, lines: list[bytes], audit: Audit) -> Audit:
-    """An audit with what is to be said of the kept results of drills. Evidence outlives the database: where that cannot
-    be read, nothing is said of results."""
+    """An audit with what is to be said of the kept results of drills, and of notes about them. Evidence outlives the
+    database: where that cannot be read, nothing is said of either."""
     from dataclasses import replace
 
     from ismgr_automation.core.errors import IsmgrError
-    from ismgr_automation.evidence.results import altered, doubtful, recorded
+    from ismgr_automation.evidence.results import altered, amended, doubtful, noted, recorded
 
     on_record = recorded(lines)
     try:
         results = {str(one["run"]): one for one in records.drills.results(limit=MOST_RESULTS)}
+        notes = records.drills.notes()
     except IsmgrError:
         return audit
+    problems, remarks = amended(noted(lines), notes, results)
     return replace(
         audit,
-        problems=(*audit.problems, *altered(on_record, results)),
-        remarks=(*audit.remarks, *doubtful(on_record, results)),
+        problems=(*audit.problems, *altered(on_record, results), *problems),
+        remarks=(*audit.remarks, *doubtful(on_record, results), *remarks),
     )
 
 

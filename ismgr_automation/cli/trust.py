@@ -156,10 +156,11 @@ def _signers(people: Register) -> Iterator[AllowedSigner]:
     from ismgr_automation.ports.approvals import NAMESPACE
     from ismgr_automation.ports.history import COMMIT_NAMESPACE
     from ismgr_automation.ports.signing import AllowedSigner
+    from ismgr_automation.recovery.particulars import SIGN_OFF_NAMESPACE
 
     for print_, line in sorted(people.lines.items(), key=lambda one: (people.principal(one[0]), one[0])):
         runs = people.holds(print_, Role.RUNNER)
-        namespaces = (COMMIT_NAMESPACE, NAMESPACE, *([evidence.NAMESPACE] if runs else []))
+        namespaces = (COMMIT_NAMESPACE, NAMESPACE, evidence.NAMESPACE if runs else SIGN_OFF_NAMESPACE)
         yield AllowedSigner(principal=people.principal(print_), key=line, namespaces=namespaces)
 
 

@@ -28,7 +28,7 @@ from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.approvals import NAMESPACE, Approval
 from ismgr_automation.ports.history import COMMIT_NAMESPACE, CommitSignature, Signers
 from ismgr_automation.ports.runs import Run, RunLedger
-from ismgr_automation.ports.signing import AllowedSigner, fingerprint
+from ismgr_automation.ports.signing import AllowedSigner, Signature, fingerprint
 from ismgr_automation.ports.source import Revision
 from ismgr_automation.ports.trust import Pin
 
@@ -256,6 +256,14 @@ def stand(found: Proposal) -> Ground:
     return Ground(guard=asked, pin=pin, base=base, documents=documents, people=register(documents.teams))
 
 
+def pinned(found: Proposal) -> Ground:
+    """What is known of people where nothing is proposed: never without a pin. Raises ``NotApproved``."""
+    ground = stand(found)
+    if ground.pin is None:
+        raise _unpinned("No root of trust is pinned on this machine.", found.documents.document.name)
+    return ground
+
+
 def commits(found: Proposal, ground: Ground) -> tuple[CommitSignature, ...]:
     """The proposed commits, newest first; none without a pin."""
     pin = ground.pin
@@ -335,21 +343,25 @@ def _allowed(ground: Ground, namespace: str) -> Iterable[AllowedSigner]:
 
 
 def _signed(approval: Approval, found: Proposal, ground: Ground) -> Signed:
-    """An approval with the key that made its signature. A key that does not count is looked at a second time, trusting
-    nobody, only to tell people why."""
-    data = approval.permission.to_bytes()
+    """An approval with the key that made its signature."""
+    key, trouble = made_by(approval.permission.to_bytes(), approval.signature, NAMESPACE, found, ground)
+    return Signed(approval=approval, key=key, trouble=trouble)
+
+
+def made_by(data: bytes, signature: Signature, namespace: str, found: Proposal, ground: Ground) -> tuple[str, str]:
+    """The fingerprint of the key that made a signature over some bytes, empty for none; and why it does not count. Such
+    a key is looked at a second time, trusting nobody, only to tell people."""
     verifier = found.safeguards.verifier(ground.pin.revoked if ground.pin else None)
-    key = verifier.verify(data, approval.signature, NAMESPACE, tuple(_allowed(ground, NAMESPACE)))
+    key = verifier.verify(data, signature, namespace, tuple(_allowed(ground, namespace)))
     if key is not None:
-        return Signed(approval=approval, key=key)
-    claimed = fingerprint(approval.signature.key)
-    alone = AllowedSigner(principal=claimed, key=approval.signature.key, namespaces=(NAMESPACE,))
+        return key, ""
+    claimed = fingerprint(signature.key)
+    alone = AllowedSigner(principal=claimed, key=signature.key, namespaces=(namespace,))
     verifier = found.safeguards.verifier(None)
-    if not claimed or verifier.verify(data, approval.signature, NAMESPACE, (alone,)) is None:
-        return Signed(approval=approval, key="")
+    if not claimed or verifier.verify(data, signature, namespace, (alone,)) is None:
+        return "", ""
     known = claimed in ground.people.lines
-    trouble = "its key has expired, was revoked, or is not among the pinned signers" if known else ""
-    return Signed(approval=approval, key=claimed, trouble=trouble)
+    return claimed, "its key has expired, was revoked, or is not among the pinned signers" if known else ""
 
 
 def _nonces(ledger: RunLedger, runs: Iterable[str]) -> Iterable[str]:

@@ -51,6 +51,7 @@ CHECKS: tuple[Callable[[Draft], Iterator[Diagnostic]], ...] = (
     approvals.approval_counts,
     approvals.approval_people,
     approvals.runner_keys,
+    approvals.sign_off_people,
     paths.programs,
     paths.playbooks,
     paths.suites,

@@ -91,6 +91,8 @@ class Role(StrEnum):
     AUDITOR = "auditor"
     RUNNER = "runner"
     BREAK_GLASS = "break-glass"
+    MANAGEMENT = "management"
+    """Signs off drills for those who answer for the whole."""
 
 
 class ApprovalRule(Document):

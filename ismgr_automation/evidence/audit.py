@@ -35,6 +35,8 @@ class Fault(StrEnum):
     """A remembered head is not that of the record with its number."""
     RESULT = "result"
     """The result of a drill as it is kept is not the one on record."""
+    NOTE = "note"
+    """What a person wrote down about a drill, or signed, is not kept as it is on record."""
 
 
 class Doubt(StrEnum):
@@ -52,6 +54,10 @@ class Doubt(StrEnum):
     """The result of a drill is on record, and not kept any more."""
     RESULT_UNPROVEN = "result-unproven"
     """The result of a drill is kept, and on no record: its run has not ended, or somebody else put it there."""
+    NOTE_GONE = "note-gone"
+    """What a person wrote down about a drill is on record, and not kept any more, as its result."""
+    NOTE_UNPROVEN = "note-unproven"
+    """What a person wrote down about a drill is kept, and on no record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from ismgr_automation.core.json import JsonObject, canonical
 from ismgr_automation.evidence.chain import Kind, Record, parse
 from ismgr_automation.evidence.guide import guide
+from ismgr_automation.evidence.results import noted
 from ismgr_automation.evidence.runners import allowed_signers
 from ismgr_automation.evidence.telling import part, parts, text
 from ismgr_automation.ports.approvals import NAMESPACE as APPROVAL
 from ismgr_automation.ports.evidence import Head
 from ismgr_automation.ports.signing import AllowedSigner, Signature, fingerprint
+from ismgr_automation.recovery.particulars import SIGN_OFF_NAMESPACE, SignOff, read_note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,8 @@ class Contents:
     report: JsonObject | None = None
     drill: Mapping[str, bytes] = field(default_factory=dict)
     """Of a drill, by name: its result as it is kept, what people wrote down, the report for people."""
+    signatures: Mapping[str, Signature] = field(default_factory=dict)
+    """Closing signatures by run, for the records of what people wrote down."""
 
 
 def bundle(contents: Contents) -> Mapping[str, bytes]:
@@ -57,12 +61,39 @@ def bundle(contents: Contents) -> Mapping[str, bytes]:
     if contents.report is not None:
         files["report.json"] = canonical(contents.report)
     files.update(contents.drill)
+    files.update(_notes(contents))
     mine = [head for head, run in contents.heads if run == contents.run]
     if mine:
         files["anchors.json"] = canonical([{"sequence": one.sequence, "digest": one.digest} for one in mine])
     files["README.md"] = guide(contents.estate, contents.environment, contents.run, contents.signed_by, files).encode()
     sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items()))
     return {**dict(sorted(files.items())), "SHA256SUMS": sums.encode()}
+
+
+def _notes(contents: Contents) -> Mapping[str, bytes]:
+    """What people wrote down about a drill, each as it is on record: the note, its records, the signature that ends
+    them; of a sign-off also what was signed, the signature, and whose key it is."""
+    files: dict[str, bytes] = {}
+    signers: list[AllowedSigner] = []
+    for one in noted(contents.lines):
+        if one.drill != contents.run:
+            continue
+        mine = [line for line in contents.lines if _owner(line) == one.run]
+        files[f"notes/{one.run}.json"] = canonical(one.note)
+        files[f"notes/{one.run}.jsonl"] = b"".join(line + b"\n" for line in mine)
+        if (closing := contents.signatures.get(one.run)) is not None:
+            files[f"notes/{one.run}.sig"] = closing.armored.encode()
+        try:
+            sign_off = read_note(one.note)
+        except ValueError:
+            continue
+        if isinstance(sign_off, SignOff):
+            files[f"sign-offs/{one.run}.json"] = sign_off.to_bytes()
+            files[f"sign-offs/{one.run}.sig"] = sign_off.signature.encode()
+            signers.append(AllowedSigner(principal=sign_off.person, key=sign_off.key, namespaces=(SIGN_OFF_NAMESPACE,)))
+    if signers:
+        files["signatories"] = "".join(dict.fromkeys(allowed_signers(signers).splitlines(keepends=True))).encode()
+    return files
 
 
 def _stretch(contents: Contents) -> tuple[bytes, ...]:

@@ -33,6 +33,8 @@ class Kind(StrEnum):
     """An apply was refused before any effect."""
     RECOVERED = "recovered"
     """A crash had left half a line, which was cut off."""
+    DRILL_NOTED = "drill-noted"
+    """A person wrote something down about a drill, or signed it off."""
     RUN_CLOSED = "run-closed"
 
 

@@ -244,6 +244,18 @@ class Recovered(Entry):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrillNoted(Entry):
+    """A finding, a statement or a sign-off about the drill of an earlier run, as it is kept beside its result."""
+
+    KIND: ClassVar[Kind] = Kind.DRILL_NOTED
+
+    estate: str
+    drill: str
+    """The run of the drill."""
+    note: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunClosed(Entry):
     """A run ended. ``report`` is the digest of its report's JSON, ``rest`` that of the plan of what was left, if any.
     ``signed`` says that a signature by the runner key follows; the recorder sets it."""
@@ -287,6 +299,7 @@ ENTRIES: Mapping[Kind, type[Entry]] = {
         RunCancelled,
         RunRefused,
         Recovered,
+        DrillNoted,
         RunClosed,
     )
 }

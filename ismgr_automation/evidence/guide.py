@@ -8,6 +8,7 @@ from collections.abc import Collection
 from ismgr_automation.approval.people import principal
 from ismgr_automation.ports.approvals import NAMESPACE as APPROVAL
 from ismgr_automation.ports.evidence import NAMESPACE
+from ismgr_automation.recovery.particulars import SIGN_OFF_NAMESPACE
 
 HEAD = """\
 # Evidence of run {run}
@@ -90,6 +91,39 @@ grep -c "result sha256:$(sha256sum drill.json | cut -d' ' -f1)" records.jsonl
 it and from what people wrote down afterwards, and are not on record themselves.
 """
 
+NOTES = """
+## 8. This is what people wrote down
+Each file `notes/*.json` stands as it is in a record beside it:
+```sh
+for note in notes/*.json; do
+  grep -qF -- "$(cat "$note")" "${{note%.json}}.jsonl" || {{ echo "not on record: $note"; exit 1; }}
+done
+```
+The last of these records holds the digest of the one before, and the runner signed it:
+```sh
+for signature in notes/*.sig; do
+  tail -n 1 "${{signature%.sig}}.jsonl" | tr -d '\\n' |
+    ssh-keygen -Y verify -f allowed_signers -I {who} -n {namespace} -s "$signature" || exit 1
+  before=$(tail -n 2 "${{signature%.sig}}.jsonl" | head -n 1 | tr -d '\\n' | sha256sum | cut -d' ' -f1)
+  tail -n 1 "${{signature%.sig}}.jsonl" | grep -qF "sha256:$before" || exit 1
+done
+```
+"""
+
+SIGNED_OFF = """
+## 9. These people signed the drill off
+```sh
+{commands}
+```
+`signatories` lists the keys as Team documents had them then. Each file in `sign-offs` names the digest of the result,
+which must be that of `drill.json`:
+```sh
+for one in sign-offs/*.json; do
+  grep -q "sha256:$(sha256sum drill.json | cut -d' ' -f1)" "$one" || {{ echo "of another result: $one"; exit 1; }}
+done
+```
+"""
+
 WORDS = {
     "SHA256SUMS": "digests of all other files",
     "allowed_signers": "keys with role runner",
@@ -103,7 +137,13 @@ WORDS = {
     "intent.json": "what the plan's digest is over",
     "plan.json": "the plan that was applied",
     "records.jsonl": "the records, one a line",
+    "signatories": "keys of the people who signed the drill off",
     "report.json": "the result, whose digest the last record names in `report`",
+}
+
+FOLDERS = {
+    "notes": "what people wrote down about the drill, and the records of that",
+    "sign-offs": "what was signed under the drill's result, and the signatures",
 }
 
 
@@ -113,6 +153,8 @@ def guide(estate: str, environment: str, run: str, signed_by: str, files: Collec
     approvals = sorted(one for one in names if one.startswith("approvals/") and one.endswith(".sig"))
     listed = [f"- `{name}`: {WORDS[name]}" for name in names if name in WORDS]
     listed += ["- `approvals/`: what was signed, and the signatures"] if approvals else []
+    folders = {one.partition("/")[0] for one in names}
+    listed += [f"- `{folder}/`: {words}" for folder, words in FOLDERS.items() if folder in folders]
     told = HEAD.format(run=run, estate=estate, environment=environment, listed="\n".join(listed))
     if "closing.sig" in names:
         told += SIGNED.format(who=shlex.quote(principal(signed_by or "runner", "")), namespace=NAMESPACE)
@@ -124,12 +166,25 @@ def guide(estate: str, environment: str, run: str, signed_by: str, files: Collec
         told += APPROVED.format(commands="\n".join(map(_approval, approvals)))
     if "drill.json" in names:
         told += DRILL
+    if any(one.startswith("notes/") and one.endswith(".sig") for one in names):
+        told += NOTES.format(who=shlex.quote(principal(signed_by or "runner", "")), namespace=NAMESPACE)
+    signed_off = [one for one in names if one.startswith("sign-offs/") and one.endswith(".sig")]
+    if signed_off and "drill.json" in names:
+        told += SIGNED_OFF.format(commands="\n".join(map(_signed_off, signed_off)))
     if "anchors.json" in names:
         told += ANCHOR.format(estate=estate, environment=environment)
     return told
 
 
 def _approval(name: str) -> str:
+    return _verified(name, "approvers", APPROVAL)
+
+
+def _signed_off(name: str) -> str:
+    return _verified(name, "signatories", SIGN_OFF_NAMESPACE)
+
+
+def _verified(name: str, signers: str, namespace: str) -> str:
     stem = name.removesuffix(".sig")
-    who = f"$(ssh-keygen -Y find-principals -f approvers -s {name})"
-    return f'ssh-keygen -Y verify -f approvers -I "{who}" -n {APPROVAL} -s {name} < {stem}.json'
+    who = f"$(ssh-keygen -Y find-principals -f {signers} -s {name})"
+    return f'ssh-keygen -Y verify -f {signers} -I "{who}" -n {namespace} -s {name} < {stem}.json'

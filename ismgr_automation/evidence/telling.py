@@ -137,6 +137,13 @@ def _recovered(body: JsonObject) -> str:
     return f"half a line of {number(body, 'cut_bytes'):g} bytes was cut off after a crash"
 
 
+def _noted(body: JsonObject) -> str:
+    note = part(body, "note")
+    who = text(note, "owner") or text(note, "person")
+    said = text(note, "text") or f"as {text(note, 'role')}"
+    return f"{text(note, 'type')} about drill {text(body, 'drill')}, {who}: {said}"
+
+
 SENTENCES: Mapping[Kind, Callable[[JsonObject], str]] = {
     Kind.RUN_STARTED: _started,
     Kind.APPROVAL_USED: _approved,
@@ -150,6 +157,7 @@ SENTENCES: Mapping[Kind, Callable[[JsonObject], str]] = {
     Kind.CANCELLED: _cancelled,
     Kind.REFUSED: _refused,
     Kind.RECOVERED: _recovered,
+    Kind.DRILL_NOTED: _noted,
     Kind.RUN_CLOSED: _closed,
 }
 """How each kind is told; a test sees to it that none is missing."""

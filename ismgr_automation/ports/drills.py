@@ -54,6 +54,6 @@ class DrillStore(Protocol):
         """Append what a person wrote down about a drill. Nothing that was appended is ever changed."""
         ...
 
-    def notes(self, run: str) -> Sequence[JsonObject]:
-        """What was appended about one run, the oldest first."""
+    def notes(self, run: str = "") -> Sequence[JsonObject]:
+        """What was appended about one run, or about all, the oldest first."""
         ...

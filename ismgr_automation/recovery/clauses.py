@@ -13,7 +13,8 @@ from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.particulars import Finding, Note, Statement
 from ismgr_automation.recovery.result import DrillResult, TaskResult, Verdict
-from ismgr_automation.recovery.topics import Topic
+from ismgr_automation.recovery.sign_offs import Weighed, by_two
+from ismgr_automation.recovery.topics import SignRole, Topic
 from ismgr_automation.recovery.trend import Trend
 
 
@@ -72,6 +73,8 @@ class Case:
     trend: Trend
     notes: tuple[Note, ...] = ()
     seal: Seal = Seal()
+    sign_offs: tuple[Weighed, ...] = ()
+    """All that there are, also those that do not count."""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -341,10 +344,12 @@ def _comparison(case: Case) -> Iterator[str]:
 
 
 def _sign_off(case: Case) -> Iterator[str]:
-    # nothing is signed by an owner or a management body yet: it is missing from every report, and says so
+    roles = {one.sign_off.role for one in case.sign_offs if one.counts}
     return _absent(
         signed_record=case.seal.recorded and bool(case.seal.signed_by),
-        sign_off_by_owner_and_management=False,
+        sign_off_by_the_owner=SignRole.OWNER in roles,
+        sign_off_by_management=SignRole.MANAGEMENT in roles,
+        sign_off_by_two_people=len(roles) < len(SignRole) or by_two(case.sign_offs),
         retention=case.states(Topic.RETENTION),
     )
 

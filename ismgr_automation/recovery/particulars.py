@@ -4,17 +4,19 @@ people wrote down afterwards. What nobody knows is empty, and never made up."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ismgr_automation.core.json import JsonObject
-from ismgr_automation.recovery.topics import Topic
+from ismgr_automation.core.json import JsonObject, canonical
+from ismgr_automation.recovery.topics import SignRole, Topic
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 NOTE_FORMAT = "ismgr.drill-note/1"
+SIGN_OFF_NAMESPACE = "ismgr-sign-off@v1"
+"""The namespace of ``ssh-keygen -Y sign -n``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,39 @@ class Statement:
     person: str
 
 
-Note = Finding | Statement
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignOff:
+    """A person's signature under the result of a drill, whose ``digest`` it names. ``signature`` is armored, ``key``
+    the public key line; ``person`` is whose it was when it was made, as a Team document named them."""
+
+    run: str
+    at: datetime
+    by: str
+    """Who wrote it down, as ``user@host``."""
+    role: SignRole
+    estate: str
+    environment: str
+    digest: str
+    person: str = ""
+    key: str = ""
+    signature: str = ""
+
+    def to_bytes(self) -> bytes:
+        """The bytes that are signed: RFC 8785 JSON, the time in UTC and whole seconds."""
+        return canonical(
+            {
+                "as": str(self.role),
+                "at": self.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "digest": self.digest,
+                "environment": self.environment,
+                "estate": self.estate,
+                "run": self.run,
+            }
+        )
+
+
+Note = Finding | Statement | SignOff
+_TYPES = {Finding: "finding", Statement: "statement", SignOff: "sign-off"}
 
 
 @cache
@@ -126,7 +160,7 @@ def _adapter() -> TypeAdapter[Note]:
 def note_json(note: Note) -> JsonObject:
     """A note as JSON, of format ``ismgr.drill-note/1``."""
     body: JsonObject = _adapter().dump_python(note, mode="json")
-    return {"type": "finding" if isinstance(note, Finding) else "statement", "format": NOTE_FORMAT, **body}
+    return {"type": _TYPES[type(note)], "format": NOTE_FORMAT, **body}
 
 
 def read_note(body: JsonObject) -> Note:

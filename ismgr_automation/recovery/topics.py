@@ -1,5 +1,5 @@
-"""What no machine can know of a drill: apart from its other particulars, for a command line that has no time to load
-them."""
+"""What no machine can know of a drill, and in which role people sign it off: apart from its other particulars, for a
+command line that has no time to load them."""
 
 from __future__ import annotations
 
@@ -29,3 +29,12 @@ class Topic(StrEnum):
     """That somebody went through the result, and what came of it."""
     RETENTION = "retention"
     """Until when the record is kept, and where."""
+
+
+class SignRole(StrEnum):
+    """For whom somebody signs a drill off."""
+
+    OWNER = "owner"
+    """The Team that owns the service."""
+    MANAGEMENT = "management"
+    """Those who answer for the whole: members with that role, of whatever Team."""

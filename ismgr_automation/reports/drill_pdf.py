@@ -4,7 +4,8 @@ escapes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ LAST = "\xff"
 LONGEST = 600
 """Characters of one cell that are shown."""
 PLAIN = str.maketrans({"\N{RIGHTWARDS ARROW}": "->", "\N{EN DASH}": "-", "\N{HORIZONTAL ELLIPSIS}": "...", "\t": " "})
+ESCAPED = (
+    "Some characters of this report are not in the fonts of a PDF without fonts of its own. They stand here as escapes "
+    "such as \\u03b1; the HTML page of the same report has them as they were written."
+)
 Color = tuple[int, int, int]
 INK: Color = (27, 35, 48)
 SOFT: Color = (90, 102, 117)
@@ -73,6 +78,8 @@ def render(page: DrillPage, dated: datetime) -> bytes:
     _head(sheet, page)
     for section in page.sections:
         _section(sheet, section)
+    if _unprintable(page):
+        _write(sheet, ESCAPED, 9, TONES[Tone.WARN])
     _write(sheet, f"Made by ismgr {__version__} {page.made}from the drill's own record. Times are UTC.", 8, SOFT)
     return bytes(sheet.output())
 
@@ -82,6 +89,23 @@ def _plain(text: str) -> str:
     kept = "".join(one if one.isprintable() or one == "\n" or one > LAST else " " for one in text.translate(PLAIN))
     told = kept.encode("latin-1", "backslashreplace").decode("latin-1")
     return told if len(told) <= LONGEST else f"{told[:LONGEST]} ..."
+
+
+def _unprintable(page: DrillPage) -> bool:
+    """Whether some text of the page has letters that the fonts do not know."""
+    return any(one > LAST for text in _texts(page) for one in text.translate(PLAIN))
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All texts of a page, wherever they stand in it."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple | list | frozenset):
+        for one in value:
+            yield from _texts(one)
+    elif is_dataclass(value):
+        for one in fields(value):
+            yield from _texts(getattr(value, one.name))
 
 
 def _font(sheet: FPDF, size: float, color: Color = INK, style: str = "") -> None:

@@ -3,10 +3,11 @@ wrote down, evidence. No markup here, and nothing is read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ismgr_automation.recovery.clauses import CLAUSES, Case, Coverage, Held, coverage, held
 from ismgr_automation.recovery.result import DrillResult
+from ismgr_automation.recovery.topics import SignRole
 from ismgr_automation.reports.drill_views import Cell, Section, Sentence, Table
 from ismgr_automation.reports.views import Tone
 
@@ -162,7 +163,7 @@ def findings(case: Case) -> Section:
     if stated:
         heads = ("about", "says", "person", "written down")
         tables.append(Table(heads=heads, rows=stated, name="What people state"))
-    words = "Written down after the drill, and not part of the result that evidence holds."
+    words = "Written down after the drill: records of their own in the evidence, beside that of the result."
     return Section(
         anchor="findings",
         title="Findings, and what people state",
@@ -187,11 +188,25 @@ def evidence(case: Case, digest: str) -> Section:
         sentences=(
             first,
             signed if seal.signed_by else unsigned,
-            Sentence(text="Nobody signs off a drill as its owner yet.", word="missing", tone=Tone.WARN),
+            *_signed_off(case),
             Sentence(text=f"Digest of the result: {digest}"),
         ),
         commands=(f"ismgr -e {environment} audit verify", f"ismgr -e {environment} audit export {run} --out {run}.zip"),
     )
+
+
+def _signed_off(case: Case) -> Iterator[Sentence]:
+    """Who signed it off, what of that is void and why, and for whom nobody did."""
+    for one in case.sign_offs:
+        words = f"{one.person} signed it off as {one.sign_off.role}, {one.sign_off.at:%Y-%m-%d %H:%M} UTC"
+        if one.counts:
+            yield Sentence(text=f"{words}.", word="signed off", tone=Tone.GOOD)
+        else:
+            yield Sentence(text=f"{words}; that is void: {one.void}.", word="void", tone=Tone.BAD)
+    counting = {one.sign_off.role for one in case.sign_offs if one.counts}
+    for role in SignRole:
+        if role not in counting:
+            yield Sentence(text=f"Nobody has signed it off as {role}.", word="missing", tone=Tone.WARN)
 
 
 def facts(pairs: Iterable[tuple[str, str]], name: str = "") -> Table:

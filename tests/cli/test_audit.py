@@ -327,7 +327,8 @@ def drilled(archive: Archive, kept_result: JsonObject = DRILL) -> str:
 def test_a_result_of_a_drill_that_is_on_record_is_whole(say, archive: Archive) -> None:
     run = drilled(archive)
     said = say("--json", "audit", "verify")
-    assert (said.code, said.result["problems"], said.result["remarks"]) == (0, [], [])
+    assert (said.code, said.result["problems"]) == (0, [])
+    assert [one["doubt"] for one in said.result["remarks"]] == ["note-unproven"], "one from before notes were recorded"
     report = say("--json", "drill", "report", run).result
     assert (report["recorded"], report["signed_by"]) == (True, "Runner-1")
 
@@ -353,6 +354,7 @@ def test_a_result_that_is_gone_or_on_no_record_is_named_and_is_no_fault(say, arc
     assert [(one["doubt"], one["run"]) for one in said.result["remarks"]] == [
         ("result-gone", run),
         ("result-unproven", "nobody-knows"),
+        ("note-unproven", run),
     ]
 
 
@@ -381,6 +383,110 @@ def test_the_bundle_of_a_drill_has_what_it_measured_and_how_to_check_that(
     assert say("audit", "export", run, "--out", tmp_path / "again").code == 0
     for path in (tmp_path / "again").iterdir():
         assert path.read_bytes() == (out / path.name).read_bytes() or path.name == "drill.json", path.name
+
+
+def governed(archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, say) -> str:  # type: ignore[no-untyped-def]
+    """A drill of a service with an owner, in an estate with a runner and a pin; gives its run."""
+    monkeypatch.setenv("ISMGR_TRUST", str(tmp_path / "trust"))
+    path, teams = archive.folder / "estate.yaml", archive.folder / "teams.yaml"
+    signed = "  production:\n    evidence: {runner_key: {secret: file:runner}}\n"
+    text = path.read_text().replace("  production:\n", signed)
+    path.write_text(f"{text}secrets:\n  file: {{kind: file, root: {archive.keys}}}\n")
+    line = (archive.keys / "mallory.pub").read_text().strip()
+    board = {"kind": "Team", "name": "board", "members": [{"name": "Mia", "roles": ["management"], "ssh_keys": [line]}]}
+    service = {"kind": "Service", "name": "records", "owner": "operations"}
+    teams.write_text("\n---\n".join([teams.read_text(), json.dumps(board), json.dumps(service)]))
+    name = ["-c", "user.name=ada", "-c", "user.email=ada@example.org"]
+    subprocess.run(["git", *name, "commit", "-q", "-am", "Govern"], cwd=archive.folder, check=True, timeout=30)
+    assert say("trust", "pin", "--yes").code == 0
+    body = result_json(result(estate="infra", environment="production"))
+    run = result().run
+    with kept(Face(directory=archive.folder), "HEAD") as records:
+        records.drills.keep(run, "records", body)
+        recorder = records.evidence(run)
+        recorder.write(measured_drill(body))
+        assert not recorder.close(RunClosed(state=RunState.DONE, exit_code=0, landed=1)).trouble
+    return run
+
+
+def signs(say, archive: Archive, run: str, role: str, key: str) -> Said:  # type: ignore[no-untyped-def]
+    found: Said = say("--json", "drill", "sign-off", run, "--as", role, "--key", archive.keys / key, "--yes")
+    return found
+
+
+def test_a_drill_that_owner_and_management_signed_off_is_covered_and_can_be_checked_by_hand(
+    say, archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = governed(archive, monkeypatch, tmp_path, say)
+    written = say("drill", "finding", run, "--text", "It is slow", "--owner", "Ben", "--due", "2026-12-24")
+    assert written.code == 0, written.err
+    for role, key in (("owner", "ben"), ("management", "mallory")):
+        said = signs(say, archive, run, role, key)
+        assert said.code == 0, said.err
+    refused = signs(say, archive, run, "management", "ben")
+    assert (refused.code, "this key has no role management" in " ".join(refused.out.split())) == (3, True)
+    report = say("--json", "drill", "report", run).result
+    assert [(one["as"], one["person"], one["void"]) for one in report["sign_offs"]] == [
+        ("owner", "Ben", ""),
+        ("management", "Mia", ""),
+    ]
+    assert report["standards"]["HIPAA"]["missing"]["sign_off"] == ["retention"]
+    assert "signed off by Mia, as management" in " ".join(say("drill", "report", run).out.split())
+    audit = say("--json", "audit", "verify")
+    assert (audit.code, audit.result["problems"], audit.result["remarks"]) == (0, [], [])
+    out = tmp_path / "bundle"
+    assert say("audit", "export", run, "--out", out).code == 0
+    assert "Mia signed it off as management" in (out / "drill.html").read_text()
+    steps = follow(out)
+    assert [code for _block, code, _said in steps] == [0] * len(steps), steps
+    assert [said.count("Good") for block, _code, said in steps if "signatories" in block] == [2]
+    [finding_file] = [one for one in (out / "notes").glob("*.json") if b"It is slow" in one.read_bytes()]
+    finding_file.write_bytes(finding_file.read_bytes().replace(b"slow", b"fast"))
+    assert [code for block, code, _said in follow(out) if "notes/*.json" in block] == [1]
+
+
+def test_a_result_that_is_changed_after_it_was_signed_off_makes_that_void(
+    say, archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = governed(archive, monkeypatch, tmp_path, say)
+    assert signs(say, archive, run, "owner", "ben").code == 0
+    with sqlite3.connect(archive.folder / ".ismgr/ismgr.db") as database:
+        database.execute("UPDATE drills SET result = replace(result, '\"lost\": 0', '\"lost\": 1')")
+    [found] = say("--json", "drill", "report", run).result["sign_offs"]
+    assert "the result was changed after it was signed" in found["void"]
+    assert "that is void" in compact(say, run, tmp_path)
+    refused = signs(say, archive, run, "management", "mallory")
+    assert (refused.code, "nobody should sign it" in " ".join(refused.out.split())) == (3, True)
+
+
+def compact(say, run: str, folder: Path) -> str:  # type: ignore[no-untyped-def]
+    """The page of a drill."""
+    assert say("drill", "report", run, "--html", folder / "drill.html").code == 0
+    return (folder / "drill.html").read_text()
+
+
+CHANGED = {
+    "text": "UPDATE drill_notes SET note = replace(note, 'It is slow', 'All is well')",
+    "owner of a sign-off": "UPDATE drill_notes SET note = replace(note, 'Ben', 'Mia')",
+    "finding taken out": "DELETE FROM drill_notes WHERE note LIKE '%It is slow%'",
+    "all taken out": "DELETE FROM drill_notes",
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_people_wrote_down_and_somebody_changed_or_took_out_is_found(
+    say, archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    run = governed(archive, monkeypatch, tmp_path, say)
+    assert say("drill", "finding", run, "--text", "It is slow", "--owner", "Mia", "--due", "2026-12-24").code == 0
+    assert say("drill", "state", run, "access", "--text", "as always", "--person", "Mia").code == 0
+    assert signs(say, archive, run, "owner", "ben").code == 0
+    assert say("audit", "verify").code == 0
+    with sqlite3.connect(archive.folder / ".ismgr/ismgr.db") as database:
+        assert database.execute(CHANGED[name]).rowcount
+    said = say("--json", "audit", "verify")
+    assert said.code == 6
+    assert {(one["fault"], one["run"]) for one in said.result["problems"]} == {("note", run)}
 
 
 def blocks(readme: str) -> list[str]:

@@ -12,6 +12,7 @@ from ismgr_automation.evidence.audit import Audit, Claims, Fault, verify
 from ismgr_automation.evidence.entries import (
     ApprovalUsed,
     BreakGlass,
+    DrillNoted,
     Entry,
     FailedCheck,
     Intent,
@@ -101,6 +102,11 @@ EVERY_ENTRY: tuple[Entry, ...] = (
     RunCancelled(by="anna", why="Ctrl-C", left_running=("db1.dc1 991 apt-get",)),
     RunRefused(estate="two-sites", digest="sha256:11", reason="stale-plan", summary="The plan is stale.", holder=ANNA),
     Recovered(cut_bytes=99),
+    DrillNoted(
+        estate="two-sites",
+        drill="20261127T120000-3f9a",
+        note={"type": "finding", "text": "the runbook is old", "owner": "Ada"},
+    ),
 )
 """One of each kind, but the last."""
 

@@ -51,7 +51,7 @@ SAYS: dict[str, list[str]] = {
         "The pieces add up to 92.0 ms of the 92.0 ms that the client waited",
         "0 acknowledged writes were lost, counted", "120 bytes, 4 ms", "no worse: clients waited 92 ms",
         "Lowest / median / highest of the 3 drills compared with: outage 97 / 104 / 111 ms",
-        "ISO 22301 withheld 5 of 6 sign off by owner and management", "GDPR complete 3 of 3",
+        "ISO 22301 withheld 5 of 6 sign off by the owner, sign off by management", "GDPR complete 3 of 3",
         "HIPAA 164.308(a)(7)(ii)(E)", "The runbook names a host that is gone.", "fire at dc1", "Ada <ada@example.org>",
         "signed by runner@example.org", "ismgr -e lab audit verify", "timeline",
     ],

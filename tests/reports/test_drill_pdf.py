@@ -20,7 +20,7 @@ SHOWN = re.compile(rb"\(((?:\\.|[^\\()])*)\) Tj", re.DOTALL)
 
 def streams(file: bytes) -> list[bytes]:
     """What is drawn on each page."""
-    return [zlib.decompress(found) for found in STREAM.findall(file)]
+    return [zlib.decompressobj().decompress(found) for found in STREAM.findall(file)]
 
 
 def text(file: bytes) -> str:
@@ -77,3 +77,30 @@ def test_a_text_without_end_is_cut_and_fits_a_page() -> None:
     made = file(drills.told(notes=(finding(text="x" * 90_000),)))
     assert "xxx ..." in text(made).replace("x x", "xx")
     assert len(streams(made)) < 12
+
+
+FOREIGN = {
+    "Greek": "\u03b1\u03b2\u03b3",
+    "Cyrillic": "\u0416\u0437",
+    "CJK": "\u8106\u5f31",
+    "emoji": "\U0001f525",
+    "both ways": "\u05d0",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_characters_that_the_fonts_lack_are_kept_as_escapes_and_the_paper_says_so(name: str) -> None:
+    letters = FOREIGN[name]
+    known = drills.passed()
+    for note in (finding(text=f"see {letters}"), finding(owner=f"Ada {letters}")):
+        told = replace(known, case=replace(known.case, notes=(note,)))
+        said = text(file(told))
+        escaped = letters.encode("ascii", "backslashreplace").decode()
+        assert escaped in said.replace(" ", ""), "a narrow column breaks the line within a word"
+        assert "Some characters of this report" in said
+
+
+def test_a_report_in_western_letters_says_nothing_of_fonts() -> None:
+    known = drills.passed()
+    told = replace(known, case=replace(known.case, notes=(finding(text="Zo\u00eb, gr\u00fc\u00dfe"),)))
+    assert "Some characters" not in text(file(told))

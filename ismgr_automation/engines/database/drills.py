@@ -54,11 +54,13 @@ class DatabaseDrillStore:
         with self.database.write() as connection:
             connection.execute(sa.insert(DRILL_NOTES).values(**row))
 
-    def notes(self, run: str) -> Sequence[JsonObject]:
-        """What was appended about one run, the oldest first."""
+    def notes(self, run: str = "") -> Sequence[JsonObject]:
+        """What was appended about one run, or about all, the oldest first."""
         if self.database.absent:
             return ()
-        mine = (DRILL_NOTES.c.environment == self.environment, DRILL_NOTES.c.run == run)
+        wanted = sa.select(DRILL_NOTES.c.note).where(DRILL_NOTES.c.environment == self.environment)
+        if run:
+            wanted = wanted.where(DRILL_NOTES.c.run == run)
         with self.database.read() as connection:
-            wanted = sa.select(DRILL_NOTES.c.note).where(*mine).order_by(DRILL_NOTES.c.number)
+            wanted = wanted.order_by(DRILL_NOTES.c.number)
             return tuple(json.loads(row) for row in connection.execute(wanted).scalars())

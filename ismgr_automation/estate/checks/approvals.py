@@ -63,6 +63,28 @@ def approval_people(draft: Draft) -> Iterator[Diagnostic]:
             yield _idle(entry, place, Role.AUTHOR, "only OpenPGP keys of the pinned keyring can sign commits")
 
 
+def sign_off_people(draft: Draft) -> Iterator[Diagnostic]:
+    """A drill is signed off by people: a machine account is no management, and who has no key signs nothing."""
+    for entry, team in draft.each(Team):
+        for number, member in enumerate(team.members):
+            if Role.MANAGEMENT not in member.roles:
+                continue
+            where = entry.marked.at("members", number, "roles", member.roles.index(Role.MANAGEMENT))
+            if Role.RUNNER in member.roles:
+                yield wrong(
+                    where,
+                    f"{member.name} has role {Role.RUNNER}, a machine account, and cannot be {Role.MANAGEMENT}",
+                    f"a member of its own for the person who has role {Role.MANAGEMENT}",
+                )
+            elif not member.ssh_keys:
+                yield Diagnostic(
+                    summary=f"{member.name} has role {Role.MANAGEMENT} and no SSH key: no drill can be signed off so",
+                    position=where,
+                    expected="ssh_keys of this member",
+                    severity=Severity.WARNING,
+                )
+
+
 def runner_keys(draft: Draft) -> Iterator[Diagnostic]:
     """The evidence of an environment is signed with one key."""
     for entry, name, environment in _environments(draft):

@@ -65,9 +65,9 @@ class MemoryDrillStore:
         """Append it."""
         self.noted.append((run, note))
 
-    def notes(self, run: str) -> Sequence[JsonObject]:
+    def notes(self, run: str = "") -> Sequence[JsonObject]:
         """In the order in which they were appended."""
-        return tuple(note for of, note in self.noted if of == run)
+        return tuple(note for of, note in self.noted if run in {"", of})
 
 
 @dataclass(frozen=True, slots=True)
