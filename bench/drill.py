@@ -29,7 +29,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "partition, detector 3 x 300 ms": ("records", "--mode", "failover", "--fault", "cut"),
 }
 ROWS = 35_000
-"""Seven to a page, and with what an empty database has 50 MB."""
+"""Seven to a page."""
 FILL = f"""
 DROP TABLE IF EXISTS filler;
 CREATE TABLE filler AS SELECT n AS number, (SELECT string_agg(md5(random()::text || n || m), '')
@@ -42,8 +42,8 @@ DO $$ BEGIN
   LOOP PERFORM pg_sleep(0.1); END LOOP; END $$;
 SELECT pg_database_size('records');
 """  # noqa: S608  a number of ours
-"""What cannot be made smaller on its way. Autovacuum would write all pages into the log once more, after
-the checkpoint. The standby has all of it at the end; the size is printed."""
+"""With what an empty database has it is 50 MB. Without ``VACUUM`` here the log has all pages once more, after the
+checkpoint. The standby has all of it at the end; the size is printed."""
 SPARES = """\
 kind: HostGroup
 name: spares

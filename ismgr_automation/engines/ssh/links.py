@@ -182,8 +182,8 @@ class _BastionFailed(Exception):
 
 _ERRNO = re.compile(r"\[Errno (\d+)\]")
 _CIPHERS = "^aes128-gcm@openssh.com"
-"""First, with all others behind it: processors encrypt it by themselves, and a stream of gigabytes through this process
-costs half the time of chacha20, which would be first."""
+"""First, with all others behind it: processors encrypt it by themselves. A database that is copied through this process
+costs it 0.6 times the processor time that it does with chacha20, which would be first (96 MB, once)."""
 _OLDER_EXCHANGES = ("ecdh-sha2-nistp384", "diffie-hellman-group-exchange-sha256", "diffie-hellman-group14-sha256")
 
 
