@@ -6,11 +6,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from ismgr_automation.cli.demo import prepare
@@ -52,6 +52,13 @@ def roles(site: Site) -> dict[str, str]:
     ask = "cd / && runuser -u postgres -- psql -qXAtc 'SELECT pg_is_in_recovery()'"
     words = {"f": "primary", "t": "standby"}
     return {name: words[site.on(name, ask).strip()] for name in (HOME, AWAY)}
+
+
+def probes(site: Site) -> list[int]:
+    """The clients that measure for this site's drills and are at work; those of other sessions on this host are not."""
+    runs = {one.name for one in (site.estate / ".ismgr" / "drills").iterdir()}
+    said = {one.pid: one.info["cmdline"] or () for one in psutil.process_iter(["cmdline"])}
+    return [pid for pid, words in said.items() if runs & {*words} and any("engines.probe" in word for word in words)]
 
 
 def test_a_planned_move_there_and_back_loses_nothing_and_is_home_again(site: Site) -> None:
@@ -112,6 +119,7 @@ def test_a_controller_killed_after_the_promotion_is_resumed_and_the_service_come
     os.kill(running.pid, signal.SIGKILL)
     running.communicate(timeout=60)
     (folder,) = set(journals.iterdir()) - before
+    assert len(probes(site)) == 1, "the client goes on without its controller"
     done = site.ismgr("resume", folder.name, "--wait", "2m")
     assert done.code == 0, (done.results, done.errors)
     report = site.ismgr("drill", "report", folder.name)
@@ -134,5 +142,4 @@ def test_history_and_evidence_have_every_drill(site: Site) -> None:
     paper.unlink()
     nothing = site.ismgr("drill", "return", "records", "--yes")
     assert nothing.code == 0, (nothing.results, nothing.errors)
-    left = subprocess.run(["pgrep", "-f", "ismgr_automation.engines.probe"], check=False, capture_output=True)
-    assert left.stdout == b""
+    assert probes(site) == []
