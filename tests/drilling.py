@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -204,7 +204,7 @@ class Confirmed:
         return max(self.at_ns, self.quiet_ns) if self.direct else self.at_ns
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attack:
     """Clients that write to both sides, directly and through both edges, and their answers."""
 
@@ -299,14 +299,13 @@ def _asked(site: Site, statement: str) -> list[str]:
 # what must be true
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """What was confirmed during a schedule, what the primary holds at its end, and what the drill's journals say."""
 
     confirmed: Sequence[Confirmed]
     held: frozenset[tuple[str, int]]
     journal: Sequence[Mapping[str, Any]]
-    wrongs: list[str] = field(default_factory=list)
 
     @property
     def lost(self) -> list[Confirmed]:
@@ -330,7 +329,8 @@ class Account:
     def _late(self) -> Iterator[str]:
         """Nothing is confirmed by the old side after somebody was asked to follow it."""
         made = moves(self.journal)
-        for move, end in zip(made, [*(one.asked_ns for one in made[1:]), None], strict=True):
+        ends = [*(one.asked_ns for one in made[1:]), None]
+        for move, end in zip(made, ends, strict=False):  # without a move there is no end either
             late = [
                 one
                 for one in self._fair()
