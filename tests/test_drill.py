@@ -43,6 +43,7 @@ LEASE = ("  demo:\n", "  demo:\n    lease_ttl: 10s\n")
 """Who resumes waits for so long until a dead controller's lease is free."""
 SEEDS = os.environ.get("ISMGR_DRILL_SEEDS", "5 11 13 19 20")
 """Which random schedules are carried out, separated by blanks."""
+TRIES = 3
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +174,7 @@ def test_the_old_side_accepts_no_write_after_a_promotion_whatever_is_broken_and_
     schedule = draw(seed)
     print(f"ISMGR_DRILL_SEEDS={seed}: {schedule}")  # noqa: T201  shown where it fails
     with attacked(site, tmp_path, tmp_path.name) as attack:
-        done, folder = carried_out(site, schedule)
+        done, folder = begun(site, schedule)
         found = measured(site.ismgr("drill", "report", folder.name))
         journal = entries(folder)
         passed = found["verdict"] == "passed"
@@ -188,6 +189,17 @@ def test_the_old_side_accepts_no_write_after_a_promotion_whatever_is_broken_and_
         told = account(site, attack, tmp_path.name, journal)
     assert told.judged() == []
     check_quiet(site, schedule)
+
+
+def begun(site: Site, schedule: Schedule) -> tuple[Said, Path]:
+    """Carry it out; again where nothing was begun, because on a busy machine the service was not steady before."""
+    for _ in range(TRIES):
+        done, folder = carried_out(site, schedule)
+        if any(one["what"] == "leg-began" for one in entries(folder)):
+            break
+    else:
+        pytest.fail(f"nothing was begun in {TRIES} tries: {measured(done)['reasons']}")
+    return done, folder
 
 
 def brought_home(site: Site, schedule: Schedule) -> list[dict[str, Any]]:
