@@ -6,36 +6,58 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from ismgr_automation.cli.demo import prepare
+from ismgr_automation.cli.demo import commit, prepare
+from ismgr_automation.engines.probe.log import NAME, LogReader
 from ismgr_automation.lab import Lab
+from ismgr_automation.ports.recovery import Outcome
+from tests.drilling import (
+    AWAY,
+    HOME,
+    Schedule,
+    account,
+    attacked,
+    broken_things,
+    carried_out,
+    draw,
+    entries,
+    moves,
+    of_the_probe,
+)
 from tests.fixtures_lab import until
 from tests.playbooks.world import moved
 from tests.test_two_sites import LONG_SECONDS, Said, Site
 
 pytestmark = [pytest.mark.lab, pytest.mark.engine]
 
-HOME, AWAY = "db1.dc1", "db1.dc2"
 EDITS = (("become: true", "become: true\n  boot_timeout: 30s"), ("rto: 2s, rpo: 0s", "rto: 60s, rpo: 60s"))
 """A busy machine makes no drill fail that did what it should: what was measured is looked at all the same."""
+LEASE = ("  demo:\n", "  demo:\n    lease_ttl: 10s\n")
+"""Who resumes waits for so long until a dead controller's lease is free."""
+SEEDS = os.environ.get("ISMGR_DRILL_SEEDS", "5 11 13 19 20")
+"""Which random schedules are carried out, separated by blanks."""
+TRIES = 3
 
 
 @pytest.fixture(scope="module")
 def site(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> Site:
     def text_here(text: str) -> str:
         text = moved(fresh_lab, text)
-        for before, after in EDITS:
+        for before, after in (*EDITS, LEASE):
             text = text.replace(before, after)
         return text
 
     estate = tmp_path_factory.mktemp("drill") / "two-sites"
     prepare(fresh_lab, estate, text_here)
+    broken_things(estate)
+    commit(estate, "Have more that can be broken")
     one = Site(lab=fresh_lab, estate=estate, environment={**os.environ, "ISMGR_ENGINE": str(pulumi_engine_path)})
     applied = one.ismgr("apply", "--yes")
     assert applied.code == 0, (applied.results, applied.errors)
@@ -52,6 +74,13 @@ def roles(site: Site) -> dict[str, str]:
     ask = "cd / && runuser -u postgres -- psql -qXAtc 'SELECT pg_is_in_recovery()'"
     words = {"f": "primary", "t": "standby"}
     return {name: words[site.on(name, ask).strip()] for name in (HOME, AWAY)}
+
+
+def probes(site: Site) -> list[int]:
+    """The clients that measure for this site's drills and are at work; those of other sessions on this host are not."""
+    runs = {one.name for one in (site.estate / ".ismgr" / "drills").iterdir()}
+    said = {one.pid: one.info["cmdline"] or () for one in psutil.process_iter(["cmdline"])}
+    return [pid for pid, words in said.items() if runs & {*words} and any("engines.probe" in word for word in words)]
 
 
 def test_a_planned_move_there_and_back_loses_nothing_and_is_home_again(site: Site) -> None:
@@ -112,6 +141,7 @@ def test_a_controller_killed_after_the_promotion_is_resumed_and_the_service_come
     os.kill(running.pid, signal.SIGKILL)
     running.communicate(timeout=60)
     (folder,) = set(journals.iterdir()) - before
+    assert len(probes(site)) == 1, "the client goes on without its controller"
     done = site.ismgr("resume", folder.name, "--wait", "2m")
     assert done.code == 0, (done.results, done.errors)
     report = site.ismgr("drill", "report", folder.name)
@@ -134,5 +164,69 @@ def test_history_and_evidence_have_every_drill(site: Site) -> None:
     paper.unlink()
     nothing = site.ismgr("drill", "return", "records", "--yes")
     assert nothing.code == 0, (nothing.results, nothing.errors)
-    left = subprocess.run(["pgrep", "-f", "ismgr_automation.engines.probe"], check=False, capture_output=True)
-    assert left.stdout == b""
+    assert probes(site) == []
+
+
+@pytest.mark.parametrize("seed", [int(one) for one in SEEDS.split()])
+def test_the_old_side_accepts_no_write_after_a_promotion_whatever_is_broken_and_killed(
+    site: Site, seed: int, tmp_path: Path
+) -> None:
+    schedule = draw(seed)
+    print(f"ISMGR_DRILL_SEEDS={seed}: {schedule}")  # noqa: T201  shown where it fails
+    with attacked(site, tmp_path, tmp_path.name) as attack:
+        done, folder = begun(site, schedule)
+        found = measured(site.ismgr("drill", "report", folder.name))
+        journal = entries(folder)
+        passed = found["verdict"] == "passed"
+        # 6 with a drill that passed: slower than those before, as on a busy machine it may well be
+        assert done.code in {0, 6} if passed else done.code and found["reasons"], (done.results, done.errors)
+        if passed:
+            assert roles(site) == {HOME: "primary", AWAY: "standby"}
+            check_count(site, folder, found)
+        else:
+            journal += brought_home(site, schedule)
+        attack.everybody_writes(since_ns=time.monotonic_ns())
+        told = account(site, attack, tmp_path.name, journal)
+    assert told.judged() == []
+    check_quiet(site, schedule)
+
+
+def begun(site: Site, schedule: Schedule) -> tuple[Said, Path]:
+    """Carry it out; again where nothing was begun, because on a busy machine the service was not steady before."""
+    for _ in range(TRIES):
+        done, folder = carried_out(site, schedule)
+        if any(one["what"] == "leg-began" for one in entries(folder)):
+            break
+    else:
+        pytest.fail(f"nothing was begun in {TRIES} tries: {measured(done)['reasons']}")
+    return done, folder
+
+
+def brought_home(site: Site, schedule: Schedule) -> list[dict[str, Any]]:
+    """What people do after a drill that says that it has failed; the journals of that."""
+    drills = site.estate / ".ismgr" / "drills"
+    before = set(drills.iterdir())
+    site.ismgr("drill", "faults", schedule.plan, "--lift")
+    home = site.ismgr("drill", "return", schedule.plan, "--yes")
+    assert home.code == 0, (home.results, home.errors)
+    return [entry for one in sorted(set(drills.iterdir()) - before) for entry in entries(one)]
+
+
+def check_count(site: Site, folder: Path, found: Mapping[str, Any]) -> None:
+    """The drill's own client has lost what the drill has counted, and nothing that it wrote after the promotion."""
+    log = LogReader(folder / NAME)
+    log.read()
+    held = of_the_probe(site, folder.name)
+    lost = [one for one in log.attempts if one.outcome is Outcome.ACKED and one.number not in held]
+    assert (len(lost), found["writes"]["contradictions"]) == (found["writes"]["lost"], 0)
+    promoted = min((one.asked_ns for one in moves(entries(folder))), default=0)
+    assert [one for one in lost if one.sent_ns > promoted] == []
+
+
+def check_quiet(site: Site, schedule: Schedule) -> None:
+    """One primary, at home; and nothing is left of faults, fences and clients."""
+    assert roles(site) == {HOME: "primary", AWAY: "standby"}
+    left = site.ismgr("drill", "faults", schedule.plan)
+    assert left.code == 0, (left.results, left.errors)
+    assert "ismgr_fence" not in site.on(HOME, "nft list tables")
+    assert probes(site) == []
