@@ -87,7 +87,8 @@ def _resolver(servers: tuple[str, ...], patience: float) -> Resolver:
     found = Resolver(configure=False)
     found.nameservers = [Do53Nameserver(*place(one, DNS_PORT)) for one in servers]
     # each must have had its turn before the patience is over: for addresses of IPv6, and for those of IPv4
-    found.timeout, found.lifetime = patience / len(servers) / 2, patience
+    found.lifetime = patience / 2
+    found.timeout = found.lifetime / len(servers)
     return found
 
 
@@ -95,13 +96,15 @@ def _asked(resolver: Resolver, host: str) -> _Known:
     import dns.exception
     import dns.name
 
-    sent = time.monotonic()
+    sent, name = time.monotonic(), dns.name.from_text(host)
     try:
-        found = resolver.resolve_name(dns.name.from_text(host), lifetime=resolver.lifetime)
+        answers = [resolver.resolve(name, kind, raise_on_no_answer=False) for kind in ("AAAA", "A")]
     except dns.exception.DNSException as problem:
         raise Unresolved(" ".join(str(problem).split())) from None
-    good = min(one.chaining_result.minimum_ttl for one in found.values())
-    return _Known(addresses=tuple(dict.fromkeys(found.addresses())), until=sent + good)
+    found = [one for one in answers if one.rrset is not None]
+    addresses = [row.to_text() for one in found for row in one]
+    good = min((one.chaining_result.minimum_ttl for one in found), default=0)
+    return _Known(addresses=tuple(addresses), until=sent + good)
 
 
 def _look_up(host: str, found: queue.SimpleQueue[tuple[str, ...] | str]) -> None:
