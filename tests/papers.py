@@ -6,8 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _BLOCK = re.compile(r"^```sh( otherwise)?\n(.*?)\n```\n\nLast line: `([^`]+)`", re.MULTILINE | re.DOTALL)
@@ -31,12 +31,14 @@ def blocks(text: str) -> tuple[Block, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Who stands in a folder, has the key to log in with and a checkout of the estate, and knows one password."""
+    """Who stands in a folder, has the key to log in with and a checkout of the estate, and knows secrets, by a word of
+    the question for them. ``programs`` is looked through before what this machine has."""
 
     folder: Path
     key: Path
     estate: Path
-    password: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    programs: Path | None = None
 
     def does(self, some: Sequence[Block]) -> None:
         """Run blocks until one does not end as it should."""
@@ -47,12 +49,14 @@ class Person:
 
     def types(self, block: Block) -> subprocess.CompletedProcess[str]:
         """Run one block, with the programs of this environment on the path."""
-        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        own = [str(self.programs)] if self.programs is not None else []
+        programs = os.pathsep.join([*own, str(Path(sys.executable).parent), os.environ["PATH"]])
+        known = [secret for word, secret in self.secrets.items() if f"read -rsp '{word}" in block.script]
         return subprocess.run(
             ["bash", "-c", block.script],
             cwd=self.folder,
             env={**os.environ, "PATH": programs, "RUNBOOK_KEY": str(self.key), "RUNBOOK_ESTATE": str(self.estate)},
-            input=f"{self.password}\n",
+            input="".join(f"{one}\n" for one in known),
             text=True,
             capture_output=True,
             check=False,

@@ -235,6 +235,8 @@ def _budgets(wanted: Sequence[Leg], field: Field, scope: Scope) -> Iterator[Find
         past = past_of(leg, results)
         found = budget(leg, past.takes if past is not None else {})
         words = f"{leg.name}: clients wait {_seconds(found.at_most)} at most ({' → '.join(found.chain)})"
+        if found.kept:
+            words += f", {_seconds(found.kept)} of it while they keep the old address of a name"
         if found.measured is not None:
             words += f"; its steps took {found.measured / timedelta(milliseconds=1):.0f} ms (median of {past})"
         yield Finding(level=Level.ADVISE, subject=subject, summary=words)

@@ -132,6 +132,7 @@ def _begun(work: DrillWork, scope: Scope) -> Drill:
         every=duration(probe.every),
         patience=duration(probe.patience),
         folder=journal.folder,
+        resolvers=probe.resolvers,
         manners=Manners(fault.do) if isinstance(fault, ClientFault) else Manners.GOOD,
     )
     known = notes.first("began")

@@ -224,6 +224,7 @@ def name_request(step: DnsStep, kit: Kit) -> NameRequest:
         key_name=step.key_name,
         key=SecretRef.parse(step.key_secret.secret),
         deadline=duration(step.deadline),
+        secondaries=step.secondaries,
     )
 
 

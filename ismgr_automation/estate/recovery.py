@@ -103,6 +103,9 @@ class DnsStep(_Step):
     """What it points to while a site has the primary role, by Site."""
     key_name: Annotated[str, Field(min_length=1)]
     key_secret: SecretValue
+    secondaries: tuple[str, ...] = ()
+    """The zone's other name servers, ``ADDRESS`` or ``ADDRESS:PORT``: the step has ended when they show it as well. One
+    that does not answer is told, and waited for no longer."""
 
 
 class VerifyStep(_Step):
@@ -253,6 +256,10 @@ class ProbeDocument(Document):
 
     endpoints: Annotated[tuple[str, ...], Field(min_length=1)]
     """``HOST`` or ``HOST:PORT``, tried in this order, as a client with several would."""
+    resolvers: tuple[str, ...] = ()
+    """The name servers that clients ask for a name in ``endpoints``, ``ADDRESS`` or ``ADDRESS:PORT``, tried in this
+    order: the probe asks them itself, and keeps an answer for its time to live. Without any it asks for each connection
+    as the machine that drills is set up to, whatever other clients have cached."""
     database: Annotated[str, Field(min_length=1)]
     user: Annotated[str, Field(min_length=1)]
     password: SecretValue

@@ -215,7 +215,8 @@ class BackendRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameRequest:
-    """The record set of a name is exactly ``values``."""
+    """The record set of a name is exactly ``values``: changed at ``server``, and shown by ``secondaries``
+    (``ADDRESS`` or ``ADDRESS:PORT``) too, as far as they answer."""
 
     server: str
     port: int
@@ -227,6 +228,7 @@ class NameRequest:
     key_name: str
     key: SecretRef
     deadline: timedelta
+    secondaries: tuple[str, ...] = ()
 
 
 class Switches(Protocol):
@@ -312,6 +314,9 @@ class ProbeRequest:
     linger: timedelta = timedelta(minutes=5)
     """How long it goes on without an owner, so that whoever resumes the drill finds it at work; then it ends."""
     manners: Manners = Manners.GOOD
+    resolvers: tuple[str, ...] = ()
+    """Name servers (``ADDRESS`` or ``ADDRESS:PORT``) that tell where a name in ``endpoints`` leads; what they say is
+    kept for its time to live. Without any this machine's own resolver is asked for each connection."""
 
 
 class RunningProbe(Protocol):

@@ -11,7 +11,7 @@ from graphlib import TopologicalSorter
 
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.order import Step, always_before, before
-from ismgr_automation.estate.recovery import RecoveryPlan, UnfenceStep
+from ismgr_automation.estate.recovery import DnsStep, RecoveryPlan, UnfenceStep
 from ismgr_automation.estate.resolve import duration
 
 
@@ -68,12 +68,14 @@ class Leg:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """The time that a leg may cost. ``chain``: the tasks that one waits for another, from the first to the last, whose
-    deadlines add up to the most. ``measured``: what the longest chain took in the past, None where one of its tasks was
-    never measured."""
+    deadlines add up to the most, where clients may keep the old address of a name for its time to live besides.
+    ``kept``: how much of it that is. ``measured``: what the longest chain took in the past, None where one of its tasks
+    was never measured."""
 
     leg: str
     at_most: timedelta
     chain: tuple[str, ...]
+    kept: timedelta
     measured: timedelta | None
 
 
@@ -115,11 +117,25 @@ def at_most(plan: RecoveryPlan, mode: DrillMode) -> timedelta:
 
 def budget(leg: Leg, measured: Mapping[str, timedelta]) -> Budget:
     """The longest chain by deadlines, and the longest by what was measured (by the names of tasks)."""
-    at_most, chain = _longest(leg.tasks, {one.name: one.deadline for one in leg.tasks})
+    kept = {one.name: _kept(leg, one) for one in leg.tasks}
+    at_most, chain = _longest(leg.tasks, {one.name: one.deadline + kept[one.name] for one in leg.tasks})
     known = None
     if all(one.name in measured for one in leg.tasks):
         known, _ = _longest(leg.tasks, measured)
-    return Budget(leg=leg.name, at_most=at_most, chain=chain, measured=known)
+    return Budget(
+        leg=leg.name,
+        at_most=at_most,
+        chain=chain,
+        kept=sum((kept[one] for one in chain), timedelta()),
+        measured=known,
+    )
+
+
+def _kept(leg: Leg, task: Task) -> timedelta:
+    """How long clients may go where a name led before, after it was pointed elsewhere in a move."""
+    if not leg.kind.hot or not isinstance(task.step, DnsStep):
+        return timedelta()
+    return timedelta(seconds=task.step.ttl)
 
 
 def _without_fence(steps: Sequence[Step]) -> tuple[Step, ...]:

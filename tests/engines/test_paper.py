@@ -80,6 +80,7 @@ ALL: dict[str, tuple[Order, ...]] = {
     "rebuild": PAPER.rejoin(back("rebuild")),
     "backend": PAPER.backend(BACKEND),
     "name": PAPER.name(NAME, "the file .secrets/dns/key"),
+    "name everywhere": PAPER.name(replace(NAME, secondaries=("192.0.2.6:5353",)), "the file tsig"),
 }
 
 
@@ -150,25 +151,36 @@ def typed(script: str, folder: Path, programs: dict[str, str], secret: str) -> s
     )
 
 
-def test_a_name_is_changed_with_a_key_that_is_gone_afterwards(tmp_path: Path) -> None:
+def test_a_name_is_changed_with_a_key_that_stands_in_no_file(tmp_path: Path) -> None:
     (order,) = ALL["name"]
     programs = {
-        "nsupdate": "cat > said; cp runbook/dns.key key; stat -c %a runbook/dns.key > mode",
+        "nsupdate": 'cat > said; ls runbook > files; echo "$@" > arguments',
         "dig": "printf '198.51.100.3\\n198.51.100.2\\n'",
     }
     done = typed(order.script, tmp_path, programs, "Zm9v")
     assert done.stdout.splitlines()[-1] == order.sees
-    assert (tmp_path / "key").read_text() == 'key "drill" { algorithm hmac-sha256; secret "Zm9v"; };\n'
-    assert (tmp_path / "mode").read_text() == "600\n"
-    assert not (tmp_path / "runbook" / "dns.key").exists()
+    assert (tmp_path / "files").read_text() == ""
+    assert (tmp_path / "arguments").read_text() == "\n"
     assert (tmp_path / "said").read_text().splitlines() == [
         "server 192.0.2.5 53",
+        "key hmac-sha256:drill Zm9v",
         "zone example.org.",
         "update delete db.example.org. A",
         "update add db.example.org. 5 A 198.51.100.2",
         "update add db.example.org. 5 A 198.51.100.3",
         "send",
     ]
+
+
+def test_a_name_that_one_server_shows_late_is_said_to_be_late_there(tmp_path: Path) -> None:
+    (order,) = ALL["name everywhere"]
+    programs = {
+        "nsupdate": "cat > said",
+        "dig": 'case "$*" in *192.0.2.6*) echo 198.51.100.9;; *) printf "198.51.100.2\\n198.51.100.3\\n";; esac',
+        "sleep": "",
+    }
+    done = typed(order.script, tmp_path, programs, "Zm9v")
+    assert done.stdout.splitlines()[-1] == "db.example.org. IS  192.0.2.6 5353"
 
 
 def test_a_password_is_given_to_curl_as_it_is_and_stands_on_no_command_line(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shlex
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.engines.haproxy import NAME
 from ismgr_automation.engines.paper.desk import FOLDER, at_once, root
+from ismgr_automation.engines.probe.names import DNS_PORT, place
 from ismgr_automation.ports.paper import Order
 from ismgr_automation.ports.recovery import BackendRequest, NameRequest
 
@@ -61,28 +62,38 @@ def backend(request: BackendRequest) -> tuple[Order, ...]:
 
 
 def name(request: NameRequest, key_place: str) -> tuple[Order, ...]:
-    """The whole record set at once, and a look at it."""
+    """The whole record set at once, and a look at it at every name server. The key stands in no file and on no command
+    line."""
     zone = f"{request.zone.rstrip('.')}."
     full = zone if request.record == "@" else f"{request.record}.{zone}"
     ends = "" if request.type != "CNAME" else "."
     values = [value.rstrip(".") + ends for value in request.values]
     adds = "\n".join(f"update add {full} {request.ttl} {request.type} {value}" for value in values)
     wanted = " ".join(sorted(values))
+    others = [place(one, DNS_PORT) for one in request.secondaries]
+    servers = " ".join(shlex.quote(f"{host} {port}") for host, port in [(request.server, request.port), *others])
     script = f"""\
 read -rsp 'Secret of the key {request.key_name} (base64): ' secret; echo
-umask 077
-printf 'key "%s" {{ algorithm hmac-sha256; secret "%s"; }};\\n' \\
-  {shlex.quote(request.key_name)} "$secret" > {FOLDER}/dns.key
-unset secret
-nsupdate -k {FOLDER}/dns.key <<'END'
-server {request.server} {request.port}
+update=$(command -v nsupdate || command -v knsupdate)
+ask=$(command -v dig || command -v kdig)
+{{ printf 'server %s\\nkey hmac-sha256:%s %s\\n' '{request.server} {request.port}' \\
+  {shlex.quote(request.key_name)} "$secret"; cat <<'END'; }} | "$update"
 zone {zone}
 update delete {full} {request.type}
 {adds}
 send
 END
-rm -f {FOLDER}/dns.key
-echo "{full} IS $(dig +short @{request.server} -p {request.port} {full} {request.type} | sort | xargs)\""""
+unset secret
+for one in {servers}; do
+  for try in 1 2 3 4 5; do
+    shown=$("$ask" +short @"${{one% *}}" -p "${{one#* }}" {full} {request.type} | sort | xargs)
+    [ "$shown" = {shlex.quote(wanted)} ] && break
+    sleep 1
+  done
+  echo "$one: $shown"
+  [ "$shown" = {shlex.quote(wanted)} ] || late="$late $one"
+done
+echo "{full} IS ${{late:-{wanted}}}\""""
     return (
         Order(
             title=f"Point {full} to {wanted}",

@@ -141,6 +141,7 @@ class PostgresqlProbe:
             user=request.user,
             password=self.store.open(request.password),
             patience=request.patience,
+            resolvers=request.resolvers,
         )
         causes = []
         for place, endpoint in enumerate(request.endpoints):
@@ -187,6 +188,7 @@ def _seen(request: ProbeRequest, place: int, password: Secret) -> str:
         user=request.user,
         password=password,
         patience=request.patience,
+        resolvers=request.resolvers,
     )
     statement = over(
         "INSERT INTO {} (run, number) VALUES ($1, $2) ON CONFLICT (run, number) DO UPDATE SET at = now()",

@@ -4,10 +4,7 @@ and it takes a commit that was confirmed with a warning for a good one."""
 
 from __future__ import annotations
 
-import ipaddress
-import queue
 import select
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -21,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGconn, PGresult
 
 from ismgr_automation.core.secret import Secret
+from ismgr_automation.engines.probe.names import Names, Unresolved, place
 from ismgr_automation.ports.recovery import Outcome
 
 READ_ONLY = "25006"
@@ -42,6 +40,8 @@ class Access:
     user: str
     password: Secret
     patience: timedelta
+    resolvers: tuple[str, ...] = ()
+    """Name servers that are asked where a name leads, as ``names.Names`` takes them; this machine's own without any."""
     keeps_addresses: bool = False
     """A name is asked for once, as clients do that ignore how long an answer is good for."""
     cancels_after: timedelta | None = None
@@ -202,9 +202,8 @@ class Door:
     def __init__(self, access: Access, stop: int | None = None) -> None:
         self._access = access
         self._stop = stop
-        self._lookups: dict[str, queue.SimpleQueue[list[str] | str]] = {}
+        self._names = Names(access.resolvers, access.patience, keeps=access.keeps_addresses)
         self._given_up: list[Link] = []
-        self._kept: dict[str, list[str]] = {}
 
     def give_up(self, link: Link) -> None:
         """Use it no more: hang up, but on a server that owes an answer not before it has given it."""
@@ -218,17 +217,17 @@ class Door:
         ``patience``. Raises ``Unusable`` with why none can."""
         count = len(self._access.endpoints)
         causes = []
-        for place in ((first + turn) % count for turn in range(count)):
+        for number in ((first + turn) % count for turn in range(count)):
             try:
-                return self.open_at(place)
+                return self.open_at(number)
             except Unusable as problem:
-                causes.append(f"{self._access.endpoints[place]}: {problem}")
+                causes.append(f"{self._access.endpoints[number]}: {problem}")
         raise Unusable("; ".join(causes))
 
-    def open_at(self, place: int) -> Link:
+    def open_at(self, number: int) -> Link:
         """Through this endpoint. Raises ``Unusable``."""
-        endpoint = self._access.endpoints[place]
-        host, port = _split(endpoint)
+        endpoint = self._access.endpoints[number]
+        host, port = place(endpoint, _PORT)
         cause = "it has no address"
         for address in self._addresses(host):
             try:
@@ -240,11 +239,17 @@ class Door:
             return Link(
                 connection=connection,
                 endpoint=endpoint,
-                place=place,
+                place=number,
                 server=(address, port),
                 cancels_after=self._access.cancels_after,
             )
         raise Unusable(cause)
+
+    def _addresses(self, host: str) -> tuple[str, ...]:
+        try:
+            return self._names.addresses(host)
+        except Unresolved as problem:
+            raise Unusable(_first_line(str(problem))) from None
 
     def _spare(self, address: str, port: int) -> None:
         """Raise ``Unusable`` when too many wait there already."""
@@ -253,30 +258,6 @@ class Door:
             self._given_up.remove(link)
         if sum(one.server == (address, port) for one in self._given_up) >= MOST_GIVEN_UP:
             raise Unusable(f"{MOST_GIVEN_UP} sessions that were given up still wait there")
-
-    def _addresses(self, host: str) -> list[str]:
-        """Asked anew each time: the name may have been sent elsewhere. A name server that does not answer costs as much
-        as a server that does not."""
-        try:
-            return [str(ipaddress.ip_address(host))]
-        except ValueError:
-            pass
-        if host in self._kept:
-            return self._kept[host]
-        if host not in self._lookups:
-            self._lookups[host] = queue.SimpleQueue()
-            # nothing else bounds it: the resolver of the C library waits for as long as its settings say
-            threading.Thread(target=_look_up, args=(host, self._lookups[host]), daemon=True).start()
-        try:
-            found = self._lookups[host].get(timeout=self._access.patience.total_seconds())
-        except queue.Empty:
-            raise Unusable("its name was not resolved in time") from None
-        del self._lookups[host]
-        if isinstance(found, str):
-            raise Unusable(found)
-        if self._access.keeps_addresses:
-            self._kept[host] = found
-        return found
 
     def _connected(self, host: str, address: str, port: int) -> PGconn:
         until = time.monotonic() + self._access.patience.total_seconds()
@@ -320,22 +301,6 @@ class Door:
 def over(statement: LiteralString, table: str) -> str:
     """The statement with the table's quoted name in place of ``{}``."""
     return sql.SQL(statement).format(sql.Identifier(table)).as_string(None)
-
-
-def _look_up(host: str, found: queue.SimpleQueue[list[str] | str]) -> None:
-    try:
-        addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as problem:
-        found.put(_words(problem))
-    else:
-        found.put(list(dict.fromkeys(str(one[4][0]) for one in addresses)))
-
-
-def _split(endpoint: str) -> tuple[str, int]:
-    host, colon, port = endpoint.rpartition(":")
-    if not colon or not port.isdigit() or (":" in host and not host.startswith("[")):
-        host, port = endpoint, str(_PORT)
-    return host.strip("[]"), int(port)
 
 
 def _ready(file: int, events: int, seconds: float, stop: int | None = None) -> bool:

@@ -41,6 +41,7 @@ class Given:
     first: int = 1
     """The first number of a log that has none yet."""
     manners: str = "good"
+    resolvers: tuple[str, ...] = ()
 
     def written(self, password: Secret) -> bytes:
         """For the pipe."""

@@ -128,6 +128,7 @@ def launch(
         owner=born(os.getpid()),
         first=first,
         manners=str(request.manners),
+        resolvers=request.resolvers,
     )
     log = LogReader(folder / NAME)
     log.read()

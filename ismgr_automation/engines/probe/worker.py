@@ -35,7 +35,7 @@ def main() -> None:
     if not said:
         return  # the owner went before it had told us anything
     password = Secret(said.pop("password"))
-    given = Given(**said | {"endpoints": tuple(said["endpoints"])})
+    given = Given(**said | {name: tuple(said[name]) for name in ("endpoints", "resolvers")})
     stop = _stop_on_signal()
     log = _log(given)
     if log is None:
@@ -145,6 +145,7 @@ class _Probe:
             user=given.user,
             password=password,
             patience=self._patience,
+            resolvers=given.resolvers,
             keeps_addresses=given.manners == Manners.IGNORES_TTL,
             cancels_after=self._patience / 4 if given.manners == Manners.CANCELS_COMMITS else None,
         )

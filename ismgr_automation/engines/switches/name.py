@@ -1,13 +1,15 @@
-"""Points a name to other addresses by signed dynamic update (RFC 2136), and sees that the server answers so. What
-resolvers and clients have cached stays with them until its time to live is over."""
+"""Points a name to other addresses by signed dynamic update (RFC 2136), and sees that all name servers of the zone
+answer so. What resolvers and clients have cached stays with them until its time to live is over."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from time import monotonic, monotonic_ns
 
 from ismgr_automation.core.errors import CredentialRejected, EngineError, InputError
 from ismgr_automation.engines.dns import Key, RecordSet, Server, put, read, record_set
+from ismgr_automation.engines.switches.secondaries import Shown, look, until_shown
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.recovery import Acted, NameRequest, Seen, Sight
 from ismgr_automation.ports.secrets import SecretStore
@@ -23,7 +25,8 @@ class NameSwitch:
     """Implements ``ports.recovery.Verb``.
 
     The update is composed beforehand and signed when it is sent: a signature is good for five minutes only. It has no
-    prerequisite. Whoever else changes the name in a recovery, this is what it must be afterwards.
+    prerequisite. Whoever else changes the name in a recovery, this is what it must be afterwards. Secondaries are asked
+    as resolvers ask them; one that does not answer is told, and the others are enough.
     """
 
     def __init__(self, request: NameRequest, store: SecretStore, context: Context) -> None:
@@ -36,6 +39,7 @@ class NameSwitch:
             raise InputError(f"{request.record} in zone {request.zone}: {error}.") from error
         self._cancelled = context.cancelled
         self._deadline = request.deadline
+        self._secondaries = request.secondaries
         self._server = Server(
             subject=f"name {self._wanted.name}",
             address=request.server,
@@ -52,17 +56,20 @@ class NameSwitch:
         return self.observe()
 
     def observe(self) -> Seen:
-        """What the server answers now."""
+        """What the server answers now, and where it shows the records, what the others do."""
         wanted = self._wanted
         try:
             found = read(self._server, wanted.zone, wanted.name, wanted.type)
         except EngineError as error:
             return Seen(sight=Sight.UNKNOWN, words=error.summary)
-        sight = Sight.DONE if found == wanted else Sight.NOT_DONE
-        return Seen(sight=sight, words=f"{wanted.name} {wanted.type} is {_said(found)}")
+        words = f"{wanted.name} {wanted.type} is {_said(found)}"
+        if found != wanted:
+            return Seen(sight=Sight.NOT_DONE, words=words)
+        others = look(self._secondaries, wanted)
+        return Seen(sight=Sight.NOT_DONE if _behind(others) else Sight.DONE, words=_with(words, others))
 
     def act(self) -> Acted:
-        """Send the update, and ask until the server shows it. Raises ``Cancelled``."""
+        """Send the update, and ask until all servers show it. Raises ``Cancelled``."""
         began, end = monotonic_ns(), monotonic() + self._deadline.total_seconds()
         while True:
             try:
@@ -72,8 +79,9 @@ class NameSwitch:
                     return Acted(ok=False, began_ns=began, ended_ns=monotonic_ns(), words=error.summary)
                 self._cancelled.wait(PAUSE.total_seconds())
             else:
-                words = f"{self._wanted.name} {self._wanted.type} is {_said(self._wanted)}"
-                return Acted(ok=True, began_ns=began, ended_ns=monotonic_ns(), words=words)
+                others = until_shown(self._secondaries, self._wanted, end, self._cancelled)
+                words = _with(f"{self._wanted.name} {self._wanted.type} is {_said(self._wanted)}", others)
+                return Acted(ok=not _behind(others), began_ns=began, ended_ns=monotonic_ns(), words=words)
 
     def close(self) -> None:
         """Nothing is kept open: a name server ends connections that say nothing."""
@@ -81,3 +89,12 @@ class NameSwitch:
 
 def _said(found: RecordSet | None) -> str:
     return f"{', '.join(found.records)} (ttl {found.ttl})" if found else "nothing"
+
+
+def _behind(others: Mapping[str, Shown]) -> bool:
+    """Whether one that answers shows something else."""
+    return any(one.sight is Sight.NOT_DONE for one in others.values())
+
+
+def _with(words: str, others: Mapping[str, Shown]) -> str:
+    return "; ".join([words, *(f"{server} {one.why}" for server, one in others.items() if one.why)])

@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -178,7 +179,7 @@ def test_a_client_that_ignores_how_long_a_name_is_good_for_goes_where_it_once_le
         stubborn = Door(access)
         stubborn.open_at(0).close()
     # what somebody else would be told now
-    known = dict(stubborn._kept)
-    assert ("127.0.0.1" in known.get("localhost", [])) == keeps
-    stubborn._kept = {"localhost": ["192.0.2.1"]} if keeps else {}
-    assert (stubborn._addresses("localhost") == ["192.0.2.1"]) == keeps
+    known = stubborn._names._known["localhost"]
+    assert "127.0.0.1" in known.addresses
+    stubborn._names._known["localhost"] = replace(known, addresses=("192.0.2.1",))
+    assert (stubborn._addresses("localhost") == ("192.0.2.1",)) == keeps

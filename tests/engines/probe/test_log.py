@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from ismgr_automation.engines.probe.link import _split
 from ismgr_automation.engines.probe.log import LogReader, LogWriter, boot, born, in_use, lives
 from ismgr_automation.ports.recovery import Attempt, Outcome
 
@@ -102,21 +101,6 @@ def test_a_process_is_known_by_its_number_and_birth():
     assert not lives(us + "0")
     assert not lives("")
     assert not born(1 << 22)
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "host", "port"),
-    [
-        ("db1:5433", "db1", 5433),
-        ("db1", "db1", 5432),
-        ("192.0.2.1:6000", "192.0.2.1", 6000),
-        ("[2001:db8::1]:6000", "2001:db8::1", 6000),
-        ("[2001:db8::1]", "2001:db8::1", 5432),
-        ("2001:db8::1", "2001:db8::1", 5432),
-    ],
-)
-def test_an_endpoint_is_a_host_and_a_port(endpoint, host, port):
-    assert _split(endpoint) == (host, port)
 
 
 def test_a_log_that_begins_anew_goes_on_counting(path, writer):

@@ -119,3 +119,27 @@ def test_what_is_no_record_is_refused(
 ) -> None:
     with pytest.raises(InputError):
         switch(replace(request_, **change))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[knot.Knot]:
+    """Another server of the zone, which nobody transfers it to."""
+    with knot.running(tmp_path_factory.mktemp("other")) as running:
+        yield running
+
+
+def test_a_server_that_shows_the_old_records_is_waited_for_and_one_that_is_silent_is_told(
+    switch: Callable[[NameRequest], Verb], request_: NameRequest, other: knot.Knot
+) -> None:
+    behind, silent = f"127.0.0.1:{other.port}", f"127.0.0.1:{free_port()}"
+    asked = replace(request_, record="both", secondaries=(behind, silent), deadline=timedelta(milliseconds=500))
+    acted = switch(asked).act()
+    assert not acted.ok
+    assert f"{behind} shows nothing" in acted.words
+    assert switch(asked).observe().sight is Sight.NOT_DONE
+    assert switch(replace(asked, port=other.port, secondaries=())).act().ok
+    acted = switch(asked).act()
+    assert acted.ok
+    assert f"{silent} does not answer" in acted.words
+    assert behind not in acted.words
+    assert switch(asked).observe().sight is Sight.DONE
