@@ -7,12 +7,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ismgr_automation.converge.drill_fault import fault_request, lifted_after
 from ismgr_automation.converge.drill_notes import Notes
+from ismgr_automation.converge.drill_timer import Timer
 from ismgr_automation.converge.drill_verbs import Kit, fence_of, fence_request
 from ismgr_automation.core.errors import IsmgrError
 from ismgr_automation.core.events import StepReported
@@ -57,9 +58,8 @@ class Breaking:
     cancelled: threading.Event
     look: Callable[[], str]
     """Why no endpoint takes a write; empty where one does. A look takes as long as the detector waits between two."""
+    timer: Timer
     _ready: Seen | None = None
-    _ended: threading.Event = field(default_factory=threading.Event)
-    _renewal: threading.Thread | None = None
 
     @property
     def detector(self) -> Detector:
@@ -99,7 +99,7 @@ class Breaking:
         begin; nothing where it may, or where it has begun before."""
         self._stage()
         if self.notes.first("task-began", "failover") is not None:
-            self._keep()
+            self.timer.keep()
             return ""
         trouble = self._begun()
         if trouble:
@@ -125,7 +125,7 @@ class Breaking:
         if self.notes.last("fault-bitten") is not None:
             return ""
         begun = self.notes.first("fault-undo") is not None
-        if any(one["ok"] for one in self.notes.all("task-ended", FAULT)) and (trouble := self._lapsed()):
+        if any(one["ok"] for one in self.notes.all("task-ended", FAULT)) and (trouble := self.timer.lapsed()):
             return trouble
         if not begun or not self.injection.bitten().ok:
             if begun:
@@ -136,18 +136,18 @@ class Breaking:
             if trouble:
                 self.lift()
                 return trouble
-        self._keep()
+        self.timer.keep()
         return ""
 
     def _bitten(self) -> str:
         """Have it looked at, once; why it does not bite, or has not stood until now."""
         known = self.notes.last("fault-bitten")
         if known is None:
-            return self._biting()() or self._lapsed()
+            return self._biting()() or self.timer.lapsed()
         if not known["ok"]:
             return f"the fault {self.fault.name} did not bite: {known['words']}"
-        self._keep()
-        return self._lapsed()
+        self.timer.keep()
+        return self.timer.lapsed()
 
     def _biting(self) -> Callable[[], str]:
         """Begin to look; the answer is why it does not bite. What does not bite is lifted."""
@@ -240,10 +240,10 @@ class Breaking:
         if self.notes.first("fault-undo") is None or (last is not None and last["ok"]):
             return ""
         if any(one["ok"] for one in self.notes.all("fault-bitten")) and self.notes.first("fault-lifting") is None:
-            self._lapsed()
+            self.timer.lapsed()
         # whoever resumes does not take what we have lifted for what has lifted itself
         self.notes.tried({"what": "fault-lifting", "fault": self.fault.name})
-        self._let()
+        self.timer.let()
         began, words = self.notes.clock(), ""
         try:
             self._stage()
@@ -315,52 +315,11 @@ class Breaking:
             found = witness.confirm()
         return "" if found.ok else f"the stale primary's fence is not confirmed: {found.by}: {found.words}"
 
-    # the dead-man's timer
-
-    def _keep(self) -> None:
-        """Renew the timer until it is lifted, as leases are renewed."""
-        if self._renewal is None:
-            self._ended.clear()
-            self._renewal = threading.Thread(target=self._renew, name="ismgr-fault", daemon=True)
-            self._renewal.start()
-
-    def _renew(self) -> None:
-        every = self.request.lifetime.total_seconds() / 3
-        while not self._ended.wait(every):
-            if self._lapsed():
-                return
-
-    def _let(self) -> None:
-        self._ended.set()
-        if self._renewal is not None:
-            self._renewal.join()
-            self._renewal = None
-
-    def _lapsed(self) -> str:
-        """Renew the timer; the sentence for one that was faster than we, which is written down."""
-        if self.notes.last("fault-lapsed") is None and (self._renewed() or self._gone_with_power()):
-            return ""
-        words = f"the fault {self.fault.name} did not stand as long as it should: the hosts have lifted it themselves"
-        if self.notes.last("fault-lapsed") is None:
-            self.notes.tried({"what": "fault-lapsed", "words": words})
-        return words
-
-    def _renewed(self) -> bool:
-        try:
-            return self.injection.renew()
-        except IsmgrError:
-            return False
-
-    def _gone_with_power(self) -> bool:
-        """Whether the fence has taken the machine that it lay on."""
-        fenced = any(one["action"] == "fence" for one in self.notes.all("task-ended", "failover"))
-        return fenced and ends_with_power(self.fault) and fence_of(self.kit.field.document).way is FenceWay.POWER
-
     # by which it is done
 
     def close(self) -> None:
         """Let go, and lift nothing."""
-        self._let()
+        self.timer.let()
         self.injection.close()
 
     def _mended(self) -> Acted:
@@ -438,13 +397,16 @@ def breaking(drill: Drill, fault: Fault, kit: Kit) -> Iterator[Breaking]:
         seen = engines.probe.sees(quick, kit.scope.context)
         return "" if seen.sight is Sight.DONE else seen.words or str(seen.sight)
 
+    injection = engines.faults.fault(request, kit.scope.context)
+    dark = ends_with_power(fault) and fence_of(drill.field.document).way is FenceWay.POWER
     one = Breaking(
         fault=fault,
         request=request,
         faults=engines.faults,
-        injection=engines.faults.fault(request, kit.scope.context),
+        injection=injection,
         kit=kit,
         notes=drill.notes,
+        timer=Timer(name=fault.name, injection=injection, notes=drill.notes, lifetime=request.lifetime, dark=dark),
         cancelled=drill.scope.context.cancelled,
         look=look,
     )
