@@ -13,6 +13,7 @@ from ismgr_automation.cli.backup_views import show_restore
 from ismgr_automation.cli.drill_isolated_view import show_isolation
 from ismgr_automation.converge.drill_leftovers import Leftovers
 from ismgr_automation.estate.drill_mode import DrillMode
+from ismgr_automation.ports.recovery import Manners
 from ismgr_automation.recovery.clauses import Case, coverage
 from ismgr_automation.recovery.result import DrillResult, FaultTold, Outage, Verdict, Writes
 from ismgr_automation.recovery.result import Table as PaperTable
@@ -141,7 +142,8 @@ def _fault(fault: FaultTold) -> str:
     looks = f"{fault.looks} looks of the detector" if fault.looks else ""
     gap = f"clients waited {fault.gap_ms:.0f} ms at most" if fault.gap_ms is not None else ""
     taken = f"a stale primary took {fault.taken} writes" if fault.taken is not None else ""
-    return f"fault {fault.name} ({fault.kind}): " + ("; ".join(filter(None, [*told, looks, gap, taken])) or "not done")
+    otherwise = "the client that measured was such a one" if fault.kind in set(Manners) else "not done"
+    return f"fault {fault.name} ({fault.kind}): " + ("; ".join(filter(None, [*told, looks, gap, taken])) or otherwise)
 
 
 def show_leftovers(found: Sequence[Leftovers], console: Console) -> None:

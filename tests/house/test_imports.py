@@ -29,7 +29,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "cvss": ("engines.advisories",),
     "dateutil": ("core.windows", "engines.calendars"),
     "debian": ("engines.advisories", "engines.apt", "patching"),
-    "dns": ("engines.dns", "lab"),
+    "dns": ("engines.dns", "engines.probe.names", "engines.switches.secondaries", "lab"),
     "fpdf": ("reports.drill_pdf",),
     "git": ("engines.git",),
     "hvac": ("engines.secrets",),
