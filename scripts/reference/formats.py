@@ -9,10 +9,10 @@ from ismgr_automation.reports.formats import FORMATS
 from scripts.reference import markdown
 
 PROMISE = """\
-Each of these names its format and version in `format` (an approval in the namespace of its signature). Within a version
-fields are only added, so readers must let pass what they do not know; where a digest or a signature covers the whole,
-nothing is added and a new version begins. Versions that were ever written stay readable: examples of each are kept and
-read by the tests. The schemas are JSON Schema 2020-12; `ismgr schema --format NAME` prints the same."""
+Each of these names its format and version in `format` (approvals and sign-offs in the namespace of their signature).
+Within a version fields are only added, so readers must let pass what they do not know; where a digest or a signature
+covers the whole, nothing is added and a new version begins. Versions that were ever written stay readable: examples of
+each are kept and read by the tests. The schemas are JSON Schema 2020-12; `ismgr schema --format NAME` prints them."""
 
 
 def page() -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from ismgr_automation.core.diagnostic import did_you_mean
 from ismgr_automation.core.errors import SettingsError
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.reports.formats import approvals, events, evidence, plans, results
+from ismgr_automation.reports.formats import approvals, events, evidence, plans, results, sign_offs
 
 FORMATS: Mapping[str, Callable[[], JsonObject]] = {
     "plan": plans.plan,
@@ -17,6 +17,7 @@ FORMATS: Mapping[str, Callable[[], JsonObject]] = {
     "report": results.report,
     "evidence": evidence.record,
     "approval": approvals.permission,
+    "sign-off": sign_offs.sign_off,
 }
 """What builds the schema of each format, by the name that `ismgr schema --format` takes."""
 
