@@ -135,9 +135,9 @@ class Watch:
 
     def _renew(self, name: str, answer: Answer) -> None:
         """Where the session is lost the next look gets another one; one that is still being made is waited for."""
-        task = self._loading[name]
-        if not task.done():
-            return
+        task = self._loading.get(name)
+        if task is None or not task.done():
+            return  # who looked at the same time has put it away already
         if task.cancelled() or task.exception() is not None:
             del self._loading[name]
         elif task.result().lost is not None or answer.output.startswith("gone\n"):

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -554,6 +555,15 @@ def test_no_session_is_left_at_the_servers(pair):
         ready(standby.promote(pair.cluster, SECOND, pair.context))
         assert sessions(pair) >= 2
     pair.until("they are gone", lambda: sessions(pair) == 0)
+
+
+def test_many_who_look_at_once_at_a_server_whose_session_was_lost_are_all_answered(pair, standby):
+    look(pair, standby)
+    for _ in range(3):
+        subprocess.run(["pkill", "-f", f"psql .*-h {pair.base}/.* -p {pair.port} -d postgres$"], check=True)
+        with ThreadPoolExecutor(max_workers=6) as pool:
+            seen = [one.result() for one in [pool.submit(look, pair, standby) for _ in range(6)]]
+        assert all(set(one) == {FIRST, SECOND} for one in seen)
 
 
 def sessions(pair: Pair) -> int:
