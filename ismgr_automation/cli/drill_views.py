@@ -122,10 +122,14 @@ def _show_standards(case: Case, console: Console) -> None:
 
 def _show_outage(outage: Outage, console: Console) -> None:
     console.print(f"\n[bold]{escape(outage.leg)}[/]: clients waited [bold]{outage.figure}[/]")
-    longest = max((one.took_ms for one in outage.waterfall), default=0.0)
+    # the journal is written between all steps: what stands on the page piece by piece is one line of each kind here
+    totals: dict[str, float] = {}
     for one in outage.waterfall:
-        bar = "█" * max(1, round(BAR * one.took_ms / longest)) if longest else ""
-        console.print(f"  {escape(one.name):<14} {one.took_ms:>8.1f} ms  [cyan]{bar}[/]")
+        totals[one.name] = totals.get(one.name, 0.0) + one.took_ms
+    longest = max(totals.values(), default=0.0)
+    for name, took_ms in totals.items():
+        bar = "█" * max(1, round(BAR * took_ms / longest)) if longest else ""
+        console.print(f"  {escape(name):<14} {took_ms:>8.1f} ms  [cyan]{bar}[/]")
     if outage.waterfall:
         whole = sum(one.took_ms for one in outage.waterfall)
         added = f"adds up to {whole:.1f} of {outage.outage_ms:.1f} ms, {outage.unaccounted_ms:.1f} ms unexplained"

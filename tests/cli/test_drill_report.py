@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.core.errors import ExitCode
-from ismgr_automation.recovery.result import FORMAT, Outage, read_result, result_json
+from ismgr_automation.recovery.result import FORMAT, Outage, Span, read_result, result_json
 from tests.cli.conftest import Say
 from tests.drills import Drills, arrive, drills, result
 
@@ -174,3 +174,12 @@ def test_when_the_next_drill_is_due_is_known_from_its_schedule(site: Drills, say
         "missing": {},
     }
     assert "10:00 UTC, switchover, by weekly." in page.read_text()
+
+
+def test_what_comes_again_between_steps_is_one_line_of_the_waterfall(site: Drills, say: Say) -> None:
+    run = measured(say)
+    spans = [Span(name=name, began_ms=at, ended_ms=at + 1.0) for at, name in enumerate(("demote", "journal") * 3)]
+    outage = replace(result(site).outages[0], outage_ms=6.0, waterfall=tuple(spans))
+    site.results.keep(run, "records", result_json(replace(result(site), outages=(outage,))))
+    rows = [line.split()[:3] for line in say("drill", "report", run).out.splitlines() if "█" in line]
+    assert rows == [["demote", "3.0", "ms"], ["journal", "3.0", "ms"]]
