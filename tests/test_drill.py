@@ -41,7 +41,7 @@ EDITS = (("become: true", "become: true\n  boot_timeout: 30s"), ("rto: 2s, rpo: 
 """A busy machine makes no drill fail that did what it should: what was measured is looked at all the same."""
 LEASE = ("  demo:\n", "  demo:\n    lease_ttl: 10s\n")
 """Who resumes waits for so long until a dead controller's lease is free."""
-SEEDS = os.environ.get("ISMGR_DRILL_SEEDS", "5 11 13 19 20")
+SEEDS = os.environ.get("ISMGR_DRILL_SEEDS", "5 13 19 20")
 """Which random schedules are carried out, separated by blanks."""
 TRIES = 3
 
