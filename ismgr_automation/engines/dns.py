@@ -211,7 +211,13 @@ def read(server: Server, zone: str, name: str, type: str) -> RecordSet | None:  
             raise _error(server, failure, dns.rcode.to_text(answer.rcode()))
     if not answer.flags & dns.flags.AA:
         raise _error(server, Failure.NOT_THE_ZONE, "its answer is not authoritative")
-    found = answer.get_rrset(dns.message.ANSWER, owner, dns.rdataclass.IN, kind)
+    return answered(answer, zone, name, type)
+
+
+def answered(answer: dns.message.Message, zone: str, name: str, type: str) -> RecordSet | None:  # noqa: A002
+    """The record set that an answer shows; None where it shows none."""
+    owner = dns.name.from_text(absolute(name, zone))
+    found = answer.get_rrset(dns.message.ANSWER, owner, dns.rdataclass.IN, dns.rdatatype.from_text(type))
     if found is None:
         return None
     return record_set(zone=zone, name=name, type=type, ttl=found.ttl, records=[rdata.to_text() for rdata in found])

@@ -12,14 +12,11 @@ from time import monotonic
 import dns.exception
 import dns.flags
 import dns.message
-import dns.name
 import dns.query
 import dns.rcode
-import dns.rdataclass
-import dns.rdatatype
 
 from ismgr_automation.core.errors import Cancelled
-from ismgr_automation.engines.dns import RecordSet, record_set
+from ismgr_automation.engines.dns import RecordSet, answered
 from ismgr_automation.engines.probe.names import DNS_PORT, place
 from ismgr_automation.ports.recovery import Sight
 
@@ -77,8 +74,7 @@ def _followed(server: str, wanted: RecordSet, end: float, over: threading.Event)
 
 def _asked(server: str, wanted: RecordSet) -> Shown:
     """One question."""
-    owner, kind = dns.name.from_text(wanted.name), dns.rdatatype.from_text(wanted.type)
-    query = dns.message.make_query(owner, kind)
+    query = dns.message.make_query(wanted.name, wanted.type)
     query.flags &= ~dns.flags.RD
     host, port = place(server, DNS_PORT)
     try:
@@ -87,11 +83,9 @@ def _asked(server: str, wanted: RecordSet) -> Shown:
         return Shown(sight=Sight.UNKNOWN, why=f"does not answer ({type(problem).__name__})")
     if not answer.flags & dns.flags.AA:
         return Shown(sight=Sight.NOT_DONE, why=f"does not serve the zone ({dns.rcode.to_text(answer.rcode())})")
-    rows = answer.get_rrset(dns.message.ANSWER, owner, dns.rdataclass.IN, kind)
-    if rows is None:
+    found = answered(answer, wanted.zone, wanted.name, wanted.type)
+    if found is None:
         return Shown(sight=Sight.NOT_DONE, why="shows nothing")
-    texts = [one.to_text() for one in rows]
-    found = record_set(zone=wanted.zone, name=wanted.name, type=wanted.type, ttl=rows.ttl, records=texts)
     if found == wanted:
         return Shown(sight=Sight.DONE)
     return Shown(sight=Sight.NOT_DONE, why=f"shows {', '.join(found.records)} (ttl {found.ttl})")

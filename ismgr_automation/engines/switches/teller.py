@@ -27,13 +27,18 @@ def ask(path: str, command: str) -> str:
         return b"".join(iter(lambda: one.recv(65536), b"")).decode(errors="replace")
 
 
+def members(path: str, backend: str) -> list[list[str]]:
+    """The servers of a backend, as words of a row each."""
+    return [row.split() for row in ask(path, f"show servers state {backend}").splitlines()[2:] if row.strip()]
+
+
 def switch(path: str, backend: str, server: str) -> str:
     """Send clients to the server alone; what HAProxy said to it.
 
     The others go first, so that there are never two; their sessions go last, so that a client that connects again finds
     somebody. The new server counts as healthy until its check says something else: it was not checked until now.
     """
-    names = [row.split()[3] for row in ask(path, f"show servers state {backend}").splitlines()[2:] if row.strip()]
+    names = [row[3] for row in members(path, backend)]
     others = [f"{backend}/{name}" for name in names if name != server]
     if len(others) == len(names):
         return ""
@@ -47,8 +52,7 @@ def hang_up(path: str, backend: str, server: str) -> None:
     """Break off connections that HAProxy is still trying to open to the others. One whose client has sent something
     already outlives ``shutdown sessions`` until the connection times out, and a machine without power answers nothing.
     Where the kernel cannot do that, or nobody may, they time out as before."""
-    rows = [row.split() for row in ask(path, f"show servers state {backend}").splitlines()[2:] if row.strip()]
-    for row in rows:
+    for row in members(path, backend):
         name, address, port = row[3], row[4], row[18]
         if name != server:
             order = ["ss", "-Knt", "state", "syn-sent", "dst", address, "dport", "=", f":{port}"]
