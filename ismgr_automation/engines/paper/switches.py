@@ -6,9 +6,9 @@ import json
 import shlex
 
 from ismgr_automation.core.errors import InputError
+from ismgr_automation.engines.endpoints import DNS_PORT, place
 from ismgr_automation.engines.haproxy import NAME
 from ismgr_automation.engines.paper.desk import FOLDER, at_once, root
-from ismgr_automation.engines.probe.names import DNS_PORT, place
 from ismgr_automation.ports.paper import Order
 from ismgr_automation.ports.recovery import BackendRequest, NameRequest
 

@@ -18,7 +18,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg.pq.abc import PGconn, PGresult
 
 from ismgr_automation.core.secret import Secret
-from ismgr_automation.engines.probe.names import Names, Unresolved, place
+from ismgr_automation.engines.endpoints import place
+from ismgr_automation.engines.probe.names import Names, Unresolved
 from ismgr_automation.ports.recovery import Outcome
 
 READ_ONLY = "25006"

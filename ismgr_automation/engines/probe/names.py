@@ -13,10 +13,10 @@ from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING
 
+from ismgr_automation.engines.endpoints import DNS_PORT, place
+
 if TYPE_CHECKING:
     from dns.resolver import Resolver
-
-DNS_PORT = 53
 
 
 class Unresolved(Exception):
@@ -70,14 +70,6 @@ class Names:
         if isinstance(found, str):
             raise Unresolved(found)
         return _Known(addresses=found, until=0.0)
-
-
-def place(endpoint: str, port: int) -> tuple[str, int]:
-    """Host and port of ``HOST``, ``HOST:PORT`` or ``[ADDRESS]:PORT``; the port given where there is none."""
-    host, colon, number = endpoint.rpartition(":")
-    if not colon or not number.isdigit() or (":" in host and not host.startswith("[")):
-        return endpoint.strip("[]"), port
-    return host.strip("[]"), int(number)
 
 
 def _resolver(servers: tuple[str, ...], patience: float) -> Resolver:

@@ -17,7 +17,7 @@ import dns.rcode
 
 from ismgr_automation.core.errors import Cancelled
 from ismgr_automation.engines.dns import RecordSet, answered
-from ismgr_automation.engines.probe.names import DNS_PORT, place
+from ismgr_automation.engines.endpoints import DNS_PORT, place
 from ismgr_automation.ports.recovery import Sight
 
 PAUSE = timedelta(milliseconds=5)

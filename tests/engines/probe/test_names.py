@@ -12,7 +12,7 @@ import pytest
 
 from ismgr_automation.core.secret import Secret
 from ismgr_automation.engines.dns import Key, Server, put, record_set
-from ismgr_automation.engines.probe.names import Names, Unresolved, place
+from ismgr_automation.engines.probe.names import Names, Unresolved
 from tests.engines.probe.cases import wait_until
 from tests.provider import knot
 
@@ -84,18 +84,3 @@ def test_a_name_that_there_is_not_leads_nowhere_and_an_address_to_itself(resolve
     with pytest.raises(Unresolved, match="does not exist"):
         names.addresses(f"nobody.{knot.ZONE}")
     assert names.addresses("192.0.2.7") == ("192.0.2.7",)
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("db", ("db", 53)),
-        ("db:5353", ("db", 5353)),
-        ("192.0.2.1", ("192.0.2.1", 53)),
-        ("[2001:db8::1]:5353", ("2001:db8::1", 5353)),
-        ("[2001:db8::1]", ("2001:db8::1", 53)),
-        ("2001:db8::1", ("2001:db8::1", 53)),
-    ],
-)
-def test_an_endpoint_is_a_host_and_a_port(text: str, found: tuple[str, int]) -> None:
-    assert place(text, 53) == found
