@@ -123,11 +123,8 @@ def _show_standards(case: Case, console: Console) -> None:
 def _show_outage(outage: Outage, console: Console) -> None:
     console.print(f"\n[bold]{escape(outage.leg)}[/]: clients waited [bold]{outage.figure}[/]")
     # the journal is written between all steps: what stands on the page piece by piece is one line of each kind here
-    totals: dict[str, float] = {}
-    for one in outage.waterfall:
-        totals[one.name] = totals.get(one.name, 0.0) + one.took_ms
-    longest = max(totals.values(), default=0.0)
-    for name, took_ms in totals.items():
+    longest = max(outage.by_name.values(), default=0.0)
+    for name, took_ms in outage.by_name.items():
         bar = "█" * max(1, round(BAR * took_ms / longest)) if longest else ""
         console.print(f"  {escape(name):<14} {took_ms:>8.1f} ms  [cyan]{bar}[/]")
     if outage.waterfall:

@@ -7,16 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ismgr_automation.converge.bubble_field import BubbleField, bubble_of
+from ismgr_automation.converge.drill_notes import Ended
 from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.errors import EngineError, IsmgrError
-from ismgr_automation.core.events import StepReported
-from ismgr_automation.core.json import JsonObject
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.isolation import Bubble, Clone, CloneState, Counted, Knocks
 from ismgr_automation.ports.recovery import Acted, Outcome, RunningProbe, Sight
@@ -302,24 +300,9 @@ def _count(trial: Trial) -> None:
 
 
 def _note(trial: Trial, step: Step, acted: Acted, *, rule: str = "", found: bool = False) -> None:
-    entry: JsonObject = {
-        "what": "task-ended",
-        "leg": LEG,
-        "task": str(step),
-        "action": str(step),
-        "ok": acted.ok,
-        "began_ns": acted.began_ns,
-        "ended_ns": acted.ended_ns,
-        "found": found,
-        "rule": rule,
-        "words": acted.words,
-        "readings": dict(acted.readings),
-    }
-    (trial.drill.notes.tried if step in {Step.REMOVE, Step.OPEN} else trial.drill.notes.wrote)(entry)
-    took = timedelta(microseconds=(acted.ended_ns - acted.began_ns) / 1000)
-    trial.drill.scope.context.emit(
-        StepReported(step=f"{LEG}: {step}", detail=acted.words, seconds=took.total_seconds())
-    )
+    one = Ended(leg=LEG, task=str(step), action=str(step), acted=acted, found=found, rule=rule)
+    (trial.drill.notes.tried if step in {Step.REMOVE, Step.OPEN} else trial.drill.notes.wrote)(one.entry)
+    one.report(trial.drill.scope.context)
 
 
 def _now(trial: Trial, *, ok: bool, words: str) -> Acted:

@@ -4,20 +4,17 @@ safety rule is asked before each, and both ends of each are on the disk before a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 
 from ismgr_automation.converge.drill_back import give_back
-from ismgr_automation.converge.drill_notes import Notes
+from ismgr_automation.converge.drill_notes import Ended, Notes
 from ismgr_automation.converge.drill_verbs import ACTS, Kit, verb_of, witness_of
 from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.parallel import each
 from ismgr_automation.core.errors import EngineError, IsmgrError
-from ismgr_automation.core.events import StepReported
-from ismgr_automation.core.json import Json
 from ismgr_automation.ports.recovery import Acted, Sight, Standing, Verb, Witness
 from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.path import Task
@@ -273,26 +270,9 @@ def _confirm(task: Task, crew: Crew) -> str:
 
 def _ended(task: Task, crew: Crew, acted: Acted, *, rule: str = "", found: bool = False) -> None:
     leg = crew.kit.leg.name
-    readings: Mapping[str, Json] = dict(acted.readings)
-    crew.notes.wrote(
-        {
-            "what": "task-ended",
-            "leg": leg,
-            "task": task.name,
-            "action": task.step.do,
-            "ok": acted.ok,
-            "began_ns": acted.began_ns,
-            "ended_ns": acted.ended_ns,
-            "found": found,
-            "rule": rule,
-            "words": acted.words,
-            "readings": dict(readings),
-        }
-    )
-    took = timedelta(microseconds=(acted.ended_ns - acted.began_ns) / 1000)
-    crew.kit.scope.context.emit(
-        StepReported(step=f"{leg}: {task.name}", detail=acted.words, seconds=took.total_seconds())
-    )
+    one = Ended(leg=leg, task=task.name, action=task.step.do, acted=acted, found=found, rule=rule)
+    crew.notes.wrote(one.entry)
+    one.report(crew.kit.scope.context)
 
 
 def _now(crew: Crew, *, ok: bool, words: str) -> Acted:

@@ -9,8 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ismgr_automation.core.errors import EngineError
+from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.json import JsonObject
+from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.drills import DrillJournal
+from ismgr_automation.ports.recovery import Acted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,3 +49,42 @@ class Notes:
     def last(self, what: str, leg: str = "") -> JsonObject | None:
         """The last entry of one kind."""
         return next(reversed(self.all(what, leg)), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A step of a drill that was tried. ``found``: it was done already; ``rule``: which one forbade it."""
+
+    leg: str
+    task: str
+    action: str
+    acted: Acted
+    found: bool = False
+    rule: str = ""
+
+    @property
+    def entry(self) -> JsonObject:
+        """Its line in the journal."""
+        return {
+            "what": "task-ended",
+            "leg": self.leg,
+            "task": self.task,
+            "action": self.action,
+            "ok": self.acted.ok,
+            "began_ns": self.acted.began_ns,
+            "ended_ns": self.acted.ended_ns,
+            "found": self.found,
+            "rule": self.rule,
+            "words": self.acted.words,
+            "readings": dict(self.acted.readings),
+        }
+
+    def report(self, context: Context) -> None:
+        """Tell those who watch the run."""
+        took = (self.acted.ended_ns - self.acted.began_ns) / 1e9
+        context.emit(StepReported(step=f"{self.leg}: {self.task}", detail=self.acted.words, seconds=took))
+
+
+def span(began_ns: int, ended_ns: int) -> JsonObject:
+    """From when to when, as entries of the journal have it."""
+    return {"began_ns": began_ns, "ended_ns": ended_ns}

@@ -4,32 +4,26 @@ it stands before he breaks anything a second time."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from ismgr_automation.converge.drill_detector import Looking
 from ismgr_automation.converge.drill_fault import fault_request, lifted_after
-from ismgr_automation.converge.drill_notes import Notes
+from ismgr_automation.converge.drill_notes import Ended, Notes, span
 from ismgr_automation.converge.drill_timer import Timer
 from ismgr_automation.converge.drill_verbs import Kit, fence_of, fence_request
 from ismgr_automation.core.errors import IsmgrError
-from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.json import Json, JsonObject
-from ismgr_automation.estate.recovery import Detector, Fault, FenceWay
+from ismgr_automation.estate.recovery import Fault, FenceWay
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.ports.faults import FaultRequest, Faults, Injection
 from ismgr_automation.ports.recovery import Acted, Seen, Sight
 from ismgr_automation.recovery.faults import (
     COME_BACK,
-    DETECT,
     FAULT,
     LIFT,
-    PATIENCE,
-    WATCH,
-    Lookout,
     ends_with_power,
     takes_power,
 )
@@ -38,10 +32,6 @@ from ismgr_automation.recovery.rules import Act, Situation, refusal
 
 if TYPE_CHECKING:
     from ismgr_automation.converge.drill_unit import Drill
-
-WAY = "the endpoints of clients, from this controller"
-"""How the detector looks. A look at the members would take the management network's word for what clients find, and
-one from the edges is blind for the edges."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,16 +45,9 @@ class Breaking:
     kit: Kit
     """That of the failover, in a scope that nobody cancels."""
     notes: Notes
-    cancelled: threading.Event
-    look: Callable[[], str]
-    """Why no endpoint takes a write; empty where one does. A look takes as long as the detector waits between two."""
+    looking: Looking
     timer: Timer
     _ready: Seen | None = None
-
-    @property
-    def detector(self) -> Detector:
-        """The plan's."""
-        return self.kit.field.document.detector
 
     # before anything
 
@@ -75,21 +58,7 @@ class Breaking:
             return f"the fault {self.fault.name} cannot be done: {seen.words}"
         if seen.sight is Sight.DONE:
             return f"the fault {self.fault.name} stands already: {seen.words or 'somebody else has done it'}"
-        began, words = self.notes.clock(), ""
-        lookout = Lookout(misses=1)
-        while lookout.looks < self.detector.green and not words:
-            words = self._turn()
-            lookout.saw(found=not words)
-        self.notes.wrote(
-            {
-                "what": "detector-green",
-                "ok": not words,
-                "looks": lookout.looks,
-                "words": words,
-                "began_ns": began,
-                "ended_ns": self.notes.clock(),
-            }
-        )
+        words = self.looking.green()
         return f"the detector was red before the fault: {words}" if words else ""
 
     # the site is lost
@@ -109,7 +78,7 @@ class Breaking:
             return self._bitten() or ("" if known["ok"] else str(known["words"]))
         # clients wait from now on: whether it bites is looked at while the detector looks
         bites = self._biting()
-        missed = self._declared()
+        missed = self.looking.declared()
         return bites() or missed
 
     def _stage(self) -> Seen:
@@ -155,8 +124,8 @@ class Breaking:
 
         def bites() -> str:
             found = look()
-            words, span = f"{found.by}: {found.words}", _span(began, found.ended_ns or self.notes.clock())
-            self.notes.wrote({"what": "fault-bitten", **span, "ok": found.ok, "words": words})
+            words, ended = f"{found.by}: {found.words}", found.ended_ns or self.notes.clock()
+            self.notes.wrote({"what": "fault-bitten", **span(began, ended), "ok": found.ok, "words": words})
             if found.ok:
                 return ""
             return "; ".join(filter(None, [f"the fault {self.fault.name} did not bite: {words}", self.lift()]))
@@ -171,58 +140,16 @@ class Breaking:
         self._told(FAULT, self.fault.name, self.fault.do, acted)
         return "" if acted.ok else f"the fault {self.fault.name} was not done: {acted.words}"
 
-    def _declared(self) -> str:
-        """Look until the site counts as lost; why it does not."""
-        lookout, began = Lookout(misses=self.detector.misses), self.notes.clock()
-        until = began + _ns(self.detector.misses * PATIENCE * duration(self.detector.every))
-        words = ""
-        while not lookout.saw(found=not self._turn()):
-            if self.cancelled.is_set():
-                words = "stopped on request before the detector had declared the site lost"
-            elif self.notes.clock() > until:
-                words = f"the detector has not declared the site lost, in {lookout.looks} looks"
-            if words:
-                break
-        now = self.notes.clock()
-        self.notes.wrote(
-            {
-                "what": "detected",
-                "ok": not words,
-                "looks": lookout.looks,
-                "misses": lookout.missed,
-                "words": words,
-                "way": WAY,
-                **_span(began, now),
-            }
-        )
-        said = words or f"{lookout.missed} looks in a row found nobody who takes writes"
-        self._told(FAULT, DETECT, DETECT, Acted(ok=not words, began_ns=began, ended_ns=now, words=said))
-        return words
-
     # the service goes on
 
     def watch(self) -> str:
         """Break what the service is to survive, watch it, and lift it. Why that is not as it should be."""
         self._stage()
         known = self.notes.last("watched")
-        trouble = str(known["words"]) if known is not None else self._begun() or self._bitten() or self._watched()
+        trouble = (
+            str(known["words"]) if known is not None else self._begun() or self._bitten() or self.looking.watched()
+        )
         return "; ".join(filter(None, [trouble, self.lift()]))
-
-    def _watched(self) -> str:
-        lookout, began, words = Lookout(misses=self.detector.misses), self.notes.clock(), ""
-        for _ in range(self.detector.misses * PATIENCE):
-            if lookout.saw(found=not self._turn()):
-                words = f"a false alarm: the detector declared a site lost that is slow, after {lookout.looks} looks"
-                break
-            if self.cancelled.is_set():
-                words = "stopped on request while the fault was watched"
-                break
-        now = self.notes.clock()
-        looks: JsonObject = {"looks": lookout.looks, "misses": lookout.missed, "way": WAY}
-        self.notes.wrote({"what": "watched", "ok": not words, "words": words, **looks, **_span(began, now)})
-        said = words or f"{lookout.looks} looks, and no alarm"
-        self._told(FAULT, WATCH, WATCH, Acted(ok=not words, began_ns=began, ended_ns=now, words=said))
-        return words
 
     # afterwards
 
@@ -257,7 +184,7 @@ class Breaking:
         except IsmgrError as problem:
             words = problem.summary
         now = self.notes.clock()
-        self.notes.tried({"what": "fault-lifted", "ok": not words, "words": words, **_span(began, now)})
+        self.notes.tried({"what": "fault-lifted", "ok": not words, "words": words, **span(began, now)})
         self._told(LIFT, self.fault.name, LIFT, Acted(ok=not words, began_ns=began, ended_ns=now, words=words))
         return f"the fault {self.fault.name} is not lifted, {words}" if words else ""
 
@@ -279,10 +206,10 @@ class Breaking:
         self._stage()
         acted = self._tried(self.injection.come_back)
         # long enough for every client that would be sent there
-        for _ in range(self.detector.misses if acted.ok else 0):
-            self._turn()
+        for _ in range(self.looking.detector.misses if acted.ok else 0):
+            self.looking.turn()
         words = "" if acted.ok else acted.words or "it did not come back"
-        self.notes.wrote({"what": "came-back", "ok": acted.ok, "words": words, **_span(acted.began_ns, acted.ended_ns)})
+        self.notes.wrote({"what": "came-back", "ok": acted.ok, "words": words, **span(acted.began_ns, acted.ended_ns)})
         self._told(FAULT, COME_BACK, COME_BACK, acted)
         return "" if acted.ok else f"the stale primary did not come back: {words}"
 
@@ -357,32 +284,10 @@ class Breaking:
             asked=frozenset({sides.new}) if asked else frozenset(),
         )
 
-    def _turn(self) -> str:
-        """One look, and the time until the next."""
-        due = self.notes.clock() + _ns(duration(self.detector.every))
-        words = self.look()
-        while (left := due - self.notes.clock()) > 0 and not self.cancelled.wait(left / 1e9):
-            pass
-        return words
-
     def _told(self, leg: str, name: str, action: str, acted: Acted) -> None:
-        readings: Json = dict(acted.readings)
-        self.notes.tried(
-            {
-                "what": "task-ended",
-                "leg": leg,
-                "task": name,
-                "action": action,
-                "ok": acted.ok,
-                **_span(acted.began_ns, acted.ended_ns),
-                "found": False,
-                "rule": "",
-                "words": acted.words,
-                "readings": readings,
-            }
-        )
-        took = (acted.ended_ns - acted.began_ns) / 1e9
-        self.kit.scope.context.emit(StepReported(step=f"{leg}: {name}", detail=acted.words, seconds=took))
+        one = Ended(leg=leg, task=name, action=action, acted=acted)
+        self.notes.tried(one.entry)
+        one.report(self.kit.scope.context)
 
 
 @contextmanager
@@ -407,8 +312,12 @@ def breaking(drill: Drill, fault: Fault, kit: Kit) -> Iterator[Breaking]:
         kit=kit,
         notes=drill.notes,
         timer=Timer(name=fault.name, injection=injection, notes=drill.notes, lifetime=request.lifetime, dark=dark),
-        cancelled=drill.scope.context.cancelled,
-        look=look,
+        looking=Looking(
+            detector=drill.field.document.detector,
+            notes=drill.notes,
+            context=drill.scope.context,
+            look=look,
+        ),
     )
     try:
         yield one
@@ -419,11 +328,3 @@ def breaking(drill: Drill, fault: Fault, kit: Kit) -> Iterator[Breaking]:
 def _since(one: Mapping[str, object], other: Mapping[str, object] | None) -> bool:
     """Whether an entry of the journal is younger than another."""
     return other is None or int(str(one["ns"])) > int(str(other["ns"]))
-
-
-def _span(began_ns: int, ended_ns: int) -> JsonObject:
-    return {"began_ns": began_ns, "ended_ns": ended_ns}
-
-
-def _ns(span: timedelta) -> int:
-    return span // timedelta(microseconds=1) * 1000

@@ -95,6 +95,14 @@ class Outage:
         return max(self.unaccounted_ms, abs(whole - self.outage_ms)) <= LIMIT * self.outage_ms
 
     @property
+    def by_name(self) -> Mapping[str, float]:
+        """Milliseconds of all pieces of one name, in the order in which these first appear."""
+        totals: dict[str, float] = {}
+        for one in self.waterfall:
+            totals[one.name] = totals.get(one.name, 0.0) + one.took_ms
+        return totals
+
+    @property
     def figure(self) -> str:
         """For people: ``91 ms ± 10 ms``."""
         return f"{self.outage_ms:.0f} ms ± {max(1.0, self.resolution_ms):.0f} ms"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import pairwise
 
 DETECT = "detect"
@@ -61,13 +60,6 @@ class Waterfall:
     def explained(self) -> bool:
         """Whether no more than ``LIMIT`` of it is unaccounted for."""
         return self.unaccounted <= LIMIT
-
-    def by_name(self) -> dict[str, timedelta]:
-        """The time of each name, in the order in which they first appear."""
-        totals: dict[str, int] = {}
-        for one in self.pieces:
-            totals[one.name] = totals.get(one.name, 0) + one.lasted_ns
-        return {name: timedelta(microseconds=round(total / 1000)) for name, total in totals.items()}
 
 
 def waterfall(began_ns: int, ended_ns: int, marks: Sequence[Mark]) -> Waterfall:

@@ -135,7 +135,7 @@ class ConnectingWitness:
     def _watched(self) -> None:
         # whatever is wrong here ``confirm`` meets as well, and says
         with suppress(IsmgrError):
-            while not self._nobody_waits.wait(PAUSE.total_seconds()):
+            while not self._cancelled.is_set() and not self._nobody_waits.wait(PAUSE.total_seconds()):
                 self._found = self._looked()
                 if self._found.ok:
                     return

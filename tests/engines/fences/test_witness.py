@@ -155,6 +155,18 @@ def test_who_watched_a_power_cut_that_did_nothing_does_not_confirm_it(country: C
     assert (told.ok, told.words) == (False, "db1.dc2 gets through")
 
 
+def test_who_watches_a_power_cut_stops_on_request(country: Country) -> None:
+    country.member.serve()
+    with witnessing(country, bmc=by_power(country.request), deadline=timedelta(minutes=1)) as witness:
+        witness.stage()
+        witness.watch()
+        threading.Timer(0.2, country.context.cancelled.set).start()
+        began = time.monotonic()
+        with pytest.raises(Cancelled):
+            witness.confirm()
+    assert time.monotonic() - began < 30
+
+
 @pytest.mark.parametrize("break_it", ["link set eth0 down", "route flush dev eth0"])
 def test_a_witness_without_a_way_of_its_own_cannot_say(country: Country, break_it: str) -> None:
     country.member.serve()
