@@ -59,7 +59,12 @@ def limited(values: Values) -> Scripts:
     first = f"data={quote(values['data'])} user={quote(values['user'])}\n{_LIMITS}"
     # a server that ended of it is still hurt by it, as long as nobody has lifted it or started another
     look = f"""{first}
-all=$(limits | wc -l) none=$(limits | grep -cx 0)
+# one look: between two the server may have ended of it
+all=0 none=0
+for one in $(limits); do
+  all=$((all + 1))
+  if [ "$one" = 0 ]; then none=$((none + 1)); fi
+done
 if [ "$none" -gt 0 ] || {{ [ "$all" = 0 ] && [ -e "$room" ]; }}; then echo standing; else echo gone; fi
 echo "processes $all"; echo "limited $none\""""
     return Scripts(mend=f"{first}\nlimit {quote(values['soft'])}", look=look)

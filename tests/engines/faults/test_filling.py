@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal as signals
 
 from ismgr_automation.engines.faults.filling import FILL, limited, told
@@ -42,6 +44,22 @@ def test_a_server_that_ended_of_it_is_hurt_until_somebody_lifts_it(server, tmp_p
     assert look(means.scripts, room)[0] is True
     room.rmdir()
     assert look(means.scripts, room)[0] is False
+
+
+def test_a_server_that_ends_of_it_while_it_is_looked_at_is_hurt(server, tmp_path, monkeypatch):
+    means = FILL.means(request(Harm.DISK_FULL), found(server))
+    assert run(means.scripts, "act").returncode == 0
+    pids = sorted(one.pid for one in server.processes)
+    sed = tmp_path / "bin" / "sed"
+    sed.parent.mkdir()
+    sed.write_text(f"""#!/bin/sh
+{shutil.which("sed")} "$@"
+case $* in */proc/{pids[-1]}/limits) kill -9 {" ".join(map(str, pids))};; esac
+""")
+    sed.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sed.parent}:{os.environ['PATH']}")
+    assert look(means.scripts) == (True, {"processes": 3, "limited": 3})
+    assert look(means.scripts)[0] is False
 
 
 def test_a_server_that_does_not_answer_is_no_server_that_writes(server):
