@@ -1,6 +1,6 @@
 # Thin on purpose: each target calls the script of its name in scripts/. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: demo demo-patch demo-drill test check bench down docs lock help
+.PHONY: demo demo-patch demo-drill test check coverage bench down docs lock help
 
 demo: ## two sites on this machine, from one Git commit, patched, one of them lost and back (installs what is missing)
 	@scripts/demo
@@ -12,6 +12,8 @@ test: ## the whole suite: checks, then pytest on real machines (installs what is
 	@scripts/test
 check: ## lint, format, types, import contracts
 	@scripts/check
+coverage: ## the suite once more, with a report of what no test passes
+	@scripts/coverage
 bench: ## measure; prints a table
 	@scripts/bench
 down: ## remove the labs and build/
