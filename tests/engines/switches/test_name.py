@@ -86,7 +86,7 @@ def test_whoever_changed_it_meanwhile_is_overruled(
 
 
 def test_an_alias_is_not_silently_left_as_it_is(switch: Callable[[NameRequest], Verb], request_: NameRequest) -> None:
-    verb = switch(replace(request_, record="alias", deadline=timedelta(milliseconds=300)))
+    verb = switch(replace(request_, record="alias", deadline=timedelta(seconds=3)))
     acted = verb.act()
     assert not acted.ok
     assert "still shows" in acted.words
@@ -104,7 +104,7 @@ def test_an_alias_is_not_silently_left_as_it_is(switch: Callable[[NameRequest], 
 def test_a_server_that_does_not_let_us_is_unknown_while_staging(
     switch: Callable[[NameRequest], Verb], request_: NameRequest, change: dict[str, object], words: str
 ) -> None:
-    verb = switch(replace(request_, deadline=timedelta(milliseconds=500), **change))  # type: ignore[arg-type]
+    verb = switch(replace(request_, deadline=timedelta(seconds=2), **change))  # type: ignore[arg-type]
     staged = verb.stage()
     assert staged.sight is Sight.UNKNOWN
     assert words in staged.words
@@ -132,7 +132,7 @@ def test_a_server_that_shows_the_old_records_is_waited_for_and_one_that_is_silen
     switch: Callable[[NameRequest], Verb], request_: NameRequest, other: knot.Knot
 ) -> None:
     behind, silent = f"127.0.0.1:{other.port}", f"127.0.0.1:{free_port()}"
-    asked = replace(request_, record="both", secondaries=(behind, silent), deadline=timedelta(milliseconds=500))
+    asked = replace(request_, record="both", secondaries=(behind, silent), deadline=timedelta(seconds=2))
     acted = switch(asked).act()
     assert not acted.ok
     assert f"{behind} shows nothing" in acted.words
