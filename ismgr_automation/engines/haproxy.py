@@ -260,7 +260,8 @@ def _read(answer: Answer, pool: Pool) -> _Server | str:
     return _Server(
         admin=admin_of(int(servers[pool.server]["srv_admin_state"])),
         status=mine.get("status", ""),
-        check=" ".join(mine.get(column) or "" for column in ("check_status", "last_chk")).strip(),
+        # a star stands before what the last check said while the next one is under way
+        check=f"{(mine.get('check_status') or '').removeprefix('* ')} {mine.get('last_chk') or ''}".strip(),
         sessions=int(mine.get("scur") or 0),
         ours=bool(mark),
         said=" ".join(said.split()),

@@ -1,5 +1,5 @@
 """Where state is kept. Files are read straight from disk, which costs no process; any other backend is asked through
-the engine. The only thing ever removed here is the lock of an engine that is dead."""
+the engine. Nothing is ever removed here but the lock of an engine that is dead, and notes that it left half written."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from ismgr_automation.engines.pulumi.state import NEVER, Checkpoint
 STACKS = Path(".pulumi", "stacks")
 LOCKS = Path(".pulumi", "locks", "organization")
 META = Path(".pulumi", "meta.yaml")
+NOTE = ".attrs"
+"""How the name of a note ends that the engine keeps beside each of its files: content type and checksum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +129,13 @@ class Files:
     def remove(lock: Lock) -> None:
         """Remove a lock whose owner is dead."""
         lock.path.unlink(missing_ok=True)
-        lock.path.with_name(lock.path.name + ".attrs").unlink(missing_ok=True)
+        _note(lock.path).unlink(missing_ok=True)
+
+    def cut_short(self, stack: StackId) -> tuple[Path, ...]:
+        """Notes that no engine can read. It writes them in place, so who is killed then leaves an empty one, and
+        without a note the file itself can be read, with such a one it cannot ("failed to load checkpoint: EOF")."""
+        notes = (_note(self.file(stack)), _note(self.root / META))
+        return tuple(one for one in notes if one.exists() and not _whole(one))
 
     def snapshot(self, stack: StackId, checkpoint: Checkpoint, into: Path) -> None:
         """Make a backend of its own below ``into``: this stack as it was just read, the others as links for programs
@@ -168,6 +176,17 @@ class Asked:
         listed = json.loads(self.cli("stack", "ls", "--all", "--json") or "[]")
         parts = [str(one["name"]).split("/") for one in listed]
         return tuple(StackId(project=one[-2], name=name) for one in parts if len(one) > 1 and one[-1] == name)
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(path.name + NOTE)
+
+
+def _whole(note: Path) -> bool:
+    try:
+        return isinstance(json.loads(note.read_bytes()), dict)
+    except (OSError, ValueError):
+        return False
 
 
 def _lock(path: Path) -> Lock:

@@ -120,6 +120,7 @@ class PulumiEngine:
                 if left:
                     return Recovery(cleared=cleared, open=left)
                 self._enter(run, backend)
+                cleared += recovery.notes(backend, run.stack)
             else:
                 cleared = ()
             checkpoint = backend.read(run.stack)

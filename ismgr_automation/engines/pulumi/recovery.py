@@ -1,5 +1,5 @@
-"""What a dead run left behind in a stack: which locks may go, which pending operations the next apply settles by
-itself, and what a person must look at. It decides nothing else and never touches the world."""
+"""What a dead run left behind in a stack: which locks and notes may go, which pending operations the next apply settles
+by itself, and what a person must look at. It decides nothing else and never touches the world."""
 
 from __future__ import annotations
 
@@ -52,6 +52,14 @@ def locks(files: Files, stack: StackId) -> tuple[tuple[str, ...], tuple[str, ...
         else:
             left.append(f"the lock of {_owner(lock)}: it still runs; wait for it to end")
     return tuple(cleared), tuple(left)
+
+
+def notes(files: Files, stack: StackId) -> tuple[str, ...]:
+    """Remove notes beside the stack's files that were cut short: what was removed. Only when nobody holds the stack."""
+    found = files.cut_short(stack)
+    for note in found:
+        note.unlink(missing_ok=True)
+    return tuple(f"the note {note.name}: it was cut short, and the engine could not read the state" for note in found)
 
 
 def pending(run: Run, checkpoint: Checkpoint) -> tuple[tuple[str, ...], tuple[str, ...]]:

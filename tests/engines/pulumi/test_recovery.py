@@ -122,6 +122,20 @@ def test_a_process_id_that_is_another_s_by_now_is_a_dead_owner(files):
     assert len(recovery.locks(files, STACK)[0]) == 1
 
 
+@pytest.mark.parametrize("text", ["", '{"md5": "ab', "[]"])
+def test_a_note_that_was_cut_short_is_removed_and_named_and_a_whole_one_stays(files, text):
+    state = files.file(STACK)
+    state.parent.mkdir(parents=True, exist_ok=True)
+    cut, whole = state.with_name(f"{state.name}.attrs"), files.root / ".pulumi" / "meta.yaml.attrs"
+    cut.write_text(text)
+    whole.write_text('{"md5":"3q2+7w=="}')
+    assert recovery.notes(files, STACK) == (
+        f"the note {cut.name}: it was cut short, and the engine could not read the state",
+    )
+    assert (cut.exists(), whole.exists()) == (False, True)
+    assert recovery.notes(files, STACK) == ()
+
+
 LIVING = {
     "a living process": ((os.getpid(), HERE, "2999-01-01T00:00:00Z"), "it still runs"),
     "another machine": ((1, "elsewhere", "2020-01-02T03:04:05Z"), "see there whether it runs"),
@@ -247,6 +261,24 @@ def test_killed_at_any_moment_recovered_and_applied_again_a_stack_ends_as_if_not
     assert bench.recover(asked) == Recovery(), "nothing was left behind by anybody"
     assert any(one.cleared for one in found), "no kill came while a lock was held"
     assert any(one.resolved for one in found), "no kill came in the middle of a create"
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", ["stacks/things/things.json", "meta.yaml"])
+def test_an_engine_that_was_killed_while_it_wrote_a_note_leaves_a_stack_that_can_be_applied(bench, name):
+    bench.up(bench.program('Thing("a", size=1)'))
+    asked = bench.program('Thing("a", size=2)')
+    bench.up(asked)
+    note = bench.state_folder / ".pulumi" / f"{name}.attrs"
+    assert note.read_text()
+    note.write_text("")
+    with pytest.raises(EngineFailed, match="EOF"):
+        bench.up(asked)
+    assert bench.recover(asked).cleared == (
+        f"the note {note.name}: it was cut short, and the engine could not read the state",
+    )
+    assert bench.up(asked).failed == ()
+    assert bench.things()["a"]["size"] == 2
 
 
 @pytest.mark.engine
