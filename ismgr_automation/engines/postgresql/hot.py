@@ -62,24 +62,25 @@ LOOK = """
 if lives; then
   if frozen; then echo "its postmaster $postmaster is stopped by a signal" >&2; exit 1; fi
   said=$(tell "$1") || { echo gone; said=$(sql "$1"); }
-  [ -n "$said" ] || exit 1
-  printf 'sql %s\\n' "$said"
-else
-  [ ! -e "$data/standby.signal" ] || echo follows
-  control | sed 's/^/control /'
+  if [ -n "$said" ]; then printf 'sql %s\\n' "$said"; exit; fi
+  ended || exit 1
 fi
+[ ! -e "$data/standby.signal" ] || echo follows
+control | sed 's/^/control /'
 """
-"""``STATE``: prints what the server says, or, where none runs, what its data directory does."""
+"""``STATE``: prints what the server says, or, where none runs or one is ending, what its data directory does."""
 
-DEMOTE = f"""
+_STOP = f"""
 if lives; then
   # before it stops, because then nobody waits: whoever starts it from now on starts a standby
   : > "$data/standby.signal" && owned "$data/standby.signal" && sync "$data/standby.signal" "$data" || exit 1
   sh -c "$stop" > /dev/null 2>&1 8>&- 9<&- &
+  if ended; then soon=; fi
   # the service manager knows that it is wanted, and takes its time: so does pg_ctl
   kill -INT "$postmaster" 2>/dev/null
   turns=0 end=$(($(date +%s) + $1))
   while lives; do
+    if [ -n "$soon" ] && ended; then break; fi
     turns=$((turns + 1))
     if [ $((turns % 200)) = 0 ] && late; then
       rm -f "$data/standby.signal"
@@ -94,14 +95,20 @@ printf '%s\n' "$said" | grep -Eq '^Database cluster state: +shut down( in recove
 [ -e "$data/standby.signal" ] || {{ : > "$data/standby.signal" && owned "$data/standby.signal" &&
   sync "$data/standby.signal" "$data"; }} || exit 1
 """
-"""Seconds: stops a primary cleanly, fast, after it was made a standby; prints its control data. Run again, it does no
-more."""
+
+DEMOTE = f"""
+# clients wait for the last record, and nobody for the end of processes that send it to a standby which does not hear
+soon=yes
+{_STOP}"""
+"""Seconds: stops a primary cleanly, fast, after it was made a standby; prints its control data. It takes no writes any
+more, and may still be ending. Run again, it does no more."""
 
 RETIRE = f"""
+soon=
 # behind a fence nobody acknowledges what is sent, and a stop waits for that until a connection times out
 if lives; then tell "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_replication" > /dev/null; fi
-{DEMOTE}"""  # noqa: S608 - nothing of a host's is in it
-"""``DEMOTE`` without waiting for those who stream from it."""
+{_STOP}"""  # noqa: S608 - nothing of a host's is in it
+"""``DEMOTE`` without waiting for those who stream from it, until nothing of it runs."""
 
 REPLAYED = f"""
 at=${{line% *}} seconds=${{line#* }}

@@ -67,6 +67,11 @@ alive() {{
   case $(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null) in '' | Z* | X*) return 1 ;; esac
 }}
 control() {{ as "$programs/pg_controldata" "$data"; }}
+# whether the last record of a clean stop is written (a primary's, a standby's): from then on nothing is, though its
+# processes may be there for a while. From the file itself, because it may be asked every millisecond
+ended() {{
+  case $(od -An -tu4 -j16 -N4 "$data/global/pg_control" 2>/dev/null) in *" 1" | *" 2") ;; *) return 1 ;; esac
+}}
 owned() {{ if [ "$(id -un)" != "$user" ]; then chown "$user:" "$1"; fi; }}
 says() {{ printf '%s' "$1" > "$settings/.{FILE}" && owned "$settings/.{FILE}" &&
   mv "$settings/.{FILE}" "$settings/{FILE}"; }}
@@ -183,6 +188,10 @@ sql "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
 BACK = f"""{FIRST}
 end=$(($(date +%s) + $1))
 rm -f "$data/standby.signal" "$settings/{FILE}"
+while alive && ended; do
+  if late; then exit {NOT_STARTED}; fi
+  sleep 0.05
+done
 alive || sh -c "$start" >&2 || exit {NOT_STARTED}
 until [ "$(sql "SELECT NOT pg_is_in_recovery()")" = t ]; do
   if late; then exit {NOT_STARTED}; fi

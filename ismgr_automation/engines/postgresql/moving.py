@@ -142,7 +142,8 @@ def _promoted(seen: Glance) -> Seen:
 
 class Demotion:
     """``ports.recovery.Verb``: a primary is stopped by plan, made a standby while it is stopped, and all of it has
-    arrived. One that cannot be completed starts the primary again, unless somebody else is one by then."""
+    arrived. Its processes may be ending for a while after that: whoever brings it back waits for them. One that cannot
+    be completed starts the primary again, unless somebody else is one by then."""
 
     def __init__(self, watch: Watch, host: str, to: str, context: Context) -> None:
         """Connects to nobody yet."""

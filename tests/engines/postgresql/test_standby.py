@@ -452,6 +452,55 @@ def test_a_switchover_whose_controller_died_between_any_two_steps_is_finished_by
     assert kept(pair, FIRST) == {1}
 
 
+@contextmanager
+def somebody_who_does_not_hear(pair: Pair) -> Iterator[None]:
+    """Receives the log of the first, and is stopped by a signal: a server that stops waits for its acknowledgement."""
+    folder = pair.base / "received"
+    folder.mkdir(exist_ok=True)
+    shutil.chown(folder, "postgres", "postgres")
+    where = ["-h", pair.base / FIRST, "-p", str(pair.port)]
+    command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", pair.programs / "pg_receivewal"]
+    with subprocess.Popen([*command, "-D", folder, "-n", *where], cwd="/", stderr=subprocess.DEVNULL) as one:
+        try:
+            pair.until(
+                "somebody else receives",
+                lambda: pair.sql(FIRST, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "2",
+            )
+            one.send_signal(signal.SIGSTOP)
+            yield
+        finally:
+            one.kill()
+
+
+def test_no_client_waits_for_somebody_who_does_not_hear_the_end_of_the_old_primary(pair, standby):
+    with somebody_who_does_not_hear(pair):
+        demote = standby.demote(pair.cluster, FIRST, SECOND, pair.context)
+        promote = standby.promote(pair.cluster, SECOND, pair.context)
+        ready(demote)
+        ready(promote)
+        pair.sql(FIRST, "INSERT INTO written VALUES (1)")
+        done(demote)
+        done(promote)
+        assert psutil.pid_exists(postmaster(pair, FIRST)), "nobody held up its end: this proves nothing"
+        assert look(pair, standby)[FIRST].part is Part.DOWN
+        pair.sql(SECOND, "INSERT INTO written VALUES (2)")
+    assert done(standby.rejoin(pair.cluster, FIRST, SECOND, "auto", pair.context)).readings["way"] == "follow"
+    assert kept(pair, SECOND) == {1, 2}
+    pair.until("both are the same", lambda: kept(pair, FIRST) == {1, 2})
+
+
+def test_an_old_primary_that_is_still_ending_can_take_its_role_again(pair, standby):
+    with somebody_who_does_not_hear(pair):
+        demote = standby.demote(pair.cluster, FIRST, SECOND, pair.context)
+        ready(demote)
+        done(demote)
+        ending = postmaster(pair, FIRST)
+        assert psutil.pid_exists(ending), "nobody held up its end: this proves nothing"
+        done(standby.reinstate(pair.cluster, FIRST, pair.context))
+        assert postmaster(pair, FIRST) != ending
+    assert until_parts(pair, standby, BOTH)[FIRST].writable
+
+
 def stop_the_standby(pair: Pair) -> None:
     pair.act(SECOND, "stop")
 
