@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -455,21 +456,21 @@ def test_a_switchover_whose_controller_died_between_any_two_steps_is_finished_by
 @contextmanager
 def somebody_who_does_not_hear(pair: Pair) -> Iterator[None]:
     """Receives the log of the first, and is stopped by a signal: a server that stops waits for its acknowledgement."""
-    folder = pair.base / "received"
-    folder.mkdir(exist_ok=True)
-    shutil.chown(folder, "postgres", "postgres")
     where = ["-h", pair.base / FIRST, "-p", str(pair.port)]
     command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", pair.programs / "pg_receivewal"]
-    with subprocess.Popen([*command, "-D", folder, "-n", *where], cwd="/", stderr=subprocess.DEVNULL) as one:
-        try:
-            pair.until(
-                "somebody else receives",
-                lambda: pair.sql(FIRST, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "2",
-            )
-            one.send_signal(signal.SIGSTOP)
-            yield
-        finally:
-            one.kill()
+    with TemporaryDirectory(dir=pair.base) as folder:
+        shutil.chown(folder, "postgres", "postgres")
+        with subprocess.Popen([*command, "-D", folder, *where], cwd="/", stderr=subprocess.DEVNULL) as one:
+            try:
+                pair.until("somebody else receives", lambda: _streaming(pair) == 2)
+                one.send_signal(signal.SIGSTOP)
+                yield
+            finally:
+                one.kill()
+
+
+def _streaming(pair: Pair) -> int:
+    return int(pair.sql(FIRST, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"))
 
 
 def test_no_client_waits_for_somebody_who_does_not_hear_the_end_of_the_old_primary(pair, standby):
