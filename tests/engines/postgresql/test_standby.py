@@ -608,8 +608,8 @@ def test_no_session_is_left_at_the_servers(pair):
 
 
 def test_many_who_look_at_once_at_a_server_whose_session_was_lost_are_all_answered(pair, standby):
-    look(pair, standby)
     for _ in range(3):
+        pair.until("a session is open", lambda: bool(look(pair, standby)) and sessions(pair) > 0)
         subprocess.run(["pkill", "-f", f"psql .*-h {pair.base}/.* -p {pair.port} -d postgres$"], check=True)
         with ThreadPoolExecutor(max_workers=6) as pool:
             seen = [one.result() for one in [pool.submit(look, pair, standby) for _ in range(6)]]
