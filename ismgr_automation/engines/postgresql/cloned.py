@@ -46,7 +46,7 @@ clear() {{
 }}
 arm() {{
   systemctl stop {TIMER}.timer 2>/dev/null
-  systemd-run --quiet --collect --unit={TIMER} --on-active="$1" \
+  systemd-run --quiet --collect --unit={TIMER} --on-active="$1" --timer-property=AccuracySec=1s \
     sh -c 'systemctl stop {UNIT}.service; rm -rf {FOLDER}'
 }}
 state() {{
