@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from ismgr_automation.converge.drill_back import give_back
-from ismgr_automation.converge.drill_notes import Ended, Notes
+from ismgr_automation.converge.drill_notes import Ended, Notes, span
 from ismgr_automation.converge.drill_verbs import ACTS, Kit, verb_of, witness_of
 from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.parallel import each
@@ -258,8 +258,7 @@ def _confirm(task: Task, crew: Crew) -> str:
             "ok": found.ok,
             "by": found.by,
             "words": found.words,
-            "began_ns": began,
-            "ended_ns": found.ended_ns or crew.clock(),
+            **span(began, found.ended_ns or crew.clock()),
         }
     )
     if found.ok:

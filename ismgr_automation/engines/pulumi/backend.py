@@ -131,11 +131,15 @@ class Files:
         lock.path.unlink(missing_ok=True)
         _note(lock.path).unlink(missing_ok=True)
 
-    def cut_short(self, stack: StackId) -> tuple[Path, ...]:
-        """Notes that no engine can read. It writes them in place, so who is killed then leaves an empty one, and
-        without a note the file itself can be read, with such a one it cannot ("failed to load checkpoint: EOF")."""
+    def remove_cut_short(self, stack: StackId) -> tuple[Path, ...]:
+        """Remove notes that no engine can read: which ones. It writes them in place, so who is killed then leaves an
+        empty one, and without a note the file itself can be read, with such a one it cannot ("failed to load
+        checkpoint: EOF")."""
         notes = (_note(self.file(stack)), _note(self.root / META))
-        return tuple(one for one in notes if one.exists() and not _whole(one))
+        found = tuple(one for one in notes if one.exists() and not _whole(one))
+        for one in found:
+            one.unlink(missing_ok=True)
+        return found
 
     def snapshot(self, stack: StackId, checkpoint: Checkpoint, into: Path) -> None:
         """Make a backend of its own below ``into``: this stack as it was just read, the others as links for programs

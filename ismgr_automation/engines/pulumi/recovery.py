@@ -56,9 +56,7 @@ def locks(files: Files, stack: StackId) -> tuple[tuple[str, ...], tuple[str, ...
 
 def notes(files: Files, stack: StackId) -> tuple[str, ...]:
     """Remove notes beside the stack's files that were cut short: what was removed. Only when nobody holds the stack."""
-    found = files.cut_short(stack)
-    for note in found:
-        note.unlink(missing_ok=True)
+    found = files.remove_cut_short(stack)
     return tuple(f"the note {note.name}: it was cut short, and the engine could not read the state" for note in found)
 
 
