@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import pexpect
 import pytest
 import typer
+from pexpect.fdpexpect import fdspawn
 
 from ismgr_automation.cli.face import Face
 from ismgr_automation.cli.main import build
@@ -178,6 +183,22 @@ def command_line(folder: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-c", SCRIPT, str(folder), "-C", str(folder), *arguments]
 
 
+@contextmanager
+def at_a_terminal(*command: str) -> Iterator[tuple[fdspawn, subprocess.Popen[bytes]]]:
+    """A command that a person sits before: its terminal, and the process. (``pexpect.spawn`` forks this process, and a
+    fork of one that has spoken gRPC may die in gRPC's own handlers before it becomes the command.)"""
+    ours, theirs = pty.openpty()
+    seat = ["setsid", "--ctty", *command]
+    with subprocess.Popen(seat, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT) as child:
+        os.close(theirs)
+        terminal = fdspawn(ours, timeout=60)
+        try:
+            yield terminal, child
+        finally:
+            child.kill()
+            terminal.close()
+
+
 @pytest.mark.parametrize("arguments", [("plan",), ("--json", "plan"), ("plan", "--help"), ("--json", "apply", "--yes")])
 def test_a_reader_that_goes_away_is_no_reason_to_complain(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     child = subprocess.Popen(
@@ -198,24 +219,22 @@ def test_a_reader_that_goes_away_is_no_reason_to_complain(tmp_path: Path, argume
 
 
 def test_a_person_is_asked_and_a_yes_goes_on(tmp_path: Path) -> None:
-    child = pexpect.spawn(command_line(tmp_path)[0], command_line(tmp_path, "apply")[1:], cwd=str(ROOT), timeout=60)
-    child.expect_exact("Apply this plan?")
-    child.sendline("y")
-    child.expect_exact("7 of 7 changes landed")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
+    with at_a_terminal(*command_line(tmp_path, "apply")) as (terminal, child):
+        terminal.expect_exact("Apply this plan?")
+        terminal.sendline("y")
+        terminal.expect_exact("7 of 7 changes landed")
+        terminal.expect(pexpect.EOF)
+        assert child.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("answer", ["n\n", "\x03", "\x04", "\n"])
 def test_a_no_an_interrupt_and_an_end_are_all_a_no(tmp_path: Path, answer: str) -> None:
-    child = pexpect.spawn(command_line(tmp_path)[0], command_line(tmp_path, "apply")[1:], cwd=str(ROOT), timeout=60)
-    child.expect_exact("Apply this plan?")
-    child.send(answer)
-    child.expect_exact("Nothing was touched.")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 130
+    with at_a_terminal(*command_line(tmp_path, "apply")) as (terminal, child):
+        terminal.expect_exact("Apply this plan?")
+        terminal.send(answer)
+        terminal.expect_exact("Nothing was touched.")
+        terminal.expect(pexpect.EOF)
+        assert child.wait(timeout=60) == 130
 
 
 def test_events_of_several_threads_are_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,16 @@ from ismgr_automation.core.errors import Cancelled, EngineFailed, ExitCode, Sett
 from ismgr_automation.core.events import Event, StepReported
 from ismgr_automation.lab import Lab, cleanup, down, folder, machines, making, networks, shell
 from ismgr_automation.lab.topology import Segment
-from tests.fixtures_lab import addresses_within, answers_ssh, switch_off, switch_on, system, traces, until
+from tests.fixtures_lab import (
+    addresses_within,
+    answers_ssh,
+    switch_off,
+    switch_on,
+    system,
+    traces,
+    traces_at_rest,
+    until,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -50,7 +59,7 @@ def supervisor(lab: Lab) -> psutil.Process:
 
 
 def test_down_leaves_nothing_and_a_second_lab_never_touches_the_first(lab: Lab, name: str):
-    first, limit = traces(lab.record.name), INOTIFY.read_text()
+    first, limit = traces_at_rest(lab.record.name), INOTIFY.read_text()
     second = Lab.up(name)
     switch_on(second, "gw1.dc1")
     assert len(traces(name)) > 20, "the search for traces must find a running lab"
@@ -71,7 +80,7 @@ def test_down_leaves_nothing_and_a_second_lab_never_touches_the_first(lab: Lab, 
 
 
 def test_a_second_up_changes_nothing_and_says_so(lab: Lab):
-    before, process = traces(lab.record.name), supervisor(lab)
+    before, process = traces_at_rest(lab.record.name), supervisor(lab)
     events: list[Event] = []
     again = Lab.up(lab.record.name, events.append)
     assert again == lab
