@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
 
 from ismgr_automation.converge.drill_notes import Ended, Notes, span
 from ismgr_automation.core.json import JsonObject
+from ismgr_automation.core.spans import nanoseconds
 from ismgr_automation.estate.recovery import Detector
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.ports.context import Context
@@ -42,7 +42,7 @@ class Looking:
     def declared(self) -> str:
         """Look until the site counts as lost; why it does not."""
         lookout, began = Lookout(misses=self.detector.misses), self.notes.clock()
-        until = began + _ns(self.detector.misses * PATIENCE * duration(self.detector.every))
+        until = began + nanoseconds(self.detector.misses * PATIENCE * duration(self.detector.every))
         words = ""
         while not lookout.saw(found=not self.turn()):
             if self.context.cancelled.is_set():
@@ -71,7 +71,7 @@ class Looking:
 
     def turn(self) -> str:
         """One look, and the time until the next."""
-        due = self.notes.clock() + _ns(duration(self.detector.every))
+        due = self.notes.clock() + nanoseconds(duration(self.detector.every))
         words = self.look()
         while (left := due - self.notes.clock()) > 0 and not self.context.cancelled.wait(left / 1e9):
             pass
@@ -87,7 +87,3 @@ class Looking:
         one = Ended(leg=FAULT, task=task, action=task, acted=replace(acted, words=words))
         self.notes.tried(one.entry)
         one.report(self.context)
-
-
-def _ns(time: timedelta) -> int:
-    return time // timedelta(microseconds=1) * 1000

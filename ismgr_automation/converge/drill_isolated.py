@@ -170,7 +170,7 @@ def _found_done(trial: Trial, step: Step) -> bool:
         case Step.ISOLATE | Step.PROVE | Step.REMOVE | Step.OPEN:
             done = False
     if done:
-        _note(trial, step, _now(trial, ok=True, words="it was done already"), found=True)
+        _note(trial, step, Acted.at(trial.drill.notes.clock(), ok=True, words="it was done already"), found=True)
     return done
 
 
@@ -193,7 +193,7 @@ def _done(trial: Trial, step: Step, work: Callable[[], Acted], *, insist: bool =
     try:
         refused = refusal(step, trial.inside())
         if refused is not None:
-            _note(trial, step, _now(trial, ok=False, words=refused.why), rule=refused.rule)
+            _note(trial, step, Acted.at(trial.drill.notes.clock(), ok=False, words=refused.why), rule=refused.rule)
             return f"the rule {refused.rule} says no: {refused.why}"
         entry = {"what": "task-began", "leg": LEG, "task": str(step), "action": str(step)}
         (notes.tried if insist else notes.wrote)(dict(entry))
@@ -202,7 +202,7 @@ def _done(trial: Trial, step: Step, work: Callable[[], Acted], *, insist: bool =
     except Exception as problem:  # noqa: BLE001  whatever happens, the clone must be taken away
         words = problem.summary if isinstance(problem, IsmgrError) else told(problem, trial.drill.scope)
         with suppress(EngineError):
-            _note(trial, step, _now(trial, ok=False, words=words))
+            _note(trial, step, Acted.at(trial.drill.notes.clock(), ok=False, words=words))
         return words
     return "" if acted.ok else acted.words or "it did not end well"
 
@@ -255,7 +255,7 @@ def _check(trial: Trial) -> Acted:
     bad = [one.name for one in found if not one.ok]
     words = f"{', '.join(bad)} did not pass" if bad else f"{len(found)} checks passed"
     # what a check found is judged, and is no reason not to end the drill as planned
-    return replace(_now(trial, ok=True, words=words), began_ns=began)
+    return Acted(ok=True, began_ns=began, ended_ns=trial.drill.notes.clock(), words=words)
 
 
 def _rows(trial: Trial) -> None:
@@ -303,8 +303,3 @@ def _note(trial: Trial, step: Step, acted: Acted, *, rule: str = "", found: bool
     one = Ended(leg=LEG, task=str(step), action=str(step), acted=acted, found=found, rule=rule)
     (trial.drill.notes.tried if step in {Step.REMOVE, Step.OPEN} else trial.drill.notes.wrote)(one.entry)
     one.report(trial.drill.scope.context)
-
-
-def _now(trial: Trial, *, ok: bool, words: str) -> Acted:
-    now = trial.drill.notes.clock()
-    return Acted(ok=ok, began_ns=now, ended_ns=now, words=words)

@@ -194,7 +194,7 @@ def _task(task: Task, crew: Crew) -> str:
             return ""
         refused = refusal(act, crew.situation())
         if refused is not None:
-            _ended(task, crew, _now(crew, ok=False, words=refused.why), rule=refused.rule)
+            _ended(task, crew, Acted.at(crew.clock(), ok=False, words=refused.why), rule=refused.rule)
             return f"the rule {refused.rule} says no: {refused.why}"
         crew.notes.wrote({"what": "task-began", "leg": crew.kit.leg.name, "task": task.name, "action": task.step.do})
         crew.acted = True
@@ -209,7 +209,7 @@ def _task(task: Task, crew: Crew) -> str:
     except Exception as problem:  # noqa: BLE001  whatever happens, clients must not be left waiting
         words = problem.summary if isinstance(problem, IsmgrError) else told(problem, crew.kit.scope)
         with suppress(EngineError):
-            _ended(task, crew, _now(crew, ok=False, words=words))
+            _ended(task, crew, Acted.at(crew.clock(), ok=False, words=words))
         return words
 
 
@@ -221,7 +221,7 @@ def _found_done(task: Task, act: Act, verb: Verb, crew: Crew) -> bool:
     _learn(act, crew)
     if _confirm(task, crew):
         return False
-    _ended(task, crew, _now(crew, ok=True, words=seen.words or "it was done already"), found=True)
+    _ended(task, crew, Acted.at(crew.clock(), ok=True, words=seen.words or "it was done already"), found=True)
     return True
 
 
@@ -272,8 +272,3 @@ def _ended(task: Task, crew: Crew, acted: Acted, *, rule: str = "", found: bool 
     one = Ended(leg=leg, task=task.name, action=task.step.do, acted=acted, found=found, rule=rule)
     crew.notes.wrote(one.entry)
     one.report(crew.kit.scope.context)
-
-
-def _now(crew: Crew, *, ok: bool, words: str) -> Acted:
-    now = crew.clock()
-    return Acted(ok=ok, began_ns=now, ended_ns=now, words=words)

@@ -31,6 +31,7 @@ from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.errors import Cancelled, IsmgrError
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.core.spans import nanoseconds
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.estate.recovery import ClientFault
 from ismgr_automation.estate.resolve import duration
@@ -252,7 +253,7 @@ def _steady_for(drill: Drill, probe: RunningProbe, seconds: float, within: float
 
 def _asleep(since_ns: int, every: timedelta) -> str | None:
     """Why a client is not at work: one that has died has nothing to complain of."""
-    if since_ns <= max(ASLEEP, 20 * every) / timedelta(microseconds=1) * 1000:
+    if since_ns <= nanoseconds(max(ASLEEP, 20 * every)):
         return None
     return f"the client has not ended a write for {since_ns / 1e6:.0f} ms"
 

@@ -47,6 +47,11 @@ class Acted:
     words: str = ""
     readings: Mapping[str, Reading] = field(default_factory=dict)
 
+    @classmethod
+    def at(cls, now_ns: int, *, ok: bool, words: str) -> Acted:
+        """What took no time: it was refused, or there was nothing to do."""
+        return cls(ok=ok, began_ns=now_ns, ended_ns=now_ns, words=words)
+
 
 class Verb(Protocol):
     """One action of a recovery. A target that fails is a result. Raises ``Cancelled``, and ``InputError`` for what

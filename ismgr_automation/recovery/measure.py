@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
+from ismgr_automation.core.spans import nanoseconds
 from ismgr_automation.ports.recovery import Attempt, Outcome
 
 SLACK = 20
@@ -154,14 +155,14 @@ def downtime(
     chain = [after[0]]
     for one in after[1:]:
         back = chain[-1].ended_ns
-        if back is None or one.began_ns - back >= _nanoseconds(settled):
+        if back is None or one.began_ns - back >= nanoseconds(settled):
             break
         chain.append(one)
     back = chain[-1].ended_ns
     return Downtime(
         outages=tuple(chain),
         seen_ns=end,
-        settled=back is not None and end - back >= _nanoseconds(settled),
+        settled=back is not None and end - back >= nanoseconds(settled),
         resolution_ns=resolution(attempts, every),
         blind_ns=blind(attempts, chain[0].began_ns, end if back is None else back),
     )
@@ -207,10 +208,10 @@ def resolution(attempts: Sequence[Attempt], every: timedelta) -> int:
     """How fine the client looked, in nanoseconds: of the times between two sendings, the one that 99 of 100 do not
     exceed, and never less than ``every``. A client that waits for an answer is looking: where a write took longer than
     ``every``, the time counts from its end."""
-    gaps = sorted(_turns(attempts, _nanoseconds(every)))
+    gaps = sorted(_turns(attempts, nanoseconds(every)))
     if not gaps:
-        return _nanoseconds(every)
-    return max(_nanoseconds(every), gaps[-(-len(gaps) * _PERCENTILE // 100) - 1])
+        return nanoseconds(every)
+    return max(nanoseconds(every), gaps[-(-len(gaps) * _PERCENTILE // 100) - 1])
 
 
 def _turns(attempts: Sequence[Attempt], every_ns: int) -> Iterator[int]:
@@ -249,11 +250,7 @@ def _is_outage(gap: Outage, limit_ns: int, end_ns: int) -> bool:
 
 
 def _limit(every: timedelta, slack: int) -> int:
-    return _nanoseconds(max(slack * every, STALL))
-
-
-def _nanoseconds(time: timedelta) -> int:
-    return time // timedelta(microseconds=1) * 1000
+    return nanoseconds(max(slack * every, STALL))
 
 
 def _time(nanoseconds: int) -> timedelta:

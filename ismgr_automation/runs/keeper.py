@@ -31,6 +31,7 @@ from ismgr_automation.core.errors import (
 )
 from ismgr_automation.core.events import Emit, LeaseAwaited, LeaseTaken
 from ismgr_automation.core.events import LeaseLost as LeaseLostSeen
+from ismgr_automation.core.spans import nanoseconds
 from ismgr_automation.ports.leases import Holder, Lease, LeaseStore
 from ismgr_automation.ports.refusals import STAYS, lease_held
 
@@ -59,7 +60,7 @@ def believed_until(asked_ns: int, ttl: timedelta) -> int:
     >>> believed_until(0, timedelta(seconds=8))
     7000000000
     """
-    return asked_ns + _nanoseconds(ttl - margin(ttl))
+    return asked_ns + nanoseconds(ttl - margin(ttl))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +197,7 @@ def _take(
     emit: Emit,
     cancelled: threading.Event,
 ) -> Grip:
-    end = clock_ns() + _nanoseconds(wait or timedelta())
+    end = clock_ns() + nanoseconds(wait or timedelta())
     seen = 0
     while True:
         asked = clock_ns()
@@ -324,10 +325,6 @@ class _Keeper:
         beside = self._leash.with_name(f"{self._leash.name}.new")
         beside.write_text(str(until_ns), encoding="ascii")
         beside.replace(self._leash)
-
-
-def _nanoseconds(span: timedelta) -> int:
-    return span // timedelta(microseconds=1) * 1000
 
 
 def _boot_id() -> str:

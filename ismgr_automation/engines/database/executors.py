@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
+from ismgr_automation.core.spans import microseconds
 from ismgr_automation.engines.database.connection import Database
 from ismgr_automation.engines.database.holders import holder_text
-from ismgr_automation.engines.database.moments import microseconds
 from ismgr_automation.engines.database.schema import EXECUTORS
 from ismgr_automation.engines.database.upsert import upsert
 from ismgr_automation.ports.leases import Holder

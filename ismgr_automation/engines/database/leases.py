@@ -10,9 +10,10 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from ismgr_automation.core.errors import EngineFailed
+from ismgr_automation.core.spans import microseconds
 from ismgr_automation.engines.database.connection import Database
 from ismgr_automation.engines.database.holders import holder_text, read_holder
-from ismgr_automation.engines.database.moments import MachineMoment, Moment, microseconds, moment
+from ismgr_automation.engines.database.moments import MachineMoment, Moment, moment
 from ismgr_automation.engines.database.schema import LEASES
 from ismgr_automation.engines.database.upsert import upsert
 from ismgr_automation.ports.leases import Holder, Lease

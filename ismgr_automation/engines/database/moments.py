@@ -12,23 +12,18 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from ismgr_automation.core.spans import microseconds
 from ismgr_automation.engines.database.schema import Large
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SET_US = 1_000_000
 """By how much the two clocks must disagree before somebody set one: they are not read in the same instant."""
-_MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def microseconds(span: timedelta) -> int:
-    """A span as whole microseconds."""
-    return span // _MICROSECOND
 
 
 def since_epoch(moment: datetime) -> int:
     """A moment as microseconds since the epoch."""
-    return (moment - _EPOCH) // _MICROSECOND
+    return microseconds(moment - _EPOCH)
 
 
 def moment(since: int) -> datetime:

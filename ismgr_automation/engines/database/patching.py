@@ -10,9 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ismgr_automation.core.spans import microseconds
 from ismgr_automation.engines.database.connection import Database
 from ismgr_automation.engines.database.facts import moves_text, pack, read_moves, unpack
-from ismgr_automation.engines.database.moments import microseconds, moment, since_epoch
+from ismgr_automation.engines.database.moments import moment, since_epoch
 from ismgr_automation.engines.database.schema import FACTS, PATCHED, WAITING
 from ismgr_automation.engines.database.upsert import upsert
 from ismgr_automation.ports.packages import HostFacts

@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import ismgr_automation
 from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineTimedOut
 from ismgr_automation.core.secret import Secret
+from ismgr_automation.core.spans import nanoseconds
 from ismgr_automation.engines.probe.log import NAME, OWNER, Given, LogReader, LogWriter, born, in_use, lives
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.recovery import Attempt, Outcome, ProbeRequest
@@ -122,9 +122,9 @@ def launch(
         database=request.database,
         user=request.user,
         table=request.table,
-        every_ns=_nanoseconds(request.every),
-        patience_ns=_nanoseconds(request.patience),
-        linger_ns=_nanoseconds(request.linger),
+        every_ns=nanoseconds(request.every),
+        patience_ns=nanoseconds(request.patience),
+        linger_ns=nanoseconds(request.linger),
         owner=born(os.getpid()),
         first=first,
         manners=str(request.manners),
@@ -209,10 +209,6 @@ def _end(handle: int, seconds: float) -> None:
 
 def _told(file: int) -> str:
     return os.pread(file, 1 << 16, 0).decode(errors="replace")
-
-
-def _nanoseconds(time_: timedelta) -> int:
-    return time_ // timedelta(microseconds=1) * 1000
 
 
 def _environment() -> dict[str, str]:

@@ -1,0 +1,25 @@
+"""Spans of time as the whole numbers that clocks and databases count in."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def microseconds(span: timedelta) -> int:
+    """A span as whole microseconds.
+
+    >>> microseconds(timedelta(milliseconds=1.5))
+    1500
+    """
+    return span // _MICROSECOND
+
+
+def nanoseconds(span: timedelta) -> int:
+    """A span as whole nanoseconds, exact: a float of seconds would lose the last digits of a long one.
+
+    >>> nanoseconds(timedelta(days=300, microseconds=1))
+    25920000000001000
+    """
+    return microseconds(span) * 1000
