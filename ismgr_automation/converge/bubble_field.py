@@ -3,7 +3,7 @@ member that is copied, and the places of production that nobody inside may reach
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
@@ -15,6 +15,7 @@ from ismgr_automation.converge.scope import Bubbles, Scope
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.estate.recovery import Bubble
 from ismgr_automation.estate.resolve import duration
+from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.ports.hosts import Host
 from ismgr_automation.ports.isolation import BubbleRequest, CloneRequest
 
@@ -52,7 +53,7 @@ def bubble_of(scope: Scope, ground: Ground, field: Field) -> BubbleField:
             next_step="Name it in the `addresses` of its machine, in the Site document.",
         )
     run = scope.context.run or "unnamed"
-    gateways = dict(_gateways(scope, ground, document, spare.site))
+    gateways = gateways_of(scope, ground.fleet, document, spare.site)
     if not gateways:
         raise InputError(
             f"No host of group/{document.gateways} at site {spare.site} has an address in the network "
@@ -88,24 +89,32 @@ def bubble_of(scope: Scope, ground: Ground, field: Field) -> BubbleField:
     )
 
 
+def first_spare(fleet: Fleet, document: Bubble) -> Host | None:
+    """The spare host that takes the clone; None where the fleet has none."""
+    name = min(fleet.membership.get(document.group, ()), default=None)
+    return next((one for one in fleet.hosts if one.name == name), None)
+
+
+def gateways_of(scope: Scope, fleet: Fleet, document: Bubble, site: str) -> Mapping[str, str]:
+    """Each gateway of the spare host's site with its address in the network."""
+    found = {}
+    members = fleet.membership.get(document.gateways, ())
+    for one in fleet.hosts:
+        machine = machine_of(scope, one) if one.name in members and one.site == site else None
+        address = machine[1].addresses.get(document.network) if machine is not None else None
+        if address is not None:
+            found[one.name] = str(address)
+    return found
+
+
 def _spare(document: Bubble, ground: Ground, field: Field) -> Host:
     """The first spare host by name, which is no member of the cluster."""
-    names = sorted(ground.fleet.membership.get(document.group, ()))
-    if not names:
+    spare = first_spare(ground.fleet, document)
+    if spare is None:
         raise InputError(f"group/{document.group} has no host on which a clone could be tried.")
-    if names[0] in field.cluster.fleet.names:
-        raise InputError(f"{names[0]} of group/{document.group} is a member of the cluster, and no spare host.")
-    return next(one for one in ground.fleet.hosts if one.name == names[0])
-
-
-def _gateways(scope: Scope, ground: Ground, document: Bubble, site: str) -> Iterator[tuple[str, str]]:
-    """Each gateway of the spare host's site with its address in the network."""
-    members = ground.fleet.membership.get(document.gateways, ())
-    for one in ground.fleet.hosts:
-        found = machine_of(scope, one) if one.name in members and one.site == site else None
-        address = found[1].addresses.get(document.network) if found is not None else None
-        if address is not None:
-            yield one.name, str(address)
+    if spare.name in field.cluster.fleet.names:
+        raise InputError(f"{spare.name} of group/{document.group} is a member of the cluster, and no spare host.")
+    return spare
 
 
 def _cidr(scope: Scope, document: Bubble, site: str) -> str:

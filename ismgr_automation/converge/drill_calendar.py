@@ -9,24 +9,24 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import chain, pairwise
 
+from ismgr_automation.converge.drill_hosts import hosts_of
 from ismgr_automation.converge.scope import Scope
+from ismgr_automation.converge.timing import drill_work
 from ismgr_automation.core.address import recovery
 from ismgr_automation.core.address import schedule as address_of
 from ismgr_automation.core.diagnostic import did_you_mean
 from ismgr_automation.core.errors import ExitCode, InputError
 from ismgr_automation.core.events import DrillMeasured, OutputSeen
 from ismgr_automation.core.json import JsonObject, digest
-from ismgr_automation.estate.maintenance import Scope as Kinds
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.schedule import DrillSchedule
 from ismgr_automation.evidence.entries import Entry, Noticed, RunClosed
 from ismgr_automation.planning.change import Level
-from ismgr_automation.planning.documented import machines
+from ismgr_automation.planning.documented import fleet_of
 from ismgr_automation.planning.plan import Occasion, Plan, Purpose
 from ismgr_automation.planning.planfile import read
-from ismgr_automation.planning.timing import Calendar, Work
+from ismgr_automation.planning.timing import Calendar
 from ismgr_automation.ports.runs import Run, RunState
-from ismgr_automation.recovery.path import at_most
 from ismgr_automation.recovery.result import DrillResult, Goals, Verdict, read_result, result_json
 from ismgr_automation.recovery.schedule import (
     Agenda,
@@ -199,18 +199,13 @@ def _agendas(scope: Scope, results: Sequence[DrillResult], now: datetime, name: 
             f"There is no DrillSchedule {name!r}." + (f" Did you mean {near!r}?" if near else ""),
             next_step=f"One of {', '.join(schedules)}." if schedules else "Write a document with kind: DrillSchedule.",
         )
-    hosts = machines(scope.estate)
+    fleet = fleet_of(scope.estate)
     found = []
     for one in schedules.values():
         if name not in {"", one.name}:
             continue
         plan = scope.estate.recoveries[one.plan]
-        work = Work(
-            scope=Kinds.DRILL,
-            hosts=[host for host in hosts if plan.cluster in host.groups],
-            windows=plan.windows,
-            needs=at_most(plan, one.mode),
-        )
+        work = drill_work(plan, one.mode, hosts_of(plan, one.mode, fleet, scope))
         found.append(Agenda(schedule=one, work=work, since=_since(scope, one, results, now)))
     return tuple(found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ismgr_automation.converge.drill_field import Field
@@ -10,7 +10,7 @@ from ismgr_automation.converge.ground import Ground
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.errors import InputError
-from ismgr_automation.estate.recovery import BackupDocument, FilesBackup
+from ismgr_automation.estate.recovery import BackupDocument, FilesBackup, RecoveryPlan
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.ports.backups import FilesPlace, Place
 
@@ -40,20 +40,27 @@ def vault_of(scope: Scope, ground: Ground, field: Field) -> Vault:
             next_step="Add `backup: {stanza: NAME}` to it, and the role backup to its databases.",
         )
     find = _finder(ground, name)
-    site = backup.site or field.document.sites.away
-    repository = find(backup.group or field.document.cluster, site)
-    restore = find(backup.restore_on, site) if backup.restore_on is not None else repository
+    repository, restore, *keepers = (find(*one) for one in seats_of(field.document, backup))
     deadline = duration(backup.deadline)
 
     def place(host: str) -> Place:
         return Place(fleet=at_hand(scope, ground.fleet, [host]), host=host, stanza=backup.stanza, deadline=deadline)
 
     files = []
-    for one in backup.files:
-        host = find(one.group, one.site or field.document.sites.home)
+    for one, host in zip(backup.files, keepers, strict=True):
         fleet = at_hand(scope, ground.fleet, [host])
         files.append((one, FilesPlace(fleet=fleet, host=host, settings=one.settings, deadline=deadline)))
     return Vault(document=backup, repository=place(repository), restore=place(restore), files=tuple(files))
+
+
+def seats_of(document: RecoveryPlan, backup: BackupDocument) -> Iterator[tuple[str, str]]:
+    """Group and site of each host that a restore works on: of the repository, of who restores, and of each of the
+    files, in this order."""
+    site, holder = backup.site or document.sites.away, backup.group or document.cluster
+    yield holder, site
+    yield backup.restore_on or holder, site
+    for one in backup.files:
+        yield one.group, one.site or document.sites.home
 
 
 def _finder(ground: Ground, name: str) -> Callable[[str, str], str]:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Address, Kind, baseline
 from ismgr_automation.core.errors import OutsideWindow
-from ismgr_automation.estate.drill_mode import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode, windows_of
 from ismgr_automation.estate.maintenance import PatchBaseline
 from ismgr_automation.estate.maintenance import Scope as Kinds
 from ismgr_automation.estate.recovery import RecoveryPlan
@@ -70,13 +70,7 @@ def _work(change: Change, plan: Plan, scope: Scope, fleet: Fleet) -> Work:
     if plan.purpose is Purpose.DRILL:
         document = scope.estate.recoveries[change.address.name]
         mode = DrillMode(plan.inputs.policies[MODE])
-        return Work(
-            scope=Kinds.DRILL,
-            hosts=hosts,
-            windows=document.windows if holds_windows(document, mode) else (),
-            needs=at_most(document, mode),
-            urgent=bool(plan.urgent),
-        )
+        return replace(drill_work(document, mode, hosts), urgent=bool(plan.urgent))
     if plan.purpose not in PATCHING:
         return Work(scope=Kinds.APPLY, hosts=hosts, urgent=bool(plan.urgent))
     return Work(
@@ -88,16 +82,9 @@ def _work(change: Change, plan: Plan, scope: Scope, fleet: Fleet) -> Work:
     )
 
 
-def holds_windows(document: RecoveryPlan, mode: DrillMode) -> bool:
-    """Whether a drill of this mode waits for the plan's windows: a restore takes nothing from the service, and one in
-    isolation touches nothing that clients use."""
-    match mode:
-        case DrillMode.RESTORE:
-            return False
-        case DrillMode.ISOLATED:
-            return document.bubble is not None and document.bubble.in_windows
-        case DrillMode.SWITCHOVER | DrillMode.FAILOVER | DrillMode.RETURN:
-            return True
+def drill_work(document: RecoveryPlan, mode: DrillMode, hosts: Sequence[Host]) -> Work:
+    """A drill on these hosts, as windows and freezes are asked about it: by whoever begins it, and by the calendar."""
+    return Work(scope=Kinds.DRILL, hosts=hosts, windows=windows_of(document, mode), needs=at_most(document, mode))
 
 
 def needed(change: Change, scope: Scope) -> Estimate:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ismgr_automation.estate.recovery import RecoveryPlan
 
 
 class DrillMode(StrEnum):
@@ -25,3 +30,15 @@ class PaperMode(StrEnum):
 
     TABLETOP = "tabletop"
     """People walk through the runbook."""
+
+
+def windows_of(plan: RecoveryPlan, mode: DrillMode) -> Sequence[str]:
+    """The MaintenanceWindows that a drill waits for, none where it waits for none: a restore takes nothing from the
+    service, and one in isolation touches nothing that clients use."""
+    match mode:
+        case DrillMode.RESTORE:
+            return ()
+        case DrillMode.ISOLATED:
+            return plan.windows if plan.bubble is not None and plan.bubble.in_windows else ()
+        case DrillMode.SWITCHOVER | DrillMode.FAILOVER | DrillMode.RETURN:
+            return plan.windows

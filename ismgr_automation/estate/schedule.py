@@ -22,7 +22,7 @@ class Days(Document):
 
 
 class Blackout(Document):
-    """When no drill of a schedule begins, besides the freezes that hold up drills of its cluster anyway."""
+    """When no drill of a schedule begins, besides the freezes that hold up drills on its hosts anyway."""
 
     dates: tuple[date, ...] = ()
     """Whole days in ``time_zone``."""
@@ -40,7 +40,7 @@ class DrillSchedule(Document):
     name: Name
     description: str = ""
     plan: Name
-    """The RecoveryPlan. One of its ``windows`` must be open, if it has any."""
+    """The RecoveryPlan. One of its ``windows`` must be open, if it has any and the mode waits for them."""
     mode: DrillMode = DrillMode.SWITCHOVER
     time_zone: str
     """An IANA name such as Europe/Berlin: ``start`` and ``rule`` are wall-clock time there."""

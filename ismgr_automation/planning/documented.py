@@ -13,7 +13,7 @@ from ismgr_automation.core.errors import InputError
 from ismgr_automation.estate.maintenance import Scope
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.estate.selector import Selector
-from ismgr_automation.planning.fleet import with_groups
+from ismgr_automation.planning.fleet import Fleet, Sighting
 from ismgr_automation.planning.timing import Work
 from ismgr_automation.ports.hosts import Host
 
@@ -47,6 +47,11 @@ def asked(
 
 def machines(estate: Estate) -> tuple[Host, ...]:
     """The machines of all sites as hosts, with the groups that select them."""
+    return fleet_of(estate).hosts
+
+
+def fleet_of(estate: Estate) -> Fleet:
+    """The machines of all sites as a fleet."""
     found = [
         Host(
             name=f"{one.name.removesuffix(f'.{site.name}')}.{site.name}",
@@ -60,8 +65,12 @@ def machines(estate: Estate) -> tuple[Host, ...]:
         for one in site.machines
     ]
     chosen = {name: Selector.compile(group.selector) for name, group in estate.groups.items()}
-    return with_groups(
-        found, {name: [host.name for host in found if select.matches(host)] for name, select in chosen.items()}
+    return Fleet(
+        sightings=tuple(Sighting(host=one) for one in found),
+        membership={
+            name: tuple(host.name for host in found if select.matches(host)) for name, select in chosen.items()
+        },
+        unbounded=(),
     )
 
 

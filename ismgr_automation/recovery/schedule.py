@@ -63,8 +63,8 @@ class Ban:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agenda:
-    """A schedule with what its drills are: ``work`` has the windows of the plan, its hosts, and how long it takes.
-    Times that were over at ``since`` are not counted: nobody knew of the schedule."""
+    """A schedule with what its drills are: ``work`` has the windows that they wait for, the hosts that they work on,
+    and how long one takes. Times that were over at ``since`` are not counted: nobody knew of the schedule."""
 
     schedule: DrillSchedule
     work: Work

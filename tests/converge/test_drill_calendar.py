@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.converge.drill_calendar import coming, due, for_occasion, record_skip
+from ismgr_automation.converge.ground import whole_ground
+from ismgr_automation.converge.timing import refuse_outside
+from ismgr_automation.core.errors import OutsideWindow
 from ismgr_automation.core.events import DrillMeasured
 from ismgr_automation.core.windows import Occurrence
 from ismgr_automation.estate.drill_mode import DrillMode
@@ -19,6 +22,7 @@ from ismgr_automation.ports.memory import Death, Killed, MemorySignatures
 from ismgr_automation.ports.runs import RunState
 from ismgr_automation.recovery.result import DrillResult, Verdict, read_result, result_json
 from ismgr_automation.recovery.schedule import State, Turn
+from tests.bubbles import isolated
 from tests.drills import Drills, arrive, drill, drills, plan, result
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -173,6 +177,86 @@ def test_records_outlive_their_schedule(clinic: Drills) -> None:
     found = coming(clinic.scope(), NOON, (NOON - 10 * DAY, NOON))
     assert [one.result and one.result.run for one in found if one.state is State.DONE] == [kept.run]
     assert coming(clinic.scope(), NOON, (NOON - 2 * DAY, NOON - DAY)) == ()
+
+
+SHUT = """\
+kind: MaintenanceWindow
+name: saturdays
+time_zone: UTC
+start: 2026-01-03T01:00:00
+rule: FREQ=WEEKLY;BYDAY=SA
+duration: 2h
+"""
+FREEZE = """\
+kind: Freeze
+name: move
+reason: racks move
+owner: platform
+selector: SELECTOR
+begins: 2026-03-01T00:00:00Z
+ends: 2026-03-02T00:00:00Z
+"""
+BACKUP = """\
+backup:
+  stanza: records
+  restore_on: spares
+  files: [{name: documents, group: webs}]
+"""
+WEB = """\
+- name: web1
+  address: 192.0.2.14
+  labels: {role: web}
+  bmc: {address: "https://bmc-web1.example", username: admin, password: {secret: "env:APP"}}
+"""
+LIVE = frozenset({DrillMode.SWITCHOVER, DrillMode.FAILOVER})
+NOT_NOW = {
+    "a window of the plan that is shut": ("windows: [saturdays]\n", "", LIVE),
+    "the same, wanted in isolation": ("  in_windows: true\nwindows: [saturdays]\n", "", LIVE | {DrillMode.ISOLATED}),
+    "a freeze of the primary": ("", 'host.site == "dc1" && host.labels.role == "db"', LIVE),
+    "a freeze of the standby": ("", 'host.site == "dc2" && host.labels.role == "db"', LIVE | {DrillMode.RESTORE}),
+    "a freeze of the spare host": ("", 'host.labels.role == "spare"', {DrillMode.ISOLATED, DrillMode.RESTORE}),
+    "a freeze of the gateway": ("", 'host.site == "dc2" && host.labels.role == "gw"', {DrillMode.ISOLATED}),
+    "a freeze of a gateway that is not closed": ("", 'host.site == "dc1" && host.labels.role == "gw"', set()),
+    "a freeze of who has the files": ("", 'host.site == "dc1" && host.labels.role == "web"', {DrillMode.RESTORE}),
+    "a freeze of balancers": ("", 'host.labels.role == "lb"', set()),
+    "a freeze of everybody": ("", '"true"', frozenset(DrillMode) - {DrillMode.RETURN}),
+}
+"""What stands in the recovery plan, whom a freeze is for, and which drills that holds up."""
+
+
+@pytest.fixture
+def spared(tmp_path: Path) -> Drills:
+    """With a bubble and a backup, and every host in a Site document."""
+    site = isolated(tmp_path)
+    site.files["recovery.yaml"] += BACKUP
+    one, two = site.files["sites.yaml"].split("---\n")
+    for host in ("db1", "db2", "gw1", "gw2", "spare1"):
+        named = f"- name: {host}\n"
+        one, two = (text.replace(named, f"{named}  labels: {{role: {host[:-1]}}}\n") for text in (one, two))
+    site.files["sites.yaml"] = f"{one}{WEB}---\n{two}"
+    return site
+
+
+@pytest.mark.parametrize("mode", [one for one in DrillMode if one is not DrillMode.RETURN])
+@pytest.mark.parametrize("case", NOT_NOW)
+def test_the_calendar_forbids_what_the_drill_itself_would_refuse_and_nothing_else(
+    spared: Drills, case: str, mode: DrillMode
+) -> None:
+    text, selector, held_up = NOT_NOW[case]
+    spared.files["recovery.yaml"] = spared.files["recovery.yaml"].replace("backup:\n", f"{text}backup:\n")
+    spared.files["window.yaml"] = SHUT
+    if selector:
+        spared.files["freeze.yaml"] = FREEZE.replace("SELECTOR", selector)
+    spared.files["schedule.yaml"] = SCHEDULE + f"mode: {mode}\n"
+    scope = spared.scope()
+    planned = plan(spared, mode, NOON)
+    try:
+        refuse_outside(planned, scope, whole_ground(scope).fleet, NOON)
+        refused = False
+    except OutsideWindow:
+        refused = True
+    assert refused == (mode in held_up)
+    assert turns(spared)[-1].state is (State.FORBIDDEN if refused else State.DUE)
 
 
 def test_what_forbids_a_drill_is_asked_of_the_hosts_of_its_cluster(clinic: Drills) -> None:

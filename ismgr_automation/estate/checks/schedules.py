@@ -13,7 +13,7 @@ from ismgr_automation.core.windows import LONGEST, YEARS, Occurrence, Recurrence
 from ismgr_automation.estate.checks.maintenance import rule_of, span_of
 from ismgr_automation.estate.checks.sites import time_zone
 from ismgr_automation.estate.draft import Draft, unknown, wrong
-from ismgr_automation.estate.drill_mode import DrillMode
+from ismgr_automation.estate.drill_mode import DrillMode, windows_of
 from ismgr_automation.estate.maintenance import MaintenanceWindow
 from ismgr_automation.estate.recovery import RecoveryPlan
 from ismgr_automation.estate.schedule import DrillSchedule
@@ -83,11 +83,12 @@ def blackouts(draft: Draft) -> Iterator[Diagnostic]:
 
 
 def schedule_windows(draft: Draft) -> Iterator[Diagnostic]:
-    """Where the plan has windows, one of them is open at some time when a drill may begin. Windows with calendars of
-    their own are not read here."""
+    """Where a drill waits for windows of its plan, one of them is open at some time when it may begin. Windows with
+    calendars of their own are not read here."""
     for entry, schedule in draft.each(DrillSchedule):
         plan = draft.sound(RecoveryPlan, schedule.plan)
-        found = [draft.sound(MaintenanceWindow, name) for name in plan.windows] if plan is not None else []
+        names = windows_of(plan, schedule.mode) if plan is not None else ()
+        found = [draft.sound(MaintenanceWindow, name) for name in names]
         windows = [recurrence for one in found if one is not None and (recurrence := _window(one)) is not None]
         own = _recurrence(schedule)
         if own is None or not windows or len(windows) < len(found):
@@ -95,7 +96,7 @@ def schedule_windows(draft: Draft) -> Iterator[Diagnostic]:
         since = min(one.start for one in windows).replace(tzinfo=UTC)
         times = tuple(until(islice(own.occurrences(since), LOOKED_AT), max(since, _utc(own.start)) + FAR))
         if times and not any(_meet(times, one) for one in windows):
-            listed = ", ".join(plan.windows) if plan is not None else ""
+            listed = ", ".join(names)
             yield Diagnostic(
                 summary=f"no drill of {entry.label} can begin: no window of plan {schedule.plan!r} ({listed}) is open "
                 f"within {schedule.within} of a time of it",
