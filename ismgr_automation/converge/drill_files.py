@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ismgr_automation.core.errors import Cancelled, IsmgrError
@@ -14,6 +14,7 @@ from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.ports.backups import FilesPlace, FilesRestoring, Snapshot
+from ismgr_automation.recovery.restoring import kept_at_loss
 
 if TYPE_CHECKING:
     from ismgr_automation.converge.drill_restore import RestoreCrew
@@ -23,7 +24,8 @@ NOBODY = Snapshot(id="none", at=datetime.fromtimestamp(0, UTC), paths=())
 
 
 def prove_files(crew: RestoreCrew) -> None:
-    """Restore the newest snapshot of each, and write down what it came to. Raises ``Cancelled``."""
+    """Restore of each the newest snapshot from before the declared loss, and write down what it came to. Raises
+    ``Cancelled``."""
     for document, place in crew.vault.files:
         said: dict[str, Json] = {"ok": False, "snapshot": "", "taken_at": None, "age_s": None}
         said |= {"files": 0, "size_bytes": 0, "same": 0, "words": ""}
@@ -51,12 +53,18 @@ def remove_files(crew: RestoreCrew) -> Iterator[str]:
 
 
 def _proven(crew: RestoreCrew, place: FilesPlace) -> dict[str, Json]:
-    found = crew.drill.scope.engines.recovery.file_backups.read(place, crew.drill.scope.context)
-    if not found.snapshots:
-        return {"words": f"there is no snapshot of {place.host}"}
-    newest = found.snapshots[-1]
-    age = found.age.total_seconds() if found.age is not None else None
-    said: dict[str, Json] = {"snapshot": newest.id, "taken_at": newest.at.isoformat(), "age_s": age}
+    engines = crew.drill.scope.engines.recovery
+    found = engines.file_backups.read(place, crew.drill.scope.context)
+    kept = kept_at_loss(found, timedelta(microseconds=(engines.clock() - crew.declared_ns) / 1000))
+    if kept is None:
+        later = " from before the loss was declared" if found.snapshots else ""
+        return {"words": f"there is no snapshot of {place.host}{later}"}
+    newest, age = kept
+    said: dict[str, Json] = {
+        "snapshot": newest.id,
+        "taken_at": newest.at.isoformat(),
+        "age_s": age.total_seconds(),
+    }
     restoring = _restoring(crew, place, newest)
     read = restoring.read_all()
     if not read.ok:

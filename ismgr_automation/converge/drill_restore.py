@@ -55,6 +55,12 @@ class RestoreCrew:
     removed: str = ""
     """Why not all of it was taken away."""
 
+    @property
+    def declared_ns(self) -> int:
+        """When the loss was declared for the first time, on the drill's clock; 0 where it was not yet."""
+        declared = self.drill.notes.first("declared")
+        return int(str(declared["declared_ns"])) if declared is not None else 0
+
     def wrote(self, what: str, **more: Json) -> None:
         """Write an entry of the journal."""
         self.drill.notes.wrote({"what": what, **more})
@@ -116,8 +122,7 @@ def _declare(crew: RestoreCrew) -> None:
 
 def _attempts(crew: RestoreCrew) -> tuple[Attempt, ...]:
     """The drill's own writes before the loss was declared."""
-    declared = crew.drill.notes.first("declared")
-    until = int(str(declared["declared_ns"])) if declared is not None else 0
+    until = crew.declared_ns
     return tuple(one for one in crew.drill.attempts if one.ended_ns <= until)
 
 

@@ -308,7 +308,7 @@ class FilesBackup(Document):
     )
     """Where the host's own settings of restic lie, password included."""
     fresh: Duration = "26h"
-    """How old the newest snapshot may be."""
+    """How old the newest snapshot may be when the loss is declared."""
     at_least: Annotated[int, Field(ge=0)] = 1
     """How many files must be in it."""
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from ismgr_automation.core.json import Json, JsonObject
+from ismgr_automation.ports.backups import FilesCatalogue, Snapshot
 from ismgr_automation.ports.recovery import Attempt, Outcome
 from ismgr_automation.recovery.measure import losses
 from ismgr_automation.recovery.restore_told import FilesTold, Invariant, RestoreStep, RestoreTold
@@ -72,6 +73,15 @@ def short_of(wal_last: str, position: int, segment_bytes: int) -> str:
     return (
         f"the log ends at its segment {missing}, which is missing or cannot be read; the archive goes up to {wal_last}"
     )
+
+
+def kept_at_loss(found: FilesCatalogue, since: timedelta) -> tuple[Snapshot, timedelta] | None:
+    """The newest snapshot from before the loss, which was declared ``since`` before the catalogue was read, and how old
+    it was then. None where there is none: what was made later would not be there, were the loss a real one. Both times
+    are by the clock of the host that keeps the files, whatever other clocks say."""
+    lost_at = found.read_at - since
+    newest = next((one for one in reversed(found.snapshots) if one.at <= lost_at), None)
+    return (newest, lost_at - newest.at) if newest is not None else None
 
 
 def tell_restore(record: RestoreRecord, told: RestoreTold) -> RestoreTold:

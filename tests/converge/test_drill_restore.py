@@ -15,14 +15,14 @@ from ismgr_automation.core.errors import EngineFailed, InputError, Unreachable
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.planning.change import Level
-from ismgr_automation.ports.backups import BackupKind, Compared, FilesCatalogue
+from ismgr_automation.ports.backups import BackupKind, Compared, FilesCatalogue, Snapshot
 from ismgr_automation.ports.memory import Killed, MemoryDrillJournal
-from ismgr_automation.ports.memory.backups import SEGMENT_BYTES, MemoryBackupWorld
+from ismgr_automation.ports.memory.backups import SEGMENT_BYTES, SOME_TIME, MemoryBackupWorld
 from ismgr_automation.ports.memory.recovery import TICK_NS
 from ismgr_automation.ports.recovery import Attempt
 from ismgr_automation.ports.runs import RunState
 from ismgr_automation.recovery.result import DrillResult, Verdict
-from tests.drills import AWAY, HOME, Drills, acts, arrive, drill, drills, is_home, plan, result
+from tests.drills import AWAY, HOME, Drills, acts, arrive, drill, drills, entries, is_home, plan, result
 
 RESTORE = DrillMode.RESTORE
 BACKUP = """\
@@ -204,6 +204,53 @@ def test_without_own_writes_the_newest_commit_or_the_backup_itself_tells_the_age
     assert told is not None
     assert told.newest_number is None
     assert told.age_s == pytest.approx(50, abs=30)
+
+
+def host_time(site: Drills, ns: int) -> datetime:
+    """A moment of the drill's clock on that of the host with the files, which is far from ours."""
+    return SOME_TIME + timedelta(microseconds=ns / 1000)
+
+
+def snapshots_go_on(site: Drills, *, every_step: bool) -> None:
+    """Time passes on the host with the files, and its timer may make a snapshot after each step of the restore."""
+
+    def work() -> None:
+        site.pair.advance(1000)
+        now = host_time(site, site.vault.clock())
+        made = Snapshot(id=f"later{len(site.vault.calls)}", at=now, paths=())
+        known = site.vault.files.snapshots
+        site.vault.files = FilesCatalogue(read_at=now, snapshots=(*known, made) if every_step else known)
+
+    site.vault.work = work
+
+
+@pytest.mark.parametrize("every_step", [False, True])
+def test_files_are_those_of_the_declared_loss_and_as_old_as_they_were_then(site: Drills, *, every_step: bool) -> None:
+    then = SOME_TIME - timedelta(hours=1)
+    site.vault.files = FilesCatalogue(read_at=then, snapshots=(Snapshot(id="hourly", at=then, paths=()),))
+    planned = plan(site, RESTORE)
+    snapshots_go_on(site, every_step=every_step)
+    site.apply(planned)
+    (declared,) = entries(site, "declared")
+    lost_at = host_time(site, int(str(declared["declared_ns"])))
+    told = result(site).restore
+    assert told is not None
+    assert told.rto_ms is not None
+    assert told.rto_ms > 3000, "the restore took its time"
+    (files,) = told.files
+    assert (files.snapshot, files.taken_at) == ("hourly", then)
+    assert files.age_s == pytest.approx((lost_at - then).total_seconds(), abs=0.001)
+
+
+def test_a_snapshot_that_was_made_after_the_declared_loss_proves_nothing(site: Drills) -> None:
+    planned = plan(site, RESTORE)
+    site.vault.files = FilesCatalogue(read_at=SOME_TIME)
+    snapshots_go_on(site, every_step=True)
+    site.apply(planned)
+    found = result(site)
+    assert found.verdict is Verdict.FAILED
+    words = "there is no snapshot of web1 from before the loss was declared"
+    assert f"recovery: files documents of web1 cannot be restored: {words}" in found.reasons
 
 
 def test_a_folder_that_cannot_be_removed_is_told_and_the_cleanup_fails(site: Drills) -> None:
