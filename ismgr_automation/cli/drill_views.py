@@ -52,6 +52,8 @@ def show_result(result: DrillResult, console: Console) -> None:
 
 def _way(result: DrillResult) -> tuple[str, ...]:
     """Where it went."""
+    if result.verdict is Verdict.SKIPPED:
+        return ("not begun",)
     if result.isolation is not None:
         return (result.isolation.source, f"a clone on {result.isolation.spare}")
     return ("a backup",) if result.mode is DrillMode.RESTORE else (result.home, result.away, result.home)

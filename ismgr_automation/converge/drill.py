@@ -71,7 +71,7 @@ def plan_drill(scope: Scope, now: datetime, name: str, mode: DrillMode, *, urgen
         mode=mode,
         steps=steps,
         hosts=field.cluster.fleet.names,
-        findings=(*against, *(() if home else _budgets(wanted, field, scope))),
+        findings=(*against, *(() if home else _budgets(wanted, field, mode, scope))),
         said={URGENT: urgent, FAULT: fault},
         idle=home,
     )
@@ -224,10 +224,10 @@ def _deny(field: Field, summary: str, next_step: str) -> Finding:
     return Finding(level=Level.DENY, subject=subject, summary=summary, next_step=next_step, refuses=True)
 
 
-def _budgets(wanted: Sequence[Leg], field: Field, scope: Scope) -> Iterator[Finding]:
+def _budgets(wanted: Sequence[Leg], field: Field, mode: DrillMode, scope: Scope) -> Iterator[Finding]:
     """How long clients may wait in each move, by the deadlines of its steps, and how long they would by what earlier
     drills measured."""
-    subject, rto = recovery(field.document.name), goals_of(field.document, scope).rto
+    subject, rto = recovery(field.document.name), goals_of(field.document, mode, scope).rto
     results = _results(field, scope)
     for leg in wanted:
         if not leg.kind.hot:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from itertools import chain, pairwise
 
 from ismgr_automation.converge.drill_hosts import hosts_of
+from ismgr_automation.converge.drill_told import goals_of
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.timing import drill_work
 from ismgr_automation.core.address import recovery
@@ -18,7 +19,6 @@ from ismgr_automation.core.diagnostic import did_you_mean
 from ismgr_automation.core.errors import ExitCode, InputError
 from ismgr_automation.core.events import DrillMeasured, OutputSeen
 from ismgr_automation.core.json import JsonObject, digest
-from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.schedule import DrillSchedule
 from ismgr_automation.evidence.entries import Entry, Noticed, RunClosed
 from ismgr_automation.planning.change import Level
@@ -27,7 +27,7 @@ from ismgr_automation.planning.plan import Occasion, Plan, Purpose
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.planning.timing import Calendar
 from ismgr_automation.ports.runs import Run, RunState
-from ismgr_automation.recovery.result import DrillResult, Goals, Verdict, read_result, result_json
+from ismgr_automation.recovery.result import DrillResult, Verdict, read_result, result_json
 from ismgr_automation.recovery.schedule import (
     Agenda,
     Known,
@@ -142,10 +142,9 @@ def _witness(scope: Scope, result: DrillResult) -> None:
 
 
 def _skipped(scope: Scope, turn: Turn, now: datetime) -> DrillResult:
+    """The record of a slot without a drill. It went from no host to no other: ``home`` and ``away`` stay empty."""
     slot = turn.slot
     document = scope.estate.recoveries[slot.plan]
-    promised = scope.estate.services[document.service].objectives
-    rto, rpo = document.objectives.rto or promised.rto, document.objectives.rpo or promised.rpo
     return DrillResult(
         run=_name(slot),
         plan=slot.plan,
@@ -157,12 +156,10 @@ def _skipped(scope: Scope, turn: Turn, now: datetime) -> DrillResult:
         digest="",
         began_at=slot.at,
         ended_at=min(now, slot.latest),
-        goals=Goals(rto=_seconds(rto), rpo=_seconds(rpo), mtd=_seconds(document.objectives.mtd)),
+        goals=goals_of(document, slot.mode, scope),
         verdict=Verdict.SKIPPED,
         verdicts=dict.fromkeys(PARTS, Verdict.SKIPPED),
         reasons=(turn.reason,),
-        home=document.sites.home,
-        away=document.sites.away,
         schedule=slot.schedule,
         occurrence=slot.at,
     )
@@ -181,10 +178,6 @@ def _entry(result: DrillResult) -> Entry:
         summary=f"{result.mode} drill of {address_of(result.schedule)} at {at} skipped: {'; '.join(result.reasons)}; "
         f"result {digest(result_json(result))}",
     )
-
-
-def _seconds(text: str | None) -> float | None:
-    return duration(text).total_seconds() if text is not None else None
 
 
 def _results(scope: Scope) -> tuple[DrillResult, ...]:

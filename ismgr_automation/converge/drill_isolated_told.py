@@ -53,7 +53,7 @@ def _result(drill: Drill) -> DrillResult:
             source=where.clone.source,
         )
     )
-    goals, left = goals_of(drill.field.document, drill.scope), left_of(entries)
+    goals, left = goals_of(drill.field.document, drill.work.mode, drill.scope), left_of(entries)
     judged = judge_isolated(
         Seen(
             told=isolation,

@@ -64,7 +64,7 @@ def _head(scope: Scope, ground: Ground, field: Field, mode: DrillMode, hosts: Se
         environment=scope.environment_name,
         commit=scope.tree.revision.commit,
         digest=recovery_content(scope, document.name),
-        goals=goals_of(document, scope),
+        goals=goals_of(document, mode, scope),
         home=field.sides.old,
         away=field.sides.new,
         endpoints=document.probe.endpoints,

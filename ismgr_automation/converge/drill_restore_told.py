@@ -7,13 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ismgr_automation.converge.drill_told import Ended, headed, keep, seconds_of
+from ismgr_automation.converge.drill_told import Ended, goals_of, headed, keep
 from ismgr_automation.converge.outcome import Done
-from ismgr_automation.estate.recovery import BackupDocument
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.recovery.restore_told import RestoreTold
 from ismgr_automation.recovery.restoring import RestoreRecord, RestoreSeen, counted, judge_restore, tell_restore
-from ismgr_automation.recovery.result import DrillResult, Goals
+from ismgr_automation.recovery.result import DrillResult
 
 if TYPE_CHECKING:
     from ismgr_automation.converge.drill_restore import RestoreCrew
@@ -40,18 +39,12 @@ def told_restore(crew: RestoreCrew, record: RestoreRecord) -> Ended:
     )
 
 
-def goals_of_restore(backup: BackupDocument, mtd: str | None) -> Goals:
-    """What a restore must reach."""
-    return Goals(rto=seconds_of(backup.rto), rpo=seconds_of(backup.fresh), mtd=seconds_of(mtd))
-
-
 def _result(crew: RestoreCrew, record: RestoreRecord) -> DrillResult:
     drill, vault = crew.drill, crew.vault
-    document = drill.field.document
     blank = RestoreTold(host=vault.restore.host, repository=vault.repository.host, stanza=vault.document.stanza)
     told = tell_restore(record, blank)
     writes, holes = counted(record)
-    goals = goals_of_restore(vault.document, document.objectives.mtd)
+    goals = goals_of(drill.field.document, drill.work.mode, drill.scope)
     left = (crew.removed,) if crew.removed else ()
     judged = judge_restore(
         RestoreSeen(

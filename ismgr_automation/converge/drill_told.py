@@ -62,22 +62,23 @@ def told_drill(drill: Drill) -> Ended:
     )
 
 
-def goals_of(document: RecoveryPlan, scope: Scope) -> Goals:
-    """The objectives of the recovery plan, or of its service where it has none of its own."""
-    promised = scope.estate.services[document.service].objectives
-    rto, rpo = document.objectives.rto or promised.rto, document.objectives.rpo or promised.rpo
-    return Goals(rto=seconds_of(rto), rpo=seconds_of(rpo), mtd=seconds_of(document.objectives.mtd))
-
-
-def seconds_of(text: str | None) -> float | None:
-    """A time of a document in seconds; None where it has none."""
-    return duration(text).total_seconds() if text is not None else None
+def goals_of(document: RecoveryPlan, mode: DrillMode, scope: Scope) -> Goals:
+    """What a drill must reach: the objectives of the recovery plan, or of its service where it has none of its own; of
+    a restore those of the backup."""
+    own, promised = document.objectives, scope.estate.services[document.service].objectives
+    match mode:
+        case DrillMode.RESTORE:
+            backup = document.backup
+            rto, rpo = (backup.rto, backup.fresh) if backup is not None else (None, None)
+        case DrillMode.SWITCHOVER | DrillMode.FAILOVER | DrillMode.RETURN | DrillMode.ISOLATED:
+            rto, rpo = own.rto or promised.rto, own.rpo or promised.rpo
+    return Goals(rto=_seconds(rto), rpo=_seconds(rpo), mtd=_seconds(own.mtd))
 
 
 def _result(drill: Drill, told: Told) -> DrillResult:
     ended = datetime.now(UTC)
     sides = drill.field.sides
-    goals, nothing = goals_of(drill.field.document, drill.scope), drill.work.mode is DrillMode.RETURN
+    goals, nothing = goals_of(drill.field.document, drill.work.mode, drill.scope), drill.work.mode is DrillMode.RETURN
     judged = judge(
         Measured(
             goals=Goals(rto=None, rpo=goals.rpo) if nothing else goals,
@@ -137,6 +138,10 @@ def headed(drill: Drill, goals: Goals, judged: Judgement, ended: datetime) -> Dr
         resumed=len(drill.notes.all("resumed")),
     )
     return described(head, drill)
+
+
+def _seconds(text: str | None) -> float | None:
+    return duration(text).total_seconds() if text is not None else None
 
 
 def _load(began: JsonObject) -> tuple[float, float, float] | None:

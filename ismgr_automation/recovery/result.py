@@ -201,6 +201,7 @@ class DrillResult:
     """Why a verdict is not ``passed``, one sentence each."""
     home: str = ""
     away: str = ""
+    """The hosts of the two sides; empty for a drill that was skipped."""
     outages: tuple[Outage, ...] = ()
     writes: Writes | None = None
     tasks: tuple[TaskResult, ...] = ()

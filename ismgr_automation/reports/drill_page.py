@@ -53,7 +53,7 @@ def compose(told: Told) -> DrillPage:
         title=f"{one.estate} / {one.environment}: {one.mode} drill of {one.plan}",
         verdict=str(one.verdict).capitalize(),
         tone=TONES[one.verdict],
-        lead=f"{LEADS[one.verdict]} {_way(one)}",
+        lead=" ".join(filter(None, [LEADS[one.verdict], _way(one)])),
         reasons=one.reasons,
         tiles=tuple(_tiles(told.case)),
         sections=(
@@ -76,11 +76,15 @@ def compose(told: Told) -> DrillPage:
 
 
 def _way(one: DrillResult) -> str:
-    """Where it went."""
+    """Where it went; empty for one that was never begun."""
+    if one.verdict is Verdict.SKIPPED:
+        return ""
     if one.isolation is not None:
         return f"A clone of {one.isolation.source} on {one.isolation.spare}, apart from everybody."
     if one.table is not None:
         return f"On paper, by {', '.join(one.table.people)}."
+    if one.restore is not None:
+        return f"From a backup on {one.restore.host}, beside the service."
     return f"{one.home} → {one.away} → {one.home}."
 
 

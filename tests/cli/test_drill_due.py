@@ -85,6 +85,7 @@ def test_what_is_due_is_carried_out_once_and_what_was_missed_is_on_record(site: 
     assert (passed.verdict, passed.schedule, passed.occurrence) == (Verdict.PASSED, "monthly", NOW - HOUR)
     (told,) = evidence(site)
     assert told.startswith("switchover drill of schedule/monthly at ")
+    assert "skipped switchover of records: not begun" in say("drill", "report", skipped.run).out
     again = say("drill", "due", "--run")
     assert again.code == ExitCode.DONE
     assert "passed" in again.out

@@ -20,7 +20,7 @@ from ismgr_automation.evidence.audit import Claims, verify
 from ismgr_automation.planning.planfile import read, write
 from ismgr_automation.ports.memory import Death, Killed, MemorySignatures
 from ismgr_automation.ports.runs import RunState
-from ismgr_automation.recovery.result import DrillResult, Verdict, read_result, result_json
+from ismgr_automation.recovery.result import DrillResult, Goals, Verdict, read_result, result_json
 from ismgr_automation.recovery.schedule import State, Turn
 from tests.bubbles import isolated
 from tests.drills import Drills, arrive, drill, drills, plan, result
@@ -119,7 +119,7 @@ def test_two_controllers_write_one_record_of_what_was_skipped(clinic: Drills) ->
     first, second = (read_result(one) for one in reversed(clinic.results.results()))
     assert (first.began_at, second.began_at) == (NOON - 14 * DAY - 2 * HOUR, NOON - 7 * DAY - 2 * HOUR)
     assert {first.verdict, second.verdict, *first.verdicts.values()} == {Verdict.SKIPPED}
-    assert (first.plan, first.service, first.home, first.away) == ("records", "records", "dc1", "dc2")
+    assert (first.plan, first.service, first.home, first.away) == ("records", "records", "", "")
     assert (first.goals.rto, first.ended_at) == (0.2, first.began_at + 3 * HOUR)
     # who looked at the same time, and did not see the record of the other, does nothing
     again = replace(due(clinic.scope(), NOON).turns[0], result=None)
@@ -134,6 +134,14 @@ def test_two_controllers_write_one_record_of_what_was_skipped(clinic: Drills) ->
     clinic.results.kept.clear()
     assert record_skip(clinic.scope(), again, NOON + HOUR).run == first.run
     assert len(list(clinic.evidence.read())) == 4
+
+
+def test_the_record_of_a_skipped_restore_has_the_objectives_of_the_backup(clinic: Drills) -> None:
+    clinic.edit("recovery.yaml", "failover:\n", "backup: {stanza: records, fresh: 15m, rto: 10m}\nfailover:\n")
+    clinic.edit("recovery.yaml", "sites:", "objectives: {rto: 2s, rpo: 0s, mtd: 1h}\nsites:")
+    clinic.files["schedule.yaml"] += "mode: restore\n"
+    first = record_skip(clinic.scope(), due(clinic.scope(), NOON).unrecorded[0], NOON)
+    assert (first.mode, first.goals) == (DrillMode.RESTORE, Goals(rto=600.0, rpo=900.0, mtd=3600.0))
 
 
 def test_a_run_that_nobody_closed_had_the_lease_until_the_next_one_at_most(clinic: Drills) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from ismgr_automation.estate.drill_mode import DrillMode, PaperMode
 from ismgr_automation.ports.recovery import Outcome
 from ismgr_automation.recovery.isolated import CheckTold, IsolationTold
-from ismgr_automation.recovery.result import DrillResult, Outage, Seat, Span, Table
+from ismgr_automation.recovery.restore_told import RestoreTold
+from ismgr_automation.recovery.result import DrillResult, Outage, Seat, Span, Table, Verdict
 from ismgr_automation.recovery.trend import trend
 from ismgr_automation.reports import drill_charts as charts
 from ismgr_automation.reports.drawing import THINNEST, Box, Drawing, Ink, Scale, Words, round_step
@@ -93,6 +94,15 @@ def test_a_drill_in_isolation_or_on_paper_says_what_it_was() -> None:
     text = shown(page(drills.told(mode=PaperMode.TABLETOP, outages=(), table=table)))
     for words in ("On paper, by Ada, Bob.", "failover/fence Ada done the lamp was red"):
         assert words in text, words
+
+
+def test_a_restore_and_a_drill_that_was_never_begun_went_from_no_host_to_another() -> None:
+    restored = RestoreTold(host="db2", repository="db2", stanza="records")
+    text = shown(page(drills.told(mode=DrillMode.RESTORE, outages=(), restore=restored)))
+    assert "as it was before. From a backup on db2, beside the service." in text
+    text = shown(page(drills.told(verdict=Verdict.SKIPPED, reasons=("nobody asked",), outages=(), home="", away="")))
+    assert "It was due, and was not begun. " in text
+    assert "→" not in text
 
 
 def test_what_an_attacker_writes_stays_text() -> None:
