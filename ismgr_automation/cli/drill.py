@@ -59,7 +59,7 @@ RUNNING = """Examples:
 
 Exit codes: 0 passed, 3 refused before any effect, 4 an engine failed before any effect, 5 stopped with part of it done,
 6 an objective was missed, the drill proves nothing, or clients waited longer than in the drills before, by a quarter
-and by more than chance explains. One that was killed goes on with `ismgr resume RUN`.
+and by more than chance explains, 130 stopped on request. One that was killed goes on with `ismgr resume RUN`.
 """
 
 Plan = Annotated[str, typer.Argument(metavar="PLAN", help="The name of a RecoveryPlan.")]

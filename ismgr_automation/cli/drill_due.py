@@ -44,8 +44,8 @@ EPILOG = """Examples:
 
 Exit codes: 0 nothing is due, or all that was due passed; 2 something is due (without --run); 6 an alarm: no drill
 passed for longer than a schedule allows. With --run that of the first drill that did not pass: 1 and 3 refused, 4 an
-engine failed, all before any effect and on record as skipped; 5 stopped with part of it done (then no other is begun);
-6 an objective was missed or the drill proves nothing.
+engine failed, all before any effect and on record; 5 stopped with part of it done, 130 stopped on request (after both
+no other is begun); 6 an objective was missed or the drill proves nothing.
 """
 
 CALENDAR = """Examples:

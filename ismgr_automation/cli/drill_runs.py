@@ -30,7 +30,10 @@ ABORTING = """Examples:
   ismgr drill abort --return --yes                  and bring the service home afterwards
 
 It is asked in its own folder, so that this works from the same checkout only. Within a second nothing new begins; a leg
-that clients wait for is always ended first. Exit codes: 0 it has stopped, 3 there is none, 4 it did not stop in time.
+that clients wait for is always ended first.
+
+Exit codes: 0 it has stopped (with --return then those of `ismgr drill return`), 1 there is none that has not ended,
+4 it did not stop in time.
 """
 
 RESUMING = """Examples:
@@ -39,7 +42,7 @@ RESUMING = """Examples:
 
   ismgr drill resume 20261127T081500-3f9a           with this one
 
-Exit codes are those of `ismgr drill run`.
+Exit codes: 1 there is none that has not ended; all others as `ismgr drill run`.
 """
 
 SomeRun = Annotated[str, typer.Argument(metavar="[RUN]", help="A drill's run; else the last that has not ended.")]

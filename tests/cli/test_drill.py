@@ -127,16 +127,25 @@ def test_a_drill_that_was_asked_to_stop_is_aborted_on_record(site: Drills, say: 
     said = say("--json", "drill", "run", "records", "--mode", "failover", "--yes")
     assert said.code == ExitCode.CANCELLED
     assert say("--json", "drill", "report").result["verdict"] == "aborted"
+    for command in ("run", "return", "due"):
+        assert f"{ExitCode.CANCELLED:d} stopped on request" in helped(say, command)
+
+
+def helped(say: Say, command: str) -> str:
+    """The help of a command, however its lines are folded."""
+    return " ".join(say("drill", command, "--help", at=False).out.split())
 
 
 @pytest.mark.parametrize("command", ["abort", "resume"])
 def test_without_a_drill_that_has_not_ended_there_is_nothing_to_abort_or_resume(
     site: Drills, say: Say, command: str
 ) -> None:
-    assert "There is no drill that has not ended" in say("drill", command).err
+    said = say("drill", command)
+    assert (said.code, "There is no drill that has not ended" in said.err) == (ExitCode.INPUT, True)
     run = say("--json", "drill", "run", "records", "--yes").result["run"]
     said = say("drill", command, run)
     assert (said.code, "has ended: it is done" in said.err) == (ExitCode.INPUT, True)
+    assert f"{ExitCode.INPUT:d} there is none that has not ended" in helped(say, command)
 
 
 def die_at(site: Drills, moment: str) -> None:
