@@ -156,7 +156,8 @@ class Breaking:
     def after(self, leg: str) -> str:
         """What a fault still has to do once a leg has ended well; why that did not go well."""
         if leg == "failover" and self.fault.do == "stale-primary":
-            trouble = self._come_back() or self._fenced_anew()
+            # whatever has become of its return, it may be there, and nothing else keeps clients from it
+            trouble = "; ".join(filter(None, map(_words, (self._come_back, self._fenced_anew))))
             if trouble:
                 return trouble
         return self.lift() if leg == lifted_after(self.fault, self.kit.field.document) else ""
@@ -202,25 +203,32 @@ class Breaking:
         """The stale primary is there, and must be kept from clients."""
         known = self.notes.last("came-back")
         if known is not None:
-            return "" if known["ok"] else f"the stale primary did not come back: {known['words']}"
+            return "" if known["ok"] else f"the return of the stale primary proves nothing: {known['words']}"
         self._stage()
         acted = self._tried(self.injection.come_back)
-        # long enough for every client that would be sent there
-        for _ in range(self.looking.detector.misses if acted.ok else 0):
-            self.looking.turn()
-        words = "" if acted.ok else acted.words or "it did not come back"
-        self.notes.wrote({"what": "came-back", "ok": acted.ok, "words": words, **span(acted.began_ns, acted.ended_ns)})
-        self._told(FAULT, COME_BACK, COME_BACK, acted)
-        return "" if acted.ok else f"the stale primary did not come back: {words}"
+        words = self._unmet() if acted.ok else acted.words or "it did not come back"
+        self.notes.wrote({"what": "came-back", "ok": not words, "words": words, **span(acted.began_ns, acted.ended_ns)})
+        self._told(FAULT, COME_BACK, COME_BACK, replace(acted, ok=not words, words=words or acted.words))
+        return f"the return of the stale primary proves nothing: {words}" if words else ""
+
+    def _unmet(self) -> str:
+        """Look on for long enough for every client that would be sent there; why nobody could."""
+        try:
+            for _ in range(self.looking.detector.misses):
+                self.looking.turn()
+        except IsmgrError as problem:
+            return f"it is there, and nobody could look on: {problem.summary}"
+        return ""
 
     def _fenced_anew(self) -> str:
-        """Have its fence up and confirmed again, once."""
-        if self.notes.first("fenced-anew") is None:
-            trouble = self._fence()
-            if trouble:
-                return trouble
+        """Have its fence up and confirmed again, once after each return."""
+        known, back = self.notes.last("fenced-anew"), self.notes.last("came-back")
+        if known is not None and back is not None and _since(known, back):
+            return ""
+        trouble = self._fence()
+        if not trouble:
             self.notes.wrote({"what": "fenced-anew"})
-        return ""
+        return trouble
 
     def _fence(self) -> str:
         engines, context = self.kit.scope.engines.recovery, self.kit.scope.context
@@ -323,6 +331,14 @@ def breaking(drill: Drill, fault: Fault, kit: Kit) -> Iterator[Breaking]:
         yield one
     finally:
         one.close()
+
+
+def _words(work: Callable[[], str]) -> str:
+    """Why it did not go well, also where that is raised."""
+    try:
+        return work()
+    except IsmgrError as problem:
+        return problem.summary
 
 
 def _since(one: Mapping[str, object], other: Mapping[str, object] | None) -> bool:
