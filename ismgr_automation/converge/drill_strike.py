@@ -4,6 +4,7 @@ it stands before he breaks anything a second time."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -19,12 +20,14 @@ from ismgr_automation.core.json import Json, JsonObject
 from ismgr_automation.estate.recovery import Fault, FenceWay
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.ports.faults import FaultRequest, Faults, Injection
-from ismgr_automation.ports.recovery import Acted, Seen, Sight
+from ismgr_automation.ports.recovery import Acted, Seen, Sight, Standing
+from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.faults import (
     COME_BACK,
     FAULT,
     LIFT,
     ends_with_power,
+    may_follow,
     takes_power,
 )
 from ismgr_automation.recovery.path import LegKind
@@ -32,6 +35,9 @@ from ismgr_automation.recovery.rules import Act, Situation, refusal
 
 if TYPE_CHECKING:
     from ismgr_automation.converge.drill_unit import Drill
+
+LOOKS = 3
+"""How often the members are looked at before a fault is not lifted because nobody can tell what the other side is."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -277,20 +283,30 @@ class Breaking:
         """What is known when it is lifted, by the journal and by a look."""
         kit, notes = self.kit, self.notes
         sides = kit.field.sides
-        seen = kit.scope.engines.recovery.standby.look(kit.field.cluster, kit.scope.context)
         given = any(one["ok"] for one in notes.all("given-back", "failover"))
-        asked = not given and any(one["action"] == "promote" for one in notes.all("task-began", "failover"))
         fenced = any(one["ok"] for one in notes.all("confirmed", "failover")) and not given
         # whoever takes its power back takes the fence away with it
         safe = frozenset({sides.old}) if fenced and not takes_power(self.fault) else frozenset[str]()
         return Situation(
             kind=LegKind.FAILOVER,
             sides=sides,
-            standings={one.host: one for one in seen},
+            standings=self._seen(),
             raised=safe,
             confirmed=safe,
-            asked=frozenset({sides.new}) if asked else frozenset(),
+            asked=frozenset({sides.new}) if may_follow(notes.journal.entries()) else frozenset(),
         )
+
+    def _seen(self) -> dict[str, Standing]:
+        """Every member. Who does not answer is asked again: on a busy network it may do so now."""
+        engines, found = self.kit.scope.engines.recovery, dict[str, Standing]()
+        for turn in range(LOOKS):
+            if turn:
+                threading.Event().wait(engines.pause.total_seconds())
+            seen = engines.standby.look(self.kit.field.cluster, self.kit.scope.context)
+            found = {one.host: one for one in seen}
+            if found[self.kit.field.sides.new].part is not Part.UNKNOWN:
+                break
+        return found
 
     def _told(self, leg: str, name: str, action: str, acted: Acted) -> None:
         one = Ended(leg=leg, task=name, action=action, acted=acted)
