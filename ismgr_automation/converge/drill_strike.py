@@ -183,7 +183,9 @@ class Breaking:
             self._stage()
             refused = refusal(Act.LIFT, self._situation())
             if refused is not None:
-                words = f"by the rule {refused.rule}: {refused.why}"
+                plan = self.kit.field.document.name
+                step = f"`ismgr drill return {plan}` brings the service home, then `ismgr drill faults {plan} --lift`"
+                words = f"by the rule {refused.rule}: {refused.why}; {step}"
             else:
                 acted = self._mended()
                 found = self.injection.lifted()
