@@ -48,7 +48,8 @@ FAULTS = """Examples:
 
   ismgr drill faults records --lift                 take it away, by what hosts and journals know
 
-Exit codes: 0 nothing is left, 2 something is.
+What keeps an old primary down stays while the other site may have taken the role: then it says what to do first. Exit
+codes: 0 nothing is left, 2 something is.
 """
 
 RUNNING = """Examples:

@@ -69,12 +69,15 @@ def try_isolated(drill: Drill, probe: RunningProbe) -> None:
         clone = where.engines.clones.clone(where.clone, drill.scope.context)
         stack.callback(clone.close)
         trial = Trial(drill=drill, probe=probe, where=where, bubble=bubble, clone=clone)
-        drill.trouble = drill.trouble or _ready(trial)
-        if drill.trouble and not drill.touched:
-            return
         try:
+            drill.trouble = drill.trouble or _ready(trial)
+            if drill.trouble and not drill.touched:
+                return
             drill.trouble = drill.trouble or _there(trial)
-        except Exception as problem:  # noqa: BLE001  whatever happens, the clone must be taken away
+        except Exception as problem:
+            if not drill.touched:
+                raise
+            # whatever happens, the clone must be taken away
             drill.trouble = problem.summary if isinstance(problem, IsmgrError) else told(problem, drill.scope)
         left = _back(trial)
         if left and not drill.trouble:

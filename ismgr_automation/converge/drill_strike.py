@@ -4,6 +4,7 @@ it stands before he breaks anything a second time."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -19,12 +20,14 @@ from ismgr_automation.core.json import Json, JsonObject
 from ismgr_automation.estate.recovery import Fault, FenceWay
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.ports.faults import FaultRequest, Faults, Injection
-from ismgr_automation.ports.recovery import Acted, Seen, Sight
+from ismgr_automation.ports.recovery import Acted, Seen, Sight, Standing
+from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.faults import (
     COME_BACK,
     FAULT,
     LIFT,
     ends_with_power,
+    may_follow,
     takes_power,
 )
 from ismgr_automation.recovery.path import LegKind
@@ -32,6 +35,9 @@ from ismgr_automation.recovery.rules import Act, Situation, refusal
 
 if TYPE_CHECKING:
     from ismgr_automation.converge.drill_unit import Drill
+
+LOOKS = 3
+"""How often the members are looked at before a fault is not lifted because nobody can tell what the other side is."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,7 +162,8 @@ class Breaking:
     def after(self, leg: str) -> str:
         """What a fault still has to do once a leg has ended well; why that did not go well."""
         if leg == "failover" and self.fault.do == "stale-primary":
-            trouble = self._come_back() or self._fenced_anew()
+            # whatever has become of its return, it may be there, and nothing else keeps clients from it
+            trouble = "; ".join(filter(None, map(_words, (self._come_back, self._fenced_anew))))
             if trouble:
                 return trouble
         return self.lift() if leg == lifted_after(self.fault, self.kit.field.document) else ""
@@ -176,7 +183,9 @@ class Breaking:
             self._stage()
             refused = refusal(Act.LIFT, self._situation())
             if refused is not None:
-                words = f"by the rule {refused.rule}: {refused.why}"
+                plan = self.kit.field.document.name
+                step = f"`ismgr drill return {plan}` brings the service home, then `ismgr drill faults {plan} --lift`"
+                words = f"by the rule {refused.rule}: {refused.why}; {step}"
             else:
                 acted = self._mended()
                 found = self.injection.lifted()
@@ -202,25 +211,32 @@ class Breaking:
         """The stale primary is there, and must be kept from clients."""
         known = self.notes.last("came-back")
         if known is not None:
-            return "" if known["ok"] else f"the stale primary did not come back: {known['words']}"
+            return "" if known["ok"] else f"the return of the stale primary proves nothing: {known['words']}"
         self._stage()
         acted = self._tried(self.injection.come_back)
-        # long enough for every client that would be sent there
-        for _ in range(self.looking.detector.misses if acted.ok else 0):
-            self.looking.turn()
-        words = "" if acted.ok else acted.words or "it did not come back"
-        self.notes.wrote({"what": "came-back", "ok": acted.ok, "words": words, **span(acted.began_ns, acted.ended_ns)})
-        self._told(FAULT, COME_BACK, COME_BACK, acted)
-        return "" if acted.ok else f"the stale primary did not come back: {words}"
+        words = self._unmet() if acted.ok else acted.words or "it did not come back"
+        self.notes.wrote({"what": "came-back", "ok": not words, "words": words, **span(acted.began_ns, acted.ended_ns)})
+        self._told(FAULT, COME_BACK, COME_BACK, replace(acted, ok=not words, words=words or acted.words))
+        return f"the return of the stale primary proves nothing: {words}" if words else ""
+
+    def _unmet(self) -> str:
+        """Look on for long enough for every client that would be sent there; why nobody could."""
+        try:
+            for _ in range(self.looking.detector.misses):
+                self.looking.turn()
+        except IsmgrError as problem:
+            return f"it is there, and nobody could look on: {problem.summary}"
+        return ""
 
     def _fenced_anew(self) -> str:
-        """Have its fence up and confirmed again, once."""
-        if self.notes.first("fenced-anew") is None:
-            trouble = self._fence()
-            if trouble:
-                return trouble
+        """Have its fence up and confirmed again, once after each return."""
+        known, back = self.notes.last("fenced-anew"), self.notes.last("came-back")
+        if known is not None and back is not None and _since(known, back):
+            return ""
+        trouble = self._fence()
+        if not trouble:
             self.notes.wrote({"what": "fenced-anew"})
-        return ""
+        return trouble
 
     def _fence(self) -> str:
         engines, context = self.kit.scope.engines.recovery, self.kit.scope.context
@@ -269,20 +285,30 @@ class Breaking:
         """What is known when it is lifted, by the journal and by a look."""
         kit, notes = self.kit, self.notes
         sides = kit.field.sides
-        seen = kit.scope.engines.recovery.standby.look(kit.field.cluster, kit.scope.context)
         given = any(one["ok"] for one in notes.all("given-back", "failover"))
-        asked = not given and any(one["action"] == "promote" for one in notes.all("task-began", "failover"))
         fenced = any(one["ok"] for one in notes.all("confirmed", "failover")) and not given
         # whoever takes its power back takes the fence away with it
         safe = frozenset({sides.old}) if fenced and not takes_power(self.fault) else frozenset[str]()
         return Situation(
             kind=LegKind.FAILOVER,
             sides=sides,
-            standings={one.host: one for one in seen},
+            standings=self._seen(),
             raised=safe,
             confirmed=safe,
-            asked=frozenset({sides.new}) if asked else frozenset(),
+            asked=frozenset({sides.new}) if may_follow(notes.journal.entries()) else frozenset(),
         )
+
+    def _seen(self) -> dict[str, Standing]:
+        """Every member. Who does not answer is asked again: on a busy network it may do so now."""
+        engines, found = self.kit.scope.engines.recovery, dict[str, Standing]()
+        for turn in range(LOOKS):
+            if turn:
+                threading.Event().wait(engines.pause.total_seconds())
+            seen = engines.standby.look(self.kit.field.cluster, self.kit.scope.context)
+            found = {one.host: one for one in seen}
+            if found[self.kit.field.sides.new].part is not Part.UNKNOWN:
+                break
+        return found
 
     def _told(self, leg: str, name: str, action: str, acted: Acted) -> None:
         one = Ended(leg=leg, task=name, action=action, acted=acted)
@@ -323,6 +349,14 @@ def breaking(drill: Drill, fault: Fault, kit: Kit) -> Iterator[Breaking]:
         yield one
     finally:
         one.close()
+
+
+def _words(work: Callable[[], str]) -> str:
+    """Why it did not go well, also where that is raised."""
+    try:
+        return work()
+    except IsmgrError as problem:
+        return problem.summary
 
 
 def _since(one: Mapping[str, object], other: Mapping[str, object] | None) -> bool:

@@ -24,7 +24,7 @@ from ismgr_automation.converge.drill_strike import Breaking, breaking
 from ismgr_automation.converge.drill_told import told_drill
 from ismgr_automation.converge.drill_verbs import ACTS, Kit, switch_of_all
 from ismgr_automation.converge.ground import Ground
-from ismgr_automation.converge.outcome import Done
+from ismgr_automation.converge.outcome import Done, told
 from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.verify import verify_group
@@ -103,8 +103,7 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
             if work.mode is DrillMode.ISOLATED:
                 try_isolated(drill, probe)
             elif not (drill.unsteady or drill.trouble):
-                _legs(drill)
-                _unbreak(drill)
+                _move(drill)
                 _settle(drill, probe)
             drill.attempts = tuple(probe.stop())
         if work.mode is DrillMode.RESTORE:
@@ -258,6 +257,21 @@ def _asleep(since_ns: int, every: timedelta) -> str | None:
     return f"the client has not ended a write for {since_ns / 1e6:.0f} ms"
 
 
+def _move(drill: Drill) -> None:
+    """Carry out the legs. Whatever has become of them the fault is lifted; what is raised once something was touched is
+    told in the result."""
+    try:
+        _legs(drill)
+    except Exception as problem:
+        drill.touched = drill.touched or bool(drill.notes.all("fault-undo"))
+        if not drill.touched:
+            raise
+        words = problem.summary if isinstance(problem, IsmgrError) else told(problem, drill.scope)
+        drill.trouble = f"it broke off: {words}"
+    if drill.breaking is not None:
+        drill.trouble = "; ".join(filter(None, [drill.trouble, drill.breaking.lift()]))
+
+
 def _legs(drill: Drill) -> None:
     if any(step.what.startswith(f"{GIVE_BACK}: ") for step in drill.work.change.steps):
         drill.trouble = _given_back(drill)
@@ -322,13 +336,6 @@ def _breaking(drill: Drill, stack: ExitStack) -> Breaking | None:
     leg = Leg(name="failover", kind=LegKind.FAILOVER, sides=drill.field.sides, tasks=())
     kit = Kit(scope=_calm(drill.scope), ground=drill.work.ground, field=drill.field, leg=leg)
     return stack.enter_context(breaking(drill, fault, kit))
-
-
-def _unbreak(drill: Drill) -> None:
-    """Whatever has become of a drill, its fault is lifted."""
-    if drill.breaking is None:
-        return
-    drill.trouble = "; ".join(filter(None, [drill.trouble, drill.breaking.lift()]))
 
 
 def _proven(drill: Drill, leg: Leg) -> tuple[str, ...]:

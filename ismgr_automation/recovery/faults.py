@@ -3,9 +3,11 @@ is broken, and how, is behind ``ports.faults``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.recovery import (
     ClientFault,
     DiskFault,
@@ -55,6 +57,21 @@ def takes_power(fault: Fault) -> bool:
 def ends_with_power(fault: Fault) -> bool:
     """Whether it lies on the old primary's own machine, and so is gone when that loses its power."""
     return isinstance(fault, PowerFault | StaleFault | FreezeFault | DiskFault)
+
+
+def may_follow(entries: Iterable[JsonObject]) -> bool:
+    """Whether the other side was asked to take the role, by the journals of drills in their order: what was begun may
+    have been done, or be done later. Not once the role was given back, or the other side was made a standby anew."""
+    asked = False
+    for one in entries:
+        match one["what"], one.get("leg"):
+            case "task-began", "failover" | "switchover" if one["action"] == "promote":
+                asked = True
+            case "given-back", "failover" | "switchover" | "give-back" if one["ok"]:
+                asked = False
+            case "task-ended", "reprotect-home" if one["action"] == "rejoin" and one["ok"] and not one["found"]:
+                asked = False
+    return asked
 
 
 @dataclass(slots=True, kw_only=True)

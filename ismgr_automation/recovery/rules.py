@@ -59,6 +59,12 @@ class Situation:
         """Whether a member surely takes no write now and later: fenced and confirmed, or stopped for good."""
         return (host in self.raised and host in self.confirmed) or host in self.demoted
 
+    @property
+    def at_home(self) -> bool:
+        """Whether the old side takes writes, and the new one streams as its standby."""
+        old, new = self.standings.get(self.sides.old), self.standings.get(self.sides.new)
+        return old is not None and old.writable and new is not None and new.part is Part.STANDBY and new.streaming
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -179,14 +185,21 @@ def no_late_promotion(act: Act, now: Situation) -> str:
 
 
 def lift_behind_fence(act: Act, now: Situation) -> str:
-    """What keeps the old side down is taken away only while the new side was not asked to follow, or where the old side
-    cannot come back as a primary: it is fenced, or is none any more."""
+    """What keeps the old side down is taken away only where it cannot come back as a primary (it is fenced, or is none
+    any more), where it is not down at all, or while the new side surely did not follow: it was not asked to, and is
+    seen to be a standby, or down."""
     old, new = now.sides.old, now.sides.new
-    if act is not Act.LIFT or now.safe(old) or now.part(old) in {Part.STANDBY, Part.DOWN}:
+    if act is not Act.LIFT or now.safe(old) or now.at_home or now.part(old) in {Part.STANDBY, Part.DOWN}:
         return ""
-    if now.part(new) is not Part.PRIMARY and new not in now.asked - now.held:
+    if now.part(new) is Part.PRIMARY:
+        why = f"{new} is a primary"
+    elif new in now.asked - now.held:
+        why = f"{new} was asked to take the role, or may have been"
+    elif now.part(new) is Part.UNKNOWN:
+        why = f"nobody can tell whether {new} takes writes"
+    else:
         return ""
-    return f"{old} would come back without a fence, and {new} may take writes"
+    return f"{old} would come back without a fence, and {why}"
 
 
 RULES: Mapping[str, Check] = {

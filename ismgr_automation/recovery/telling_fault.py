@@ -77,7 +77,7 @@ def faulty(trace: Trace) -> Iterator[str]:
         yield f"the fault {trace.fault.name} did not bite: {bitten['words']}"
     back = _last(trace.entries, "came-back")
     if back is not None and not back["ok"]:
-        yield f"the stale primary did not come back: {back['words']}"
+        yield f"the return of the stale primary proves nothing: {back['words']}"
     lapsed = _last(trace.entries, "fault-lapsed")
     if lapsed is not None:
         yield str(lapsed["words"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -84,3 +85,67 @@ def test_power_is_not_given_to_an_old_primary_beside_a_new_one(site: Mortal, say
     assert "the rule lift-behind-fence says no" in one["kept"][0]
     assert "ismgr drill return records" in one["kept"][0]
     assert site.pair.writable() == (AWAY,)
+
+
+def unmanaged(site: Mortal) -> None:
+    site.pair.unmanaged.add(AWAY)
+
+
+UNSAFE: Mapping[str, tuple[str, Callable[[Mortal], object], str]] = {
+    "nobody sees the other side": ("break dark done", unmanaged, "nobody can tell whether db2 takes writes"),
+    "nobody sees a new primary": ("backend db2 done", unmanaged, "db2 was asked to take the role"),
+    "a new primary has crashed": (
+        "backend db2 done",
+        lambda site: site.pair.kill(AWAY),
+        "db2 was asked to take the role",
+    ),
+    "a promotion may still land": ("promote db2", lambda _site: None, "db2 was asked to take the role"),
+}
+
+
+@pytest.mark.parametrize("case", UNSAFE)
+def test_power_is_not_given_to_an_old_primary_while_the_other_side_may_have_followed(
+    site: Mortal, say: Say, case: str
+) -> None:
+    call, happens, words = UNSAFE[case]
+    broken(site, "dark", call)
+    happens(site)
+    said = say("--json", "drill", "faults", "records", "--lift")
+    (one,) = said.result["plans"]
+    assert (said.code, one["lifted"]) == (ExitCode.CHANGES, [])
+    assert words in one["kept"][0]
+    (run,) = site.runs.runs()
+    assert f"`ismgr drill resume {run.id}` goes on with its drill" in one["kept"][0]
+    assert not site.pair.members[HOME].powered
+
+
+def test_what_was_not_lifted_is_lifted_once_the_other_side_is_seen(site: Mortal, say: Say) -> None:
+    broken(site, "dark", "break dark done")
+    unmanaged(site)
+    assert say("drill", "faults", "records", "--lift").code == ExitCode.CHANGES
+    site.pair.unmanaged.clear()
+    assert say("drill", "faults", "records", "--lift").code == ExitCode.DONE
+    site.pair.start(HOME)
+    assert is_home(site)
+
+
+def test_what_was_not_lifted_before_a_return_is_lifted_after_it(site: Mortal, say: Say) -> None:
+    broken(site, "dark", "promote db2")
+    assert say("drill", "faults", "records", "--lift").code == ExitCode.CHANGES
+    say("drill", "return", "records", "--yes")
+    assert is_home(site)
+    said = say("drill", "faults", "records", "--lift")
+    assert said.code == ExitCode.DONE, said.out
+    assert is_home(site)
+
+
+def test_a_fault_of_a_run_that_is_known_elsewhere_is_lifted_beside_a_standby_only(site: Mortal, say: Say) -> None:
+    broken(site, "frozen", "break frozen done")
+    site.journals.clear()
+    site.pair.kill(AWAY)
+    said = say("--json", "drill", "faults", "records", "--lift")
+    (one,) = said.result["plans"]
+    assert "db2 was asked to take the role, or may have been" in one["kept"][0]
+    site.pair.start(AWAY)
+    assert say("drill", "faults", "records", "--lift").code == ExitCode.DONE
+    assert is_home(site)

@@ -331,3 +331,17 @@ def test_a_clone_whose_walls_fell_while_nobody_was_there_is_removed_and_proves_n
     found = measured(site)
     assert found.verdict is INVALID
     assert any("were found open when the drill went on" in one for one in found.reasons)
+
+
+def test_a_clone_is_removed_also_where_the_drill_that_goes_on_cannot_look_at_its_walls(tmp_path: Path) -> None:
+    site = mortal(tmp_path)
+    planned = plan(site, ISOLATED)
+    site.death = Death(only="call promote spare1 done", nth=1)
+    with pytest.raises(Killed):
+        site.apply(planned)
+    site.death = Death()
+    site.pair.faults["stage 198.51.100.0/24"] = InputError("There is no secret env:GATEWAY.")
+    report = site.resume()
+    assert "There is no secret env:GATEWAY." in report.stopped
+    assert is_clean(site)
+    assert any("There is no secret env:GATEWAY." in one for one in measured(site).reasons)

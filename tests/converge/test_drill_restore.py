@@ -71,6 +71,14 @@ def test_a_backup_that_can_be_restored_passes_and_nothing_is_left(site: Drills) 
     assert acts(site) == [], "the service stays where it is"
 
 
+def test_what_was_restored_is_taken_away_whatever_is_raised(site: Drills) -> None:
+    site.vault.held = lambda: frozenset({"NOTICE"})  # type: ignore[arg-type]  # no number
+    report = drill(site, RESTORE)
+    assert "a bug in ismgr, please report it: ValueError" in report.stopped
+    assert result(site).verdict is not Verdict.PASSED
+    assert site.vault.scratch == set()
+
+
 def test_lost_writes_are_counted_and_the_newest_one_says_how_old_it_was(site: Drills) -> None:
     site.vault.catalogue = replace(site.vault.catalogue, newest_at=None)
     drill(site, RESTORE)

@@ -47,6 +47,8 @@ ALLOWED = {
         now(FAILOVER, Part.DOWN, Part.STANDBY, asked=frozenset({NEW}), held=frozenset({NEW})),
     ),
     "mending what nobody has left": (Act.LIFT, now(FAILOVER, Part.UNKNOWN, Part.STANDBY)),
+    "mending where nobody could follow": (Act.LIFT, now(FAILOVER, Part.UNKNOWN, Part.DOWN)),
+    "mending what keeps nobody down": (Act.LIFT, now(FAILOVER, UP, Part.STANDBY, asked=frozenset({NEW}))),
     "mending behind a fence that holds": (Act.LIFT, now(FAILOVER, UP, UP, **BOTH)),
     "mending what is a standby by now": (Act.LIFT, now(REPROTECT, Part.STANDBY, UP)),
     "suites at any time": (Act.OTHER, now(REPROTECT, Part.UNKNOWN, Part.UNKNOWN)),
@@ -111,6 +113,16 @@ REFUSED = {
         now(FAILOVER, Part.UNKNOWN, Part.STANDBY, asked=frozenset({NEW})),
         "lift-behind-fence",
     ),
+    "power for the old side beside one that nobody sees": (
+        Act.LIFT,
+        now(FAILOVER, Part.UNKNOWN, Part.UNKNOWN),
+        "lift-behind-fence",
+    ),
+    "power for the old side beside one that was promoted and is down": (
+        Act.LIFT,
+        now(FAILOVER, Part.UNKNOWN, Part.DOWN, asked=frozenset({NEW})),
+        "lift-behind-fence",
+    ),
     "overwriting from a standby": (Act.REJOIN, now(REPROTECT, Part.DOWN, Part.STANDBY), "rejoin-the-loser"),
 }
 
@@ -151,6 +163,14 @@ hosts = st.frozensets(st.sampled_from([OLD, NEW]))
 def test_nobody_is_promoted_while_the_other_side_may_take_a_write(situation: Situation) -> None:
     if refusal(Act.PROMOTE, situation) is None:
         assert OLD in situation.demoted or {OLD} <= situation.raised & situation.confirmed
+
+
+@given(st.builds(now, st.just(FAILOVER), parts, parts, raised=hosts, confirmed=hosts, asked=hosts))
+def test_nothing_is_mended_that_keeps_the_old_side_down_while_the_other_may_have_followed(situation: Situation) -> None:
+    kept_down = situation.part(OLD) in {UP, Part.UNKNOWN} and not situation.at_home and not situation.safe(OLD)
+    if kept_down and refusal(Act.LIFT, situation) is None:
+        assert situation.part(NEW) in {Part.STANDBY, Part.DOWN}
+        assert NEW not in situation.asked
 
 
 @given(old=parts, new=parts)

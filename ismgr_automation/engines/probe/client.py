@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from ismgr_automation.ports.recovery import Outcome, ProbeRequest, Seen, Sight
 from ismgr_automation.ports.secrets import SecretStore
 
 if TYPE_CHECKING:
-    from ismgr_automation.core.secret import Secret
+    from ismgr_automation.core.secret import Secret, SecretRef
     from ismgr_automation.engines.probe.link import Link
 
 COLUMNS = "run number at"
@@ -39,6 +39,8 @@ class PostgresqlProbe:
     """
 
     store: SecretStore
+    _opened: dict[tuple[str, SecretRef], Secret] = field(default_factory=dict, repr=False)
+    """Passwords of runs: once something is broken, whoever keeps them may not be reached any more."""
 
     def start(self, request: ProbeRequest, context: Context) -> PostgresqlRunningProbe:
         """Prepare the table and begin."""
@@ -49,7 +51,7 @@ class PostgresqlProbe:
                 next_step="Resume it, or begin a new run.",
             )
         self._prepare(request)
-        running = launch(request, self.store.open(request.password), folder, context)
+        running = launch(request, self._password(request), folder, context)
         try:
             running.until_acknowledged(context)
         except BaseException:
@@ -67,16 +69,16 @@ class PostgresqlProbe:
             # the clock began anew with the machine: a log for each. The end of the old one may not have got to the disk
             log.path.replace(folder / f"{NAME}.{log.boot}")
             first = log.last - log.last % LEAP + LEAP + 1
-            return launch(request, self.store.open(request.password), folder, context, first)
+            return launch(request, self._password(request), folder, context, first)
         running = adopt(request, folder, context) if at_work else None
-        return running or launch(request, self.store.open(request.password), folder, context)
+        return running or launch(request, self._password(request), folder, context)
 
     def sees(self, request: ProbeRequest, context: Context) -> Seen:
         """A row of its own is written through all endpoints at once: a server whose disk is full, and one that waits
         for a standby which is away, says that it is a primary, and takes no write."""
         if context.cancelled.is_set():
             raise Cancelled(f"The detector of run {request.run} was stopped.")
-        password = self.store.open(request.password)
+        password = self._password(request)
         with ThreadPoolExecutor(max_workers=len(request.endpoints), thread_name_prefix="ismgr-detector") as pool:
             looks = [pool.submit(_seen, request, place, password) for place in range(len(request.endpoints))]
         causes = [one.result() for one in looks]
@@ -131,6 +133,13 @@ class PostgresqlProbe:
                 )
             link.ask(over("DELETE FROM {} WHERE run <> $1", table), (request.run,), SLOW)
 
+    def _password(self, request: ProbeRequest) -> Secret:
+        """Opened once for a run."""
+        key = request.run, request.password
+        if key not in self._opened:
+            self._opened[key] = self.store.open(request.password)
+        return self._opened[key]
+
     def _primary(self, request: ProbeRequest) -> Link:
         """Through the first endpoint that leads to where writes are taken, and not to a standby."""
         from ismgr_automation.engines.probe.link import Access, Door, Unusable
@@ -139,7 +148,7 @@ class PostgresqlProbe:
             endpoints=request.endpoints,
             database=request.database,
             user=request.user,
-            password=self.store.open(request.password),
+            password=self._password(request),
             patience=request.patience,
             resolvers=request.resolvers,
         )

@@ -90,6 +90,7 @@ class MemoryBubble:
 
     def stage(self) -> Seen:
         """Whether it is closed by this run."""
+        self.world.pair.called(f"stage {self.request.network}", self.context)
         if why := self.world.broken.get("stage", ""):
             return Seen(sight=Sight.UNKNOWN, words=why)
         return Seen(sight=Sight.DONE if self._whole() else Sight.NOT_DONE)

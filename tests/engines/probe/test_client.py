@@ -20,7 +20,8 @@ from ismgr_automation.engines.probe import PostgresqlProbe
 from ismgr_automation.engines.probe.link import MOST_GIVEN_UP
 from ismgr_automation.engines.probe.log import LogReader, boot, born, in_use
 from ismgr_automation.ports.context import Context
-from ismgr_automation.ports.recovery import Outcome, ProbeClient
+from ismgr_automation.ports.memory import MemorySecretStore
+from ismgr_automation.ports.recovery import Outcome, ProbeClient, Sight
 from ismgr_automation.recovery.measure import losses, outages
 from tests.engines.probe.cases import OneSecret, owned, request, wait_until
 
@@ -190,6 +191,14 @@ def test_an_endpoint_that_nobody_can_use_is_told_without_the_password(asked, con
     assert "canary" not in str(told.value)
     with pytest.raises(Unreachable, match="password authentication failed"):
         client.held(asked, context)
+
+
+def test_a_password_is_opened_once_for_all_looks_of_a_run(tmp_path, context):
+    store, nobody = MemorySecretStore({"file:probe": "canary-of-a-look"}), request(tmp_path, [1])
+    client = PostgresqlProbe(store=store)
+    for _ in range(2):
+        assert client.sees(nobody, context).sight is Sight.NOT_DONE
+    assert store.opened == [nobody.password]
 
 
 def test_whoever_cancels_gets_no_probe(client, asked, context):
