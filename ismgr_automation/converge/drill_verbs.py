@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 
 from ismgr_automation.converge.drill_field import Field
@@ -65,6 +66,9 @@ class Kit:
     witnesses of its fence."""
 
 
+BOOT = timedelta(minutes=5)
+"""What a machine that is given back may take at least, from its power to an answer."""
+
 TRIES = 3
 """How often a suite is asked after a move."""
 
@@ -116,7 +120,8 @@ def _of_a_member(step: FenceStep | UnfenceStep | DemoteStep | PromoteStep | Rejo
             return engines.fences.fence(fence_request(step, kit), context)
         case UnfenceStep():
             fence = fence_of(kit.field.document)
-            lift = engines.fences.unfence(fence_request(fence, kit), context)
+            request = replace(fence_request(fence, kit), deadline=duration(step.deadline))
+            lift = engines.fences.unfence(request, context)
             if fence.way is FenceWay.POWER:
                 return lift
             # behind its packet filter the old primary still runs, and must not be let out as one
@@ -190,8 +195,11 @@ def _inside(names: Sequence[str], site: str, kit: Kit) -> tuple[str, ...]:
 
 
 def giving_back(kit: Kit) -> Verb:
-    """The verb that lets a failover's old side out to be the primary again."""
+    """The verb that lets a failover's old side out to be the primary again. A machine is given the time to boot."""
     request = replace(fence_request(fence_of(kit.field.document), kit), giving_back=True)
+    if request.bmc is not None:
+        unfences = [one for one in kit.field.document.reprotect if isinstance(one, UnfenceStep)]
+        request = replace(request, deadline=max(BOOT, *(duration(one.deadline) for one in unfences)))
     return kit.scope.engines.recovery.fences.unfence(request, kit.scope.context)
 
 

@@ -149,6 +149,8 @@ class UnfenceStep(_Step):
     as a primary is let out."""
 
     do: Literal["unfence"]
+    deadline: Duration = "5m"
+    """A fence by power: longer than the machine boots. One that does not answer by then loses its power again."""
 
 
 class RejoinStep(_Step):
