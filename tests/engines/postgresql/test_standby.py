@@ -562,8 +562,9 @@ def test_a_demoted_primary_can_take_its_role_again(pair, standby):
 
 def test_what_is_got_ready_for_a_demotion_has_its_time_besides_that_of_the_stop(pair, standby):
     demote = standby.demote(replace(pair.cluster, deadline=timedelta(milliseconds=1)), FIRST, SECOND, pair.context)
-    ready(demote)
+    seen = demote.stage()
     demote.close()
+    assert seen.sight is Sight.NOT_DONE, seen.words
 
 
 def test_a_member_that_is_down_is_not_promoted_and_nothing_waits_past_its_deadline(pair):
