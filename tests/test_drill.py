@@ -36,7 +36,12 @@ from tests.test_two_sites import LONG_SECONDS, Said, Site
 
 pytestmark = [pytest.mark.lab, pytest.mark.engine]
 
-EDITS = (("become: true", "become: true\n  boot_timeout: 30s"), ("rto: 2s, rpo: 0s", "rto: 60s, rpo: 60s"))
+EDITS = (
+    ("become: true", "become: true\n  boot_timeout: 30s"),
+    ("rto: 2s, rpo: 0s", "rto: 60s, rpo: 60s"),
+    ("do: promote, deadline: 10s", "do: promote, deadline: 60s"),
+    ("do: demote, deadline: 30s", "do: demote, deadline: 60s"),
+)
 """A busy machine makes no drill fail that did what it should: what was measured is looked at all the same."""
 LEASE = ("  demo:\n", "  demo:\n    lease_ttl: 10s\n")
 """Who resumes waits for so long until a dead controller's lease is free."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 
 from ismgr_automation.converge.drill_field import Field
@@ -14,7 +15,7 @@ from ismgr_automation.converge.machines import access, machine_of
 from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.requests import at_hand, playbook_request, stack_request
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.verify import verify_group
+from ismgr_automation.converge.verify import suites_of
 from ismgr_automation.core.errors import Cancelled, InputError, IsmgrError
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.estate.order import Step
@@ -46,6 +47,7 @@ from ismgr_automation.ports.recovery import (
     Verb,
     Witness,
 )
+from ismgr_automation.ports.verification import CheckResult
 from ismgr_automation.recovery.path import Leg, Task
 from ismgr_automation.recovery.rules import Act
 
@@ -64,6 +66,12 @@ class Kit:
     """A fault has cut off the old side's site: what is silent for those outside may be well, so that they are no
     witnesses of its fence."""
 
+
+BOOT = timedelta(minutes=5)
+"""What a machine that is given back may take at least, from its power to an answer."""
+
+MOMENT = timedelta(seconds=1)
+"""What the work of another engine is given at least."""
 
 TRIES = 3
 """How often a suite is asked after a move."""
@@ -110,17 +118,19 @@ def switch_of_all(task: Task, kit: Kit) -> Verb:
 
 def _of_a_member(step: FenceStep | UnfenceStep | DemoteStep | PromoteStep | RejoinStep, kit: Kit) -> Verb:
     engines, context = kit.scope.engines.recovery, kit.scope.context
-    cluster, sides = kit.field.cluster, kit.leg.sides
+    within, sides = duration(step.deadline), kit.leg.sides
+    cluster = replace(kit.field.cluster, deadline=within)
     match step:
         case FenceStep():
             return engines.fences.fence(fence_request(step, kit), context)
         case UnfenceStep():
             fence = fence_of(kit.field.document)
-            lift = engines.fences.unfence(fence_request(fence, kit), context)
+            request = fence_request(fence, kit)
             if fence.way is FenceWay.POWER:
-                return lift
+                return engines.fences.unfence(replace(request, deadline=within), context)
             # behind its packet filter the old primary still runs, and must not be let out as one
-            return Both(engines.standby.retire(cluster, sides.old, context), lift)
+            retire = engines.standby.retire(replace(cluster, deadline=within / 2), sides.old, context)
+            return Both(retire, engines.fences.unfence(replace(request, deadline=within / 2), context))
         case DemoteStep():
             return engines.standby.demote(cluster, sides.old, sides.new, context)
         case PromoteStep():
@@ -190,8 +200,11 @@ def _inside(names: Sequence[str], site: str, kit: Kit) -> tuple[str, ...]:
 
 
 def giving_back(kit: Kit) -> Verb:
-    """The verb that lets a failover's old side out to be the primary again."""
+    """The verb that lets a failover's old side out to be the primary again. A machine is given the time to boot."""
     request = replace(fence_request(fence_of(kit.field.document), kit), giving_back=True)
+    if request.bmc is not None:
+        unfences = [one for one in kit.field.document.reprotect if isinstance(one, UnfenceStep)]
+        request = replace(request, deadline=max(BOOT, *(duration(one.deadline) for one in unfences)))
     return kit.scope.engines.recovery.fences.unfence(request, kit.scope.context)
 
 
@@ -294,6 +307,13 @@ def _worse(one: Seen, other: Seen) -> Seen:
     return min((one, other), key=lambda seen: order.index(seen.sight))
 
 
+def _time_left(step: VerifyStep | PlayStep, kit: Kit) -> Callable[[], timedelta]:
+    """What is left of a step's deadline, which counts from now; never less than ``MOMENT``."""
+    clock = kit.scope.engines.recovery.clock
+    began, deadline = clock(), duration(step.deadline)
+    return lambda: max(MOMENT, deadline - timedelta(microseconds=(clock() - began) / 1000))
+
+
 def _up(group: str, kit: Kit) -> tuple[str, ...]:
     """The hosts of a group that answer now: those of a lost site cannot be asked anything."""
     members = kit.ground.fleet.membership.get(group, ())
@@ -305,13 +325,17 @@ def _up(group: str, kit: Kit) -> tuple[str, ...]:
 def _verified(step: VerifyStep, kit: Kit) -> tuple[str, str]:
     """Programs that were connected to the old side notice it with their next request only, so that a suite which does
     not pass right after a move is asked again."""
-    scope, ground = kit.scope, kit.ground
+    scope, ground, left = kit.scope, kit.ground, _time_left(step, kit)
     pause = scope.engines.recovery.pause.total_seconds()
     for tried in range(1, TRIES + 1):
         names = _up(step.group, kit)
-        checks = verify_group(scope, step.group, ground.fleet, ground.states, names) if names else ()
-        bad = failed_checks(checks)
-        if (names and not bad) or tried == TRIES or scope.context.cancelled.wait(pause):
+        request = suites_of(scope, step.group, ground.fleet, ground.states, names) if names else None
+        checks: Sequence[CheckResult] = ()
+        if request is not None:
+            request = replace(request, deadline=min(request.deadline, left()))
+            checks = scope.engines.verifier.verify(request, scope.context)
+        bad, over = failed_checks(checks), tried == TRIES or left() <= MOMENT
+        if (names and not bad) or over or scope.context.cancelled.wait(pause):
             break
     if not names:
         return f"no host of group/{step.group} answers", ""
@@ -323,10 +347,12 @@ def _verified(step: VerifyStep, kit: Kit) -> tuple[str, str]:
 
 
 def _played(step: PlayStep, kit: Kit) -> tuple[str, str]:
+    left = _time_left(step, kit)
     names = _up(step.group, kit)
     if not names:
         return f"no host of group/{step.group} answers", ""
     request = playbook_request(kit.scope, step.group, kit.ground.fleet, names, kit.ground.states)
+    request = replace(request, deadline=min(request.deadline, left()))
     result = kit.scope.engines.playbooks.run(request, kit.scope.context)
     lost = [f"{one.host} unreachable ({one.reach})" for one in result.unreachable]
     trouble = "; ".join([*(f"{name} failed" for name in result.failed), *lost])
@@ -334,7 +360,9 @@ def _played(step: PlayStep, kit: Kit) -> tuple[str, str]:
 
 
 def _provisioned(step: StackStep, kit: Kit) -> tuple[str, str]:
-    result = kit.scope.engines.stacks.up(stack_request(kit.scope, step.stack), kit.scope.context)
+    request = stack_request(kit.scope, step.stack)
+    request = replace(request, deadline=min(request.deadline, duration(step.deadline)))
+    result = kit.scope.engines.stacks.up(request, kit.scope.context)
     return "; ".join((*result.failed, *result.unplanned)), f"{len(result.steps)} resources changed"
 
 

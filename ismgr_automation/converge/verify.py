@@ -13,7 +13,7 @@ from ismgr_automation.core.address import Address, Kind
 from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.planning.graph import selected
 from ismgr_automation.ports.stacks import StackState
-from ismgr_automation.ports.verification import CheckResult
+from ismgr_automation.ports.verification import CheckResult, SuiteRequest
 
 
 def verify(scope: Scope) -> tuple[CheckResult, ...]:
@@ -34,8 +34,20 @@ def verify_group(
     limit: Sequence[str] | None,
 ) -> tuple[CheckResult, ...]:
     """Run one group's suites, against the hosts in ``limit`` or all of its members; no suites, no results."""
+    request = suites_of(scope, name, fleet, states, limit)
+    return () if request is None else scope.engines.verifier.verify(request, scope.context)
+
+
+def suites_of(
+    scope: Scope,
+    name: str,
+    fleet: Fleet,
+    states: Mapping[Address, StackState],
+    limit: Sequence[str] | None,
+) -> SuiteRequest | None:
+    """What running one group's suites asks for; None where there is nothing to run."""
     members = fleet.membership[name] if limit is None else limit
     hosts = [one for one in members if scope.selection.takes_host(one)]
     if not hosts or not scope.estate.groups[name].verify:
-        return ()
-    return scope.engines.verifier.verify(suite_request(scope, name, fleet, hosts, states), scope.context)
+        return None
+    return suite_request(scope, name, fleet, hosts, states)

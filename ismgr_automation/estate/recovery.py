@@ -49,6 +49,7 @@ class _Step(Document):
     needs: tuple[Name, ...] = ()
     """Steps of the same path that must have ended well; without any, those that stand before it."""
     deadline: Duration = "30s"
+    """How long it may take; then it has failed. Plans, runbooks and windows add these up."""
 
 
 class FenceStep(_Step):
@@ -113,6 +114,8 @@ class VerifyStep(_Step):
 
     do: Literal["verify"]
     group: Name
+    deadline: Duration = "5m"
+    """For all that is asked, again where it has to be; the HostGroup's own holds for each time."""
 
 
 class PlayStep(_Step):
@@ -120,6 +123,8 @@ class PlayStep(_Step):
 
     do: Literal["play"]
     group: Name
+    deadline: Duration = "10m"
+    """Where the HostGroup's own is shorter, that one holds."""
     hot: bool = False
     """Says by name that clients may wait for Ansible: without it the plan is refused with this on a hot path."""
 
@@ -129,6 +134,8 @@ class StackStep(_Step):
 
     do: Literal["stack"]
     stack: Name
+    deadline: Duration = "10m"
+    """Where the Stack's own is shorter, that one holds."""
     hot: bool = False
     """As for a play."""
 
@@ -149,12 +156,16 @@ class UnfenceStep(_Step):
     as a primary is let out."""
 
     do: Literal["unfence"]
+    deadline: Duration = "5m"
+    """A fence by power: longer than the machine boots. One that does not answer by then loses its power again."""
 
 
 class RejoinStep(_Step):
     """The old primary becomes a standby of the new one and streams."""
 
     do: Literal["rejoin"]
+    deadline: Duration = "10m"
+    """Long enough to copy the whole database, where that may be needed."""
     way: Literal["auto", "rewind", "rebuild"] = "auto"
     """``auto`` rewinds where that is possible, and copies everything anew where it is not."""
 

@@ -138,7 +138,8 @@ class Fences(Protocol):
         ...
 
     def unfence(self, request: FenceRequest, context: Context) -> Verb:
-        """Lifts it. A machine that comes up again must not come up as a primary: that is looked at first."""
+        """Lifts it. A machine that comes up again must not come up as a primary: that is looked at first. One without
+        power cannot be looked at, so one that does not answer before the deadline is without power again."""
         ...
 
     def witness(self, request: FenceRequest, context: Context) -> Witness:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from threading import Event
 from time import monotonic, monotonic_ns
 
 from ismgr_automation.core.errors import Cancelled, EngineError, InputError
@@ -24,6 +25,12 @@ LOOKING = timedelta(seconds=5)
 
 PAUSE = timedelta(milliseconds=100)
 """Between two tries to log in to a machine that boots."""
+
+CUT = timedelta(seconds=30)
+"""For cutting the power of a machine that may not be let out."""
+
+PATIENCE = timedelta(seconds=30)
+"""The longest that one request to a BMC is repeated: a deadline may be long because a machine boots for so long."""
 
 _STANDING = f"""{LOOK}
 standing "$1"
@@ -79,13 +86,14 @@ class PowerUnfence:
     """Implements ``ports.recovery.Verb``: the machine is on and answers, and its PostgreSQL is no primary.
 
     What a machine without power will do cannot be looked at before it has some. So it is looked at as soon as it
-    answers, and one whose PostgreSQL came up as a primary, or would, loses its power again.
+    answers, and one whose PostgreSQL came up as a primary, or would, loses its power again. So does one that does not
+    answer before the deadline, unless it is given back: its PostgreSQL may come up once nobody looks any more.
     """
 
     def __init__(self, request: FenceRequest, store: SecretStore, context: Context) -> None:
         """Raises ``InputError`` for a password that is not there, or a host that cannot be connected to."""
         self._machine = _Machine(request, store, context)
-        self._request, self._cancelled = request, context.cancelled
+        self._request, self._store, self._context = request, store, context
         self._warm = Warm(request.fleet, store, context.cancelled)
         self._warm.__enter__()
 
@@ -106,26 +114,29 @@ class PowerUnfence:
 
     def act(self) -> Acted:
         """Power it on, wait until it answers SSH, and look at its PostgreSQL. The power of a machine that was on before
-        is not cut, whatever is found there. Raises ``Cancelled``."""
+        is not cut, whatever is found there. Raises ``Cancelled``, after the power was cut again."""
         began, end = monotonic_ns(), monotonic() + self._request.deadline.total_seconds()
-
-        def acted(words: str, *, ok: bool = False) -> Acted:
-            return Acted(ok=ok, began_ns=began, ended_ns=monotonic_ns(), words=words)
-
         try:
             before = self._machine.system().power()
-            self._machine.system().switch(Power.ON)
-            found = self._answered(end)
-            if not isinstance(found, Standing):
-                return acted(f"it is on, and cannot be reached: {found}")
-            if self._goes(found):
-                return acted(WORDS[found], ok=True)
-            if before is Power.ON:
-                return acted(f"it was on before: {WORDS[found]}")
-            self._machine.system().cut(self._request.deadline)
         except EngineError as error:
-            return acted(error.summary)
-        return acted(f"it is off again: {WORDS[found]}")
+            return _acted(began, error.summary)
+        ours = before is not Power.ON
+        try:
+            found = self._switched_on(end)
+        except Cancelled:
+            if ours and not self._request.giving_back:
+                self._cut()
+            raise
+        if isinstance(found, Standing):
+            if self._goes(found):
+                return _acted(began, WORDS[found], ok=True)
+            stays, why = False, WORDS[found]
+        else:
+            stays, why = self._request.giving_back, found
+        if not ours or stays:
+            return _acted(began, f"{'it has power now' if ours else 'it was on before'}: {why}")
+        trouble = self._cut()
+        return _acted(began, f"{trouble or 'it is off again'}: {why}")
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -135,15 +146,34 @@ class PowerUnfence:
     def _goes(self, found: Standing) -> bool:
         return found.goes(giving_back=self._request.giving_back)
 
-    def _answered(self, end: float) -> Standing | str:
-        """What its PostgreSQL is, once it answers; why it does not, when the time is over."""
+    def _switched_on(self, end: float) -> Standing | str:
+        """What its PostgreSQL is, once it has power and answers; why nobody can say, when the time is over."""
+        try:
+            self._machine.system().switch(Power.ON)
+        except EngineError as error:
+            return error.summary
         while True:
             left = timedelta(seconds=max(0.5, end - monotonic()))
             found = _asked(self._warm, self._request, _STANDING, min(left, LOOKING))
-            if isinstance(found, Standing) or monotonic() > end:
+            if isinstance(found, Standing):
                 return found
-            if self._cancelled.wait(PAUSE.total_seconds()):
+            if monotonic() > end:
+                within = f"{self._request.deadline.total_seconds():g} s"
+                return f"it did not answer within {within}, which must be enough for it to boot ({found})"
+            if self._context.cancelled.wait(PAUSE.total_seconds()):
                 raise Cancelled(f"Waiting for {self._request.host} was stopped on request.")
+
+    def _cut(self) -> str:
+        """Why it is not off. Over a connection of its own, which nobody can cancel: what has power and is not looked at
+        may become a second primary at any time."""
+        machine = _Machine(replace(self._request, deadline=CUT), self._store, replace(self._context, cancelled=Event()))
+        try:
+            machine.system().cut(CUT)
+        except EngineError as error:
+            return f"it may be on, and become a second primary: {error.summary}"
+        finally:
+            machine.close()
+        return ""
 
 
 class _Machine:
@@ -153,7 +183,7 @@ class _Machine:
         bmc = request.bmc
         if bmc is None:
             raise InputError(f"{request.host} has no BMC that could cut its power.")
-        wait = request.deadline
+        wait, patience = request.deadline, min(request.deadline, PATIENCE)
         self._bmc = Bmc(
             subject=bmc.machine,
             url=bmc.address.rstrip("/"),
@@ -161,7 +191,7 @@ class _Machine:
             password=store.open(bmc.password),
             ca=bmc.ca,
             system=bmc.system,
-            timeouts=Timeouts(connect=min(wait, timedelta(seconds=5)), change=wait, patience=wait, poll=POLL),
+            timeouts=Timeouts(connect=min(wait, timedelta(seconds=5)), change=wait, patience=patience, poll=POLL),
         )
         self._cancelled = context.cancelled
         self._system: System | None = None
@@ -175,6 +205,10 @@ class _Machine:
         if self._system is not None:
             self._system.close()
             self._system = None
+
+
+def _acted(began: int, words: str, *, ok: bool = False) -> Acted:
+    return Acted(ok=ok, began_ns=began, ended_ns=monotonic_ns(), words=words)
 
 
 def _asked(warm: Warm, request: FenceRequest, script: str, within: timedelta) -> Standing | str:

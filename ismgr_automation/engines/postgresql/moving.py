@@ -32,6 +32,10 @@ from ismgr_automation.ports.upkeep import Part
 AGAIN_SECONDS = 0.05
 """Between two tries when a connection was lost."""
 
+READY_WITHIN = timedelta(minutes=2)
+"""For what has its time besides that of a demotion: the checkpoint before it, for which nobody waits, and the start of
+a primary that could not be stopped in time."""
+
 
 @dataclass(slots=True)
 class Waiting:
@@ -151,9 +155,11 @@ class Demotion:
         self._host = host
         self._to = to
         self._context = context
-        self._switchover = Switchover(watch.members, to, context)
+        cluster = watch.members.cluster
+        patient = replace(cluster, deadline=max(cluster.deadline, READY_WITHIN))
+        self._switchover = Switchover(replace(watch.members, cluster=patient), to, context)
         self._got_ready = False
-        seconds = f"{max(1, int(watch.members.cluster.deadline.total_seconds()))}"
+        seconds = f"{max(1, int(cluster.deadline.total_seconds()))}"
         self._stop = Waiting(watch, host, watch.members.wait_script(host, hot.DEMOTE, seconds))
         self._arrive = Waiting(watch, to, watch.members.wait_script(to, hot.REPLAYED))
 

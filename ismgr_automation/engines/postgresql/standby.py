@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Self
 
 from ismgr_automation.core.diagnostic import did_you_mean
@@ -20,7 +21,8 @@ from ismgr_automation.ports.upkeep import Cluster
 
 class PostgresqlStandby:
     """Implements ``ports.recovery.Standby``. Connections to a cluster's members are made at the first look or stage,
-    and kept until ``close``; as a context manager it closes by itself."""
+    and kept until ``close``, for whatever deadline a cluster is asked with; as a context manager it closes by
+    itself."""
 
     def __init__(self, store: SecretStore, layout: Layout | None = None) -> None:
         """Connects to nobody yet."""
@@ -91,8 +93,8 @@ class PostgresqlStandby:
     def _watch(self, cluster: Cluster) -> Watch:
         with self._lock:
             for known, watch in self._watches:
-                if known == cluster:
-                    return watch
+                if replace(known, deadline=cluster.deadline) == cluster:
+                    return replace(watch, members=replace(watch.members, cluster=cluster))  # with the same sessions
             self._known(cluster)
             warm = Warm(cluster.fleet, self._store, threading.Event()).__enter__()
             watch = Watch(WarmMembers(cluster, self._layout, self._store, warm))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from ismgr_automation.core.errors import Cancelled
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.engines.fences import HostFences
+from ismgr_automation.engines.fences import power as power_module
 from ismgr_automation.engines.secrets import Backends, PrivateFiles
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.packages import Fleet
 from ismgr_automation.ports.recovery import FenceRequest, Sight, Verb
 from ismgr_automation.ports.upkeep import BmcAccess
-from tests.engines.fences.conftest import Country, cluster, folder
+from tests.engines.fences.conftest import Country, cluster, folder, until
 from tests.engines.loopback import Loopback, free_port, loopback_server
 from tests.provider.fake_bmc import PASSWORD, USER, Authority, FakeBmc, Faults
 
@@ -183,15 +186,61 @@ def test_a_machine_is_let_out_when_it_answers_and_has_no_primary(power: Power) -
         assert unfence.observe().sight is Sight.DONE
 
 
-def test_a_machine_that_does_not_answer_is_not_out(power: Power, loopback: Loopback) -> None:
-    power.bmc.machine.power = "Off"
+def unreachable(power: Power, loopback: Loopback) -> FenceRequest:
+    """Nobody listens for SSH there, however long it is waited for."""
     dead = replace(power.request.fleet, hosts=[loopback.host("db1.dc1", port=free_port())])
-    request = replace(power.request, fleet=dead, deadline=timedelta(seconds=1))
+    return replace(power.request, fleet=dead, deadline=timedelta(seconds=2))
+
+
+UNANSWERED = "it did not answer within 2 s, which must be enough for it to boot (refused: "
+
+
+@pytest.mark.parametrize(
+    ("before", "giving_back", "after"),
+    [
+        ("Off", False, ("Off", "it is off again: ")),
+        ("Off", True, ("On", "it has power now: ")),
+        ("On", False, ("On", "it was on before: ")),
+    ],
+    ids=["let out", "given back", "never fenced"],
+)
+def test_a_machine_that_does_not_answer_in_time_is_not_left_on_where_it_could_be_a_second_primary(
+    power: Power, loopback: Loopback, before: str, giving_back: bool, after: tuple[str, str]
+) -> None:
+    power.bmc.machine.power = before
+    request = replace(unreachable(power, loopback), giving_back=giving_back)
     with closing(power.fences.unfence(request, power.context)) as unfence:
         acted = unfence.act()
-        assert not acted.ok
-        assert "it is on, and cannot be reached: refused" in acted.words
         assert unfence.observe().sight is Sight.NOT_DONE
+    assert (acted.ok, power.bmc.machine.power) == (False, after[0])
+    assert acted.words.startswith(f"{after[1]}{UNANSWERED}")
+
+
+def test_a_machine_that_nobody_waits_for_any_more_is_off_again(power: Power, loopback: Loopback) -> None:
+    power.bmc.machine.power = "Off"
+    request = replace(unreachable(power, loopback), deadline=timedelta(minutes=5))
+    with (
+        closing(power.fences.unfence(request, power.context)) as unfence,
+        ThreadPoolExecutor(max_workers=1) as pool,
+    ):
+        acting = pool.submit(unfence.act)
+        until("the machine has power", lambda: power.bmc.machine.power == "On")
+        power.context.cancelled.set()
+        with pytest.raises(Cancelled):
+            acting.result()
+    assert power.bmc.machine.power == "Off"
+
+
+def test_a_machine_whose_power_cannot_be_cut_again_is_said_to_be_dangerous(
+    power: Power, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(power_module, "CUT", timedelta(milliseconds=300))
+    power.bmc.machine.power, power.bmc.faults.ignores = "Off", frozenset({"ForceOff"})
+    with closing(power.fences.unfence(unreachable(power, loopback), power.context)) as unfence:
+        acted = unfence.act()
+    assert (acted.ok, power.bmc.machine.power) == (False, "On")
+    assert acted.words.startswith("it may be on, and become a second primary: ")
+    assert UNANSWERED in acted.words
 
 
 @pytest.mark.parametrize("files", [(), ("standby.signal",)], ids=["primary", "standby"])

@@ -560,6 +560,13 @@ def test_a_demoted_primary_can_take_its_role_again(pair, standby):
     assert not standby.reinstate(pair.cluster, SECOND, pair.context).act().ok
 
 
+def test_what_is_got_ready_for_a_demotion_has_its_time_besides_that_of_the_stop(pair, standby):
+    demote = standby.demote(replace(pair.cluster, deadline=timedelta(milliseconds=1)), FIRST, SECOND, pair.context)
+    seen = demote.stage()
+    demote.close()
+    assert seen.sight is Sight.NOT_DONE, seen.words
+
+
 def test_a_member_that_is_down_is_not_promoted_and_nothing_waits_past_its_deadline(pair):
     cluster = replace(pair.cluster, deadline=timedelta(seconds=2))
     with PostgresqlStandby(pair.loopback.store, pair.layout()) as standby:
@@ -569,6 +576,19 @@ def test_a_member_that_is_down_is_not_promoted_and_nothing_waits_past_its_deadli
         began = time.monotonic()
         assert not promote.act().ok
         assert time.monotonic() - began < 20
+
+
+def test_steps_with_deadlines_of_their_own_share_the_connections_of_looks(pair, standby):
+    def connections() -> int:
+        open_now = psutil.Process().net_connections(kind="tcp")
+        return len([one for one in open_now if one.raddr and one.raddr.port == pair.loopback.port])
+
+    look(pair, standby)
+    before = connections()
+    promote = standby.promote(replace(pair.cluster, deadline=timedelta(seconds=7)), SECOND, pair.context)
+    ready(promote)
+    assert (before, connections()) == (2, 2)
+    promote.close()
 
 
 def test_a_session_that_was_lost_is_no_obstacle(pair, standby):
