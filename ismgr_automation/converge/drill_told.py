@@ -87,7 +87,6 @@ def _result(drill: Drill, told: Told) -> DrillResult:
             unsteady=drill.unsteady,
             uncounted="; ".join(filter(None, [drill.uncounted, *told.unmeasured])),
             redundant=moved_home(drill.last, sides.old, sides.new),
-            whole_s=(ended - drill.began_at).total_seconds(),
             aborted=drill.trouble if drill.scope.context.cancelled.is_set() else "",
             unserved=told.unserved,
             unbitten=told.unbitten,
