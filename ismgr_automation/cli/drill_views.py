@@ -14,7 +14,8 @@ from ismgr_automation.cli.drill_isolated_view import show_isolation
 from ismgr_automation.converge.drill_leftovers import Leftovers
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.recovery import Manners
-from ismgr_automation.recovery.clauses import Case, coverage
+from ismgr_automation.recovery.clauses import Case
+from ismgr_automation.recovery.coverage import coverage
 from ismgr_automation.recovery.result import DrillResult, FaultTold, Outage, Verdict, Writes
 from ismgr_automation.recovery.result import Table as PaperTable
 from ismgr_automation.recovery.waterfall import LIMIT

@@ -109,7 +109,6 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         fault=told.fault,
         confirmations=told.confirmations,
         start_ns=told.start_ns,
-        steady=None if nothing else not drill.unsteady,
     )
 
 
@@ -133,6 +132,7 @@ def headed(drill: Drill, goals: Goals, judged: Judgement, ended: datetime) -> Dr
         home=drill.field.sides.old,
         away=drill.field.sides.new,
         load_average=_load(drill.notes.first("began") or {}),
+        steady=None if drill.work.mode is DrillMode.RETURN else not drill.unsteady,
         resumed=len(drill.notes.all("resumed")),
     )
     return described(head, drill)
