@@ -57,6 +57,12 @@ def ends_with_power(fault: Fault) -> bool:
     return isinstance(fault, PowerFault | StaleFault | FreezeFault | DiskFault)
 
 
+def cuts_replication(fault: Fault) -> bool:
+    """Whether no standby can follow the old primary while it stands. A server that can write no more is still
+    followed."""
+    return isinstance(fault, PowerFault | StaleFault | FreezeFault | PartitionFault | RollingFault)
+
+
 @dataclass(slots=True, kw_only=True)
 class Lookout:
     """A detector's count: a site is lost after ``misses`` looks in a row that found no primary.

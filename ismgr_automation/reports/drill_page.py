@@ -107,7 +107,7 @@ def _tiles(case: Case) -> Iterator[Tile]:
         label="Outcome unknown", value=record.NOT_KNOWN if unknown is None else str(unknown), note="writes, set apart"
     )
     alone = one.without_redundancy_s
-    yield Tile(label="Without redundancy", value=f"{alone:.1f} s" if alone is not None else record.NOT_KNOWN)
+    yield Tile(label="Without redundancy", value=f"{alone:.1f} s" if alone is not None else "not measured")
     label = "Until all was as before" if one.outages else "All of it took"
     yield Tile(label=label, value=f"{_took(one):.0f} s", note=f"tolerable {_seconds(one.goals.mtd)}", tone=met["MTD"])
     load = one.load_average

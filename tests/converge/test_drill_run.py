@@ -337,6 +337,10 @@ def test_a_drill_that_breaks_says_where_and_leaves_one_primary_at_most(clinic: D
     if GIVEN_BACK in words:
         assert clinic.pair.writable() == (HOME,)
         assert clinic.pair.write().number in clinic.pair.held()
+        # a standby that was seen to stream at the end tells for how long nobody was sure of one
+        alone = found.without_redundancy_s
+        assert (alone is None) is ("cleanup" in verdicts)
+        assert alone is None or alone > 0
 
 
 @pytest.mark.parametrize("mode", [SWITCHOVER, FAILOVER])

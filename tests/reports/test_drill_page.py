@@ -138,6 +138,11 @@ def test_an_objective_that_only_the_way_back_missed_is_told_at_the_top() -> None
     assert (took.value, took.note, took.tone) == ("4 s", "tolerable 3 s", Tone.BAD)
 
 
+def test_a_time_without_redundancy_that_nobody_measured_is_no_number() -> None:
+    tiles = {one.label: one for one in compose(drills.told(without_redundancy_s=None)).tiles}
+    assert tiles["Without redundancy"].value == "not measured"
+
+
 @pytest.mark.parametrize("lost", ["log", "clock"])
 def test_nothing_is_drawn_where_the_log_is_gone_or_nobody_knows_its_clock(lost: str) -> None:
     told = drills.passed()
