@@ -102,7 +102,7 @@ class EstateDrills(ABC):
             return tuple(drill_calendar.record_skip(scope, one, now or datetime.now(UTC)) for one in turns)
 
     def drill_trend(self, result: DrillResult) -> Trend:
-        """A drill among those of the same plan and mode before it."""
+        """A drill among those of the same plan, mode and fault before it."""
         with self._looked_up() as scope:
             return drill_review.trend_of(scope, result)
 

@@ -77,7 +77,7 @@ def drill_files(records: Records, lines: list[bytes], run: str, sign_offs: Seque
 
 def case_json(case: Case) -> JsonObject:
     """What is said of a drill besides its result, for pipelines."""
-    from ismgr_automation.recovery.clauses import coverage, coverage_json
+    from ismgr_automation.recovery.coverage import coverage, coverage_json
     from ismgr_automation.recovery.particulars import note_json
     from ismgr_automation.recovery.sign_offs import sign_off_json
     from ismgr_automation.recovery.trend import trend_json

@@ -14,7 +14,8 @@ from ismgr_automation.cli.drill_isolated_view import show_isolation
 from ismgr_automation.converge.drill_leftovers import Leftovers
 from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.recovery import Manners
-from ismgr_automation.recovery.clauses import Case, coverage
+from ismgr_automation.recovery.clauses import Case
+from ismgr_automation.recovery.coverage import coverage
 from ismgr_automation.recovery.result import DrillResult, FaultTold, Outage, Verdict, Writes
 from ismgr_automation.recovery.result import Table as PaperTable
 from ismgr_automation.recovery.waterfall import LIMIT
@@ -26,6 +27,8 @@ COLORS: Mapping[Verdict, str] = {
     Verdict.ABORTED: "yellow",
     Verdict.SKIPPED: "yellow",
 }
+MOVING = frozenset({DrillMode.SWITCHOVER, DrillMode.FAILOVER, DrillMode.RETURN})
+"""The modes that cost a service its redundancy for a time."""
 BAR = 40
 """Characters of the longest bar of a waterfall."""
 
@@ -44,8 +47,10 @@ def show_result(result: DrillResult, console: Console) -> None:
     _show_parts(result, console)
     if result.writes is not None:
         console.print(f"\n{_writes(result.writes)}", markup=False)
-    if result.without_redundancy_s is not None:
-        console.print(f"Without redundancy for {result.without_redundancy_s:.1f} s.", markup=False)
+    if result.mode in MOVING and result.tasks:
+        alone = result.without_redundancy_s
+        words = f"Without redundancy for {alone:.1f} s." if alone is not None else "Without redundancy: not measured."
+        console.print(words, markup=False)
     console.print(f"[dim]{_goals(result)}; {_load(result)}[/]")
     console.print(f"[dim]run {result.run}, {result.began_at:%Y-%m-%d %H:%M:%S} UTC, commit {result.commit[:12]}[/]")
 

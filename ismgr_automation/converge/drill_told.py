@@ -88,7 +88,6 @@ def _result(drill: Drill, told: Told) -> DrillResult:
             unsteady=drill.unsteady,
             uncounted="; ".join(filter(None, [drill.uncounted, *told.unmeasured])),
             redundant=moved_home(drill.last, sides.old, sides.new),
-            whole_s=(ended - drill.began_at).total_seconds(),
             aborted=drill.trouble if drill.scope.context.cancelled.is_set() else "",
             unserved=told.unserved,
             unbitten=told.unbitten,
@@ -111,7 +110,6 @@ def _result(drill: Drill, told: Told) -> DrillResult:
         fault=told.fault,
         confirmations=told.confirmations,
         start_ns=told.start_ns,
-        steady=None if nothing else not drill.unsteady,
     )
 
 
@@ -135,6 +133,7 @@ def headed(drill: Drill, goals: Goals, judged: Judgement, ended: datetime) -> Dr
         home=drill.field.sides.old,
         away=drill.field.sides.new,
         load_average=_load(drill.notes.first("began") or {}),
+        steady=None if drill.work.mode is DrillMode.RETURN else not drill.unsteady,
         resumed=len(drill.notes.all("resumed")),
     )
     return described(head, drill)

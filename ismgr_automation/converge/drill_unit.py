@@ -41,6 +41,7 @@ from ismgr_automation.recovery.faults import Course, course_of
 from ismgr_automation.recovery.measure import SETTLED, steady
 from ismgr_automation.recovery.path import Leg, LegKind, legs
 from ismgr_automation.recovery.rules import Act
+from ismgr_automation.recovery.telling import moved_home
 
 ASLEEP = timedelta(seconds=1)
 """How long a client may take for one write before it counts as dead; its own patience is less."""
@@ -110,6 +111,8 @@ def apply_drill(work: DrillWork, scope: Scope) -> Done:
             return restore_drill(drill)
         _count(drill)
         drill.last = _look(drill)
+        home = moved_home(drill.last, drill.field.sides.old, drill.field.sides.new)
+        drill.notes.tried({"what": "looked", "ok": home})
         drill.astray = (*_astray(drill), *(drill.breaking.left() if drill.breaking is not None else ()))
     result = told_isolated(drill) if work.mode is DrillMode.ISOLATED else told_drill(drill)
     drill.notes.tried({"what": "ended", "verdict": str(result.verdict)})

@@ -74,6 +74,12 @@ def may_follow(entries: Iterable[JsonObject]) -> bool:
     return asked
 
 
+def cuts_replication(fault: Fault) -> bool:
+    """Whether no standby can follow the old primary while it stands. A server that can write no more is still
+    followed."""
+    return isinstance(fault, PowerFault | StaleFault | FreezeFault | PartitionFault | RollingFault)
+
+
 @dataclass(slots=True, kw_only=True)
 class Lookout:
     """A detector's count: a site is lost after ``misses`` looks in a row that found no primary.

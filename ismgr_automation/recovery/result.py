@@ -207,7 +207,8 @@ class DrillResult:
     tasks: tuple[TaskResult, ...] = ()
     readings: tuple[Readings, ...] = ()
     without_redundancy_s: float | None = None
-    """From the first fence or stop until a standby streamed again, in seconds."""
+    """From the first fence, stop or fault that cut replication until a standby was seen to stream again, in seconds;
+    None where nobody measured that."""
     load_average: tuple[float, float, float] | None = None
     """Of the machine that measured, over 1, 5 and 15 minutes when the drill began."""
     resumed: int = 0

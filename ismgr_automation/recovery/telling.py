@@ -14,7 +14,7 @@ from ismgr_automation.core.json import Json, JsonObject
 from ismgr_automation.estate.recovery import Fault
 from ismgr_automation.ports.recovery import Attempt, Reading, Standing
 from ismgr_automation.ports.upkeep import Part
-from ismgr_automation.recovery.faults import FAULT, Course, course_of
+from ismgr_automation.recovery.faults import FAULT, Course, course_of, cuts_replication
 from ismgr_automation.recovery.measure import downtime, longest_gap, losses, resolution
 from ismgr_automation.recovery.particulars import Confirmed
 from ismgr_automation.recovery.path import Leg
@@ -30,7 +30,7 @@ JOURNAL = "journal"
 AWAY = "no controller"
 """The name of the time in which the drill's process was dead."""
 REDUNDANCY_ENDS = frozenset({"fence", "demote"})
-"""The actions after which there is one side only, until ``rejoin``."""
+"""The actions after which there is one side only, until ``rejoin``; some faults are others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,18 +266,22 @@ def _standings() -> TypeAdapter[tuple[Standing, ...]]:
 
 
 def _without_redundancy(record: Record) -> float | None:
-    """All the time from a fence or stop until somebody streamed again; None where that was never seen."""
+    """All the time from a fence, a stop or a fault that cuts replication until somebody was seen to stream again; None
+    where nobody saw that. Who gave the service back did not look whether it is followed again: the last look says."""
     total, since = 0, None
+    struck = record.fault.do if record.fault is not None and cuts_replication(record.fault) else None
     for one in record.entries:
         # counted from its beginning: whoever died in the middle may have done it
-        if one["what"] == "task-began" and one["action"] in REDUNDANCY_ENDS and since is None:
+        if one["what"] == "task-began" and one["action"] in {*REDUNDANCY_ENDS, struck} and since is None:
             since = _number(one["ns"])
         elif one["what"] == "task-ended" and one["action"] == "rejoin" and one["ok"]:
             if since is None and not one["found"]:
                 return None  # it was gone before this began
             total, since = total + (_number(one["ended_ns"]) - since if since is not None else 0), None
-        elif one["what"] == "given-back" and one["ok"]:
-            since = None
+        elif one["what"] == "looked" and one["ok"]:
+            total, since = total + (_number(one["ns"]) - since if since is not None else 0), None
+        elif one["what"] == "looked":
+            since = since if since is not None else _number(one["ns"])
     return total / 1e9 if since is None else None
 
 

@@ -1,8 +1,8 @@
-"""Whether a drill was slower than those before it, of the same plan and mode, by more than chance explains. Pure."""
+"""Whether a drill was slower than those before it of the same plan, mode and fault, by more than chance. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
@@ -48,8 +48,8 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """A drill among those before it. ``points`` has all of them and the drill itself, oldest first; ranges are of those
-    that it was compared with, None where there are none."""
+    """A drill among those before it. ``points`` has all of the same fault and the drill itself, oldest first; ranges
+    are of those that it was compared with, None where there are none."""
 
     points: tuple[Point, ...]
     compared: tuple[str, ...]
@@ -65,17 +65,17 @@ class Trend:
 
 
 def trend(result: DrillResult, others: Sequence[DrillResult]) -> Trend:
-    """A drill among the others. Of these, earlier ones of the same plan and mode count that passed and were measured
-    at a load that is alike; the drill is worse when clients waited longer than their median by more than a quarter
-    *and* by more than noise explains."""
-    earlier = sorted(
+    """A drill among the others. Of these, earlier ones of the same plan, mode and fault count that passed and were
+    measured at a load that is alike; the drill is worse when clients waited longer than their median by more than a
+    quarter *and* by more than noise explains."""
+    before = sorted(
         (one for one in others if _before(one, result)), key=lambda one: (one.began_at, one.run), reverse=True
     )
-    passed = [one for one in earlier if one.verdict is Verdict.PASSED and one.outages]
+    earlier = [one for one in before if _fault(one) == _fault(result)]
+    passed = [one for one in earlier if _counts(one)]
     even = [one for one in passed if alike(_load(one), _load(result))]
     taken = even[:PAST]
-    unlike = len(passed) - len(even)
-    words = [_unlike(unlike, result)] if unlike else []
+    words = [*_otherwise(sum(map(_counts, before)) - len(passed), result), *_unlike(len(passed) - len(even), result)]
     rto = spread([one.outages[0].outage_ms for one in taken])
     noise = _noise(result, taken, rto)
     worse = False
@@ -142,6 +142,15 @@ def _before(one: DrillResult, result: DrillResult) -> bool:
     return same and one.run != result.run and one.began_at <= result.began_at
 
 
+def _counts(one: DrillResult) -> bool:
+    return one.verdict is Verdict.PASSED and bool(one.outages)
+
+
+def _fault(one: DrillResult) -> tuple[str, str] | None:
+    """What was broken, by name and kind: clients also wait for whoever must notice it."""
+    return (one.fault.name, one.fault.kind) if one.fault is not None else None
+
+
 def _load(one: DrillResult) -> float | None:
     return one.load_average[0] if one.load_average is not None else None
 
@@ -172,11 +181,21 @@ def _percent(took: float, middle: float) -> str:
     return f"{abs(share)} % {'more' if share >= 0 else 'less'} than"
 
 
-def _unlike(count: int, result: DrillResult) -> str:
-    load = _load(result)
-    here = f"the load was {load:.1f} now" if load is not None else "the load was not read now"
-    verb = "are" if count != 1 else "is"
-    return f"{_drills(count)} before it {verb} not compared, the load was too different or not read: {here}"
+def _otherwise(count: int, result: DrillResult) -> Iterator[str]:
+    if count:
+        here = f"the fault was {result.fault.name} now" if result.fault is not None else "there was none now"
+        yield f"{_left_out(count)}, the fault was another: {here}"
+
+
+def _unlike(count: int, result: DrillResult) -> Iterator[str]:
+    if count:
+        load = _load(result)
+        here = f"the load was {load:.1f} now" if load is not None else "the load was not read now"
+        yield f"{_left_out(count)}, the load was too different or not read: {here}"
+
+
+def _left_out(count: int) -> str:
+    return f"{_drills(count)} before it {'are' if count != 1 else 'is'} not compared"
 
 
 def _drills(count: int) -> str:

@@ -19,7 +19,7 @@ _ORDER = (Verdict.ABORTED, Verdict.INVALID, Verdict.FAILED, Verdict.SKIPPED, Ver
 class Measured:
     """What a drill is judged by. ``unsteady``: why service was not steady before, ``unbitten`` why the fault did not
     bite, ``uncounted`` why lost writes could not be counted; each empty where all is well. ``redundant``: whether a
-    standby streams in the original direction at the end; ``whole_s`` how long all of it took."""
+    standby streams in the original direction at the end."""
 
     goals: Goals
     outages: Sequence[Outage]
@@ -36,7 +36,6 @@ class Measured:
     """Sentences of moves after which service did not come back to stay."""
     moves: bool = True
     """Whether there is a move that clients wait for."""
-    whole_s: float = 0.0
     faulty: Sequence[str] = ()
     """Why the fault proves nothing: it did not bite, was gone too early, or was not seen to be lifted."""
     unharmed: bool = False
@@ -67,6 +66,20 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """
     found = set(verdicts)
     return next((one for one in _ORDER if one in found), Verdict.PASSED)
+
+
+def late(goals: Goals, outages: Iterable[Outage]) -> tuple[Outage, ...]:
+    """The outages that were longer than the RTO allows, or may have been: each counts with all that it may be longer
+    than it looks."""
+    if goals.rto is None:
+        return ()
+    return tuple(one for one in outages if one.outage_ms + one.resolution_ms > goals.rto * 1000)
+
+
+def whole_s(tasks: Iterable[TaskResult]) -> float:
+    """From the fault, or else the first step that clients wait for, until the last step ended: seconds. What was looked
+    at before is no part of a recovery."""
+    return max((one.ended_ms for one in tasks), default=0.0) / 1000
 
 
 def judge(seen: Measured) -> Judgement:
@@ -105,14 +118,13 @@ def _steps(seen: Measured) -> list[str]:
 
 
 def _missed(seen: Measured) -> list[str]:
-    """Objectives that were not reached. An outage counts with all that it may be longer than it looks."""
-    found: list[str] = []
-    goals, first = seen.goals, next(iter(seen.outages), None)
-    found += seen.unserved
-    if first is None and seen.moves and not (seen.uncounted or seen.unserved):
+    """Objectives that were not reached. Every move counts, also the way back."""
+    goals, found = seen.goals, list(seen.unserved)
+    if seen.moves and not (seen.outages or seen.uncounted or seen.unserved):
         found.append("no outage was measured")
-    elif first is not None and goals.rto is not None and first.outage_ms + first.resolution_ms > goals.rto * 1000:
-        found.append(f"clients waited {first.figure}, and {goals.rto:g} s is the RTO")
+    found += [
+        f"clients waited {one.figure} in {one.leg}, and {goals.rto:g} s is the RTO" for one in late(goals, seen.outages)
+    ]
     if seen.writes is not None and goals.rpo is not None:
         lost = seen.writes
         if lost.lost and (not goals.rpo or lost.lost_span_ms > goals.rpo * 1000):
@@ -122,6 +134,6 @@ def _missed(seen: Measured) -> list[str]:
             found.append(f"the stale primary took {seen.taken} writes that were acknowledged, and are lost")
         if lost.contradictions:
             found.append(f"{lost.contradictions} writes that were refused are there all the same")
-    if goals.mtd is not None and seen.whole_s > goals.mtd:
-        found.append(f"it took {seen.whole_s:.0f} s until all was as before, and {goals.mtd:g} s are tolerable")
+    if goals.mtd is not None and whole_s(seen.tasks) > goals.mtd:
+        found.append(f"it took {whole_s(seen.tasks):.0f} s until all was as before, and {goals.mtd:g} s are tolerable")
     return found

@@ -135,8 +135,8 @@ def lag(result: DrillResult) -> Drawing | None:
 
 
 def line(found: Trend) -> Drawing | None:
-    """The outages of all drills of one plan and mode, oldest first, each with how far it may be off and the load at
-    which it was measured. None where there is one alone."""
+    """The outages of all drills of one plan, mode and fault, oldest first, each with how far it may be off and the load
+    at which it was measured. None where there is one alone."""
     points = [one for one in found.points if one.rto_ms is not None][-MOST_POINTS:]
     if len(points) < 2:  # noqa: PLR2004  one point is no line
         return None

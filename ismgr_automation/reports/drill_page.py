@@ -9,6 +9,7 @@ from datetime import datetime
 from ismgr_automation.ports.recovery import Attempt
 from ismgr_automation.recovery.clauses import Case
 from ismgr_automation.recovery.result import DrillResult, TaskResult, Verdict
+from ismgr_automation.recovery.verdict import late, whole_s
 from ismgr_automation.reports import drill_charts as charts
 from ismgr_automation.reports import drill_record as record
 from ismgr_automation.reports.drill_views import Cell, DrillPage, Section, Sentence, Table
@@ -95,7 +96,7 @@ def _tiles(case: Case) -> Iterator[Tile]:
     yield Tile(
         label="Client's outage",
         value=first.figure if first is not None else "not measured",
-        note=f"objective {_seconds(one.goals.rto)}",
+        note="; ".join([f"objective {_seconds(one.goals.rto)}", *_later(one)]),
         tone=met["RTO"],
     )
     writes = one.writes
@@ -110,11 +111,9 @@ def _tiles(case: Case) -> Iterator[Tile]:
         label="Outcome unknown", value=record.NOT_KNOWN if unknown is None else str(unknown), note="writes, set apart"
     )
     alone = one.without_redundancy_s
-    yield Tile(label="Without redundancy", value=f"{alone:.1f} s" if alone is not None else record.NOT_KNOWN)
-    took = (one.ended_at - one.began_at).total_seconds()
-    yield Tile(
-        label="All of it took", value=f"{took:.0f} s", note=f"tolerable {_seconds(one.goals.mtd)}", tone=met["MTD"]
-    )
+    yield Tile(label="Without redundancy", value=f"{alone:.1f} s" if alone is not None else "not measured")
+    label = "Until all was as before" if one.outages else "All of it took"
+    yield Tile(label=label, value=f"{_took(one):.0f} s", note=f"tolerable {_seconds(one.goals.mtd)}", tone=met["MTD"])
     load = one.load_average
     yield Tile(
         label="Load", value=f"{load[0]:.1f}" if load is not None else "not read", note="of the machine that measured"
@@ -125,14 +124,24 @@ def _met(case: Case) -> dict[str, Tone]:
     """Whether each objective was reached, by its name; calm where there is none, or nothing was measured."""
     one, goals = case.result, case.result.goals
     found = dict.fromkeys(("RTO", "RPO", "MTD"), Tone.CALM)
-    first, writes = (one.outages[0] if one.outages else None), one.writes
-    if first is not None and goals.rto is not None:
-        found["RTO"] = record.tone_of(first.outage_ms + first.resolution_ms <= goals.rto * 1000)
+    writes = one.writes
+    if one.outages and goals.rto is not None:
+        found["RTO"] = record.tone_of(not late(goals, one.outages))
     if writes is not None and goals.rpo is not None:
         found["RPO"] = record.tone_of(not writes.lost or (goals.rpo > 0 and writes.lost_span_ms <= goals.rpo * 1000))
     if goals.mtd is not None:
-        found["MTD"] = record.tone_of((one.ended_at - one.began_at).total_seconds() <= goals.mtd)
+        found["MTD"] = record.tone_of(_took(one) <= goals.mtd)
     return found
+
+
+def _later(one: DrillResult) -> Iterator[str]:
+    """The moves after the first that missed the RTO, whose figures stand nowhere else at the top."""
+    return (f"missed by {each.leg}, {each.figure}" for each in late(one.goals, one.outages[1:]))
+
+
+def _took(one: DrillResult) -> float:
+    """In seconds: the recovery, where there was one; else all of it."""
+    return whole_s(one.tasks) if one.outages else (one.ended_at - one.began_at).total_seconds()
 
 
 def _seconds(figure: float | None) -> str:

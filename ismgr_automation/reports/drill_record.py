@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ismgr_automation.recovery.clauses import CLAUSES, Case, Coverage, Held, coverage, held
+from ismgr_automation.recovery.clauses import CLAUSES, Case, Coverage, Held
+from ismgr_automation.recovery.coverage import coverage, held
 from ismgr_automation.recovery.result import DrillResult
 from ismgr_automation.recovery.topics import SignRole
 from ismgr_automation.reports.drill_views import Cell, Section, Sentence, Table

@@ -183,3 +183,16 @@ def test_what_comes_again_between_steps_is_one_line_of_the_waterfall(site: Drill
     site.results.keep(run, "records", result_json(replace(result(site), outages=(outage,))))
     rows = [line.split()[:3] for line in say("drill", "report", run).out.splitlines() if "█" in line]
     assert rows == [["demote", "3.0", "ms"], ["journal", "3.0", "ms"]]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.9, "Without redundancy for 0.9 s."), (None, "Without redundancy: not measured.")]
+)
+def test_a_time_without_redundancy_that_nobody_measured_is_no_number(
+    site: Drills, say: Say, seconds: float | None, words: str
+) -> None:
+    assert say("drill", "run", "records", "--yes").code == ExitCode.DONE
+    kept = replace(result(site), without_redundancy_s=seconds)
+    site.results.keep(kept.run, kept.plan, result_json(kept))
+    assert words in say("drill", "report").out
+    assert say("--json", "drill", "report").result["without_redundancy_s"] == seconds

@@ -51,6 +51,7 @@ def test_a_clone_is_tried_and_taken_away_and_production_is_not_touched(clinic: I
     assert acts(clinic) == ORDER
     found = measured(clinic)
     assert (found.verdict, found.reasons, found.left, found.outages) == (PASSED, (), (), ())
+    assert found.steady is True
     assert is_clean(clinic)
     assert clinic.bubbles.exposed == []
     assert clinic.pair.promoted == []

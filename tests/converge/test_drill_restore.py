@@ -61,6 +61,7 @@ def test_a_backup_that_can_be_restored_passes_and_nothing_is_left(site: Drills) 
     found = result(site)
     assert report.ok
     assert found.verdict is Verdict.PASSED, found.reasons
+    assert found.steady is True
     assert found.restore is not None
     assert [one.name for one in found.restore.steps] == ["look", "prepare", "restore", "recover"]
     assert found.restore.rto_ms == found.restore.steps[-1].ended_ms > 0

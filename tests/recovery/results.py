@@ -10,6 +10,7 @@ from ismgr_automation.estate.drill_mode import DrillMode
 from ismgr_automation.ports.recovery import Standing
 from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.clauses import Case, Seal
+from ismgr_automation.recovery.isolated import CheckTold, IsolationTold
 from ismgr_automation.recovery.particulars import (
     Confirmed,
     Extent,
@@ -20,11 +21,14 @@ from ismgr_automation.recovery.particulars import (
     Scenario,
     Statement,
 )
+from ismgr_automation.recovery.restore_told import Invariant, RestoreStep, RestoreTold
 from ismgr_automation.recovery.result import DrillResult, Goals, Outage, Readings, Span, TaskResult, Verdict, Writes
 from ismgr_automation.recovery.topics import Topic
 from ismgr_automation.recovery.trend import trend
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
+NOBODY_MOVES: dict[str, Any] = {"outages": (), "without_redundancy_s": None, "confirmations": ()}
+"""What a drill has not that leaves the service where it is."""
 
 
 def outage(ms: float = 92.0, resolution: float = 5.0, leg: str = "failover", start: float = -4.0) -> Outage:
@@ -132,15 +136,39 @@ def statement(topic: Topic, text: str = "as agreed") -> Statement:
 
 
 def case(*, notes: tuple[Note, ...] | None = None, seal: Seal | None = None, **more: Any) -> Case:
-    """A case with everything that can be known of it."""
+    """A case with everything that can be known of it, and such drills before it."""
     found = result(**more)
     everything = (finding(), *map(statement, Topic))
     return Case(
         result=found,
-        trend=trend(found, [earlier(days, 90.0 + days) for days in (7, 14, 21)]),
+        trend=trend(found, [earlier(days, 90.0 + days, mode=found.mode) for days in (7, 14, 21)]),
         notes=everything if notes is None else notes,
         seal=seal or Seal(recorded=True, signed_by="runner@example.org", next_due="2027-05-27"),
     )
+
+
+def restored(**more: Any) -> Case:
+    """A restore with everything that can be known of it."""
+    known: dict[str, Any] = {
+        "host": "db2", "repository": "db3", "stanza": "records", "label": "20261127-020000F", "kind": "full",
+        "taken_at": NOON - timedelta(hours=10), "wal_last": "000000030000000000000006", "timeline": 4,
+        "rto_ms": 4000.0, "age_s": 1.5,
+        "steps": (RestoreStep(name="recover", ok=True, began_ms=0.0, ended_ms=4000.0),),
+        "invariants": (Invariant(name="repository", ok=True), Invariant(name="patients", ok=True)),
+        **more,
+    }  # fmt: skip
+    return case(mode=DrillMode.RESTORE, restore=RestoreTold(**known), tasks=(), readings=(), **NOBODY_MOVES)
+
+
+def isolated(**more: Any) -> Case:
+    """A drill in isolation with everything that can be known of it."""
+    known: dict[str, Any] = {
+        "network": "bubble", "gateways": ("gw1",), "spare": "spare1", "source": "db2", "passed_out": 0,
+        "longest_gap_ms": 12.0, "expected_rows": 40, "held_rows": 40, "behind_ms": 4.0,
+        "checks": (CheckTold(name="patients", ok=True),), **more,
+    }  # fmt: skip
+    tasks = (task("isolated", "promote", "promote", 0.0, 20.0),)
+    return case(mode=DrillMode.ISOLATED, isolation=IsolationTold(**known), tasks=tasks, **NOBODY_MOVES)
 
 
 def bare() -> Case:

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
-from ismgr_automation.estate.drill_mode import DrillMode
-from ismgr_automation.recovery.clauses import CLAUSES, Case, Field, Seal, Standard, coverage, coverage_json, held
+from ismgr_automation.estate.drill_mode import DrillMode, PaperMode
+from ismgr_automation.recovery.clauses import CLAUSES, Case, Field, Seal, Standard
+from ismgr_automation.recovery.coverage import NO_PLACE, coverage, coverage_json, held
 from ismgr_automation.recovery.isolated import IsolationTold
 from ismgr_automation.recovery.particulars import Extent, People, Scenario
-from ismgr_automation.recovery.result import Goals, Outage, Verdict
+from ismgr_automation.recovery.restore_told import Invariant
+from ismgr_automation.recovery.result import FaultTold, Goals, Outage, Table, Verdict
 from ismgr_automation.recovery.topics import Topic
-from tests.recovery.results import bare, case, finding, statement
+from tests.recovery.results import NOBODY_MOVES, bare, case, finding, isolated, restored, statement, task
+
+VERIFIED = task("after", "suites", "verify", 120.0, 900.0)
 
 
 def missing(of: Case, field: Field) -> tuple[str, ...]:
@@ -109,6 +113,70 @@ def test_a_drill_in_isolation_has_its_effects_without_an_outage() -> None:
     counted = replace(inside, longest_gap_ms=12.0, passed_out=0)
     assert "longest gap in service" in missing(case(outages=(), isolation=inside), Field.EFFECTS)
     assert missing(case(outages=(), isolation=counted), Field.EFFECTS) == ()
+
+
+PAPER = Table(rehearsed=DrillMode.FAILOVER, paper="sha256:ab", people=("Ada",), seats=())
+MODES: dict[str, tuple[Case, set[Field]]] = {
+    "failover": (case(), set()),
+    "switchover": (case(mode=DrillMode.SWITCHOVER, tasks=(VERIFIED,), confirmations=()), {Field.FENCE}),
+    "a return that moved somebody": (case(mode=DrillMode.RETURN, tasks=(VERIFIED,), confirmations=()), {Field.FENCE}),
+    "isolated": (isolated(), {Field.FENCE, Field.RTO}),
+    "restore": (restored(), {Field.FENCE, Field.EFFECTS}),
+    "tabletop": (
+        case(
+            mode=PaperMode.TABLETOP, table=PAPER, tasks=(task("failover", "fence", "paper", 0.0, 60_000.0),),
+            readings=(), writes=None, method=None, steady=None, **NOBODY_MOVES,
+        ),
+        set(NO_PLACE[PaperMode.TABLETOP]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_mode_can_have_all_that_has_a_place_in_it(mode: str) -> None:
+    found, no_place = MODES[mode]
+    assert {one.field for one in held(found) if not one.asked} == no_place
+    assert {one.field: one.missing for one in held(found) if one.missing} == {
+        Field.SIGN_OFF: ("sign off by the owner", "sign off by management")
+    }
+    assert {Standard.NIST, Standard.SOC_2} <= {one.standard for one in coverage(found) if one.complete}
+
+
+LACKING: dict[str, tuple[Case, Field, str]] = {
+    "no backup": (restored(label=""), Field.PREFLIGHT, "backup"),
+    "no step": (restored(steps=()), Field.STEPS, "steps"),
+    "it never answered": (restored(rto_ms=None), Field.RTO, "time until it answered"),
+    "of unknown age": (restored(age_s=None), Field.RPO, "age of the newest write"),
+    "nothing was asked": (restored(invariants=()), Field.INTEGRITY, "suites that passed"),
+    "one does not hold": (
+        restored(invariants=(Invariant(name="a", ok=True), Invariant(name="b", ok=False))), Field.INTEGRITY,
+        "suites that passed",
+    ),
+    "no timeline": (restored(timeline=None), Field.INTEGRITY, "timelines"),
+    "a clone that nobody asked": (isolated(checks=()), Field.INTEGRITY, "suites that passed"),
+    "rows that nobody counted": (isolated(held_rows=None), Field.RPO, "count of rows in the clone"),
+    "packets that nobody counted": (
+        isolated(passed_out=None), Field.EFFECTS, "count of packets that got out",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_what_a_restore_or_a_clone_does_not_have_is_missing(name: str) -> None:
+    found, field, part = LACKING[name]
+    assert missing(found, field) == (part,)
+
+
+def test_checksums_are_those_of_the_repository_or_what_a_person_states() -> None:
+    unread = replace(restored(invariants=(Invariant(name="patients", ok=True),)), notes=())
+    assert missing(unread, Field.INTEGRITY) == ("checksums",)
+    assert missing(replace(restored(), notes=()), Field.INTEGRITY) == ()
+
+
+def test_no_fence_is_asked_for_where_the_service_was_to_survive_its_fault() -> None:
+    slow = FaultTold(name="slow", kind="slow-link", gap_ms=12.0)
+    survived = case(fault=slow, tasks=(VERIFIED,), confirmations=())
+    assert [one.asked for one in held(survived) if one.field is Field.FENCE] == [False]
 
 
 def test_a_pipeline_reads_which_marks_are_withheld_and_why() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from ismgr_automation.approval.people import Register, register
 from ismgr_automation.estate.documents import Role, Team
-from ismgr_automation.recovery.clauses import Field, Standard, coverage, held
+from ismgr_automation.recovery.clauses import Field, Standard
+from ismgr_automation.recovery.coverage import coverage, held
 from ismgr_automation.recovery.particulars import SignOff, note_json, read_note
 from ismgr_automation.recovery.sign_offs import Checked, Question, Weighed, unproven, weigh
 from ismgr_automation.recovery.topics import SignRole

@@ -12,6 +12,16 @@ from hypothesis import strategies as st
 
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.estate.drill_mode import DrillMode
+from ismgr_automation.estate.recovery import (
+    ClientFault,
+    DiskFault,
+    Fault,
+    FreezeFault,
+    PartitionFault,
+    PowerFault,
+    RollingFault,
+    StaleFault,
+)
 from ismgr_automation.ports.recovery import Attempt, Outcome, Standing
 from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.path import legs
@@ -131,6 +141,7 @@ def test_the_time_without_a_controller_is_told_as_what_it_is() -> None:
     assert names == [("detect", 4), (AWAY, 500), ("confirm", 10), ("promote", 40), ("reconnect", 6)]
 
 
+GIVEN: JsonObject = {"what": "given-back", "leg": "failover", "ok": True, "ns": 0}
 JOIN = ended("rejoin", 3000, 3400, "reprotect")
 
 
@@ -141,8 +152,13 @@ JOIN = ended("rejoin", 3000, 3400, "reprotect")
         (MOVE, None),
         ([began("fence", 1000), ended("fence", 2000, 2000, found=True), JOIN], 2.4),
         ([*MOVE, JOIN, *done("demote", 4000, 4020, "failback"), ended("rejoin", 4100, 4120, "reprotect-home")], 2.52),
-        ([*MOVE, {"what": "given-back", "leg": "failover", "ok": True, "ns": 0}], 0.0),
-        ([*MOVE, {"what": "given-back", "leg": "failover", "ok": False, "ns": 0}], None),
+        ([*MOVE, GIVEN], None),
+        ([*MOVE, GIVEN, {"what": "looked", "ok": True, "ns": 2500 * MS}], 1.5),
+        ([*MOVE, GIVEN, {"what": "looked", "ok": False, "ns": 2500 * MS}], None),
+        ([*MOVE, JOIN, {"what": "looked", "ok": True, "ns": 9000 * MS}], 2.4),
+        ([*MOVE, {**GIVEN, "ok": False}], None),
+        ([{"what": "looked", "ok": True, "ns": 2500 * MS}], 0.0),
+        ([{"what": "looked", "ok": False, "ns": 2500 * MS}], None),
         ([JOIN], None),
         ([ended("rejoin", 3000, 3400, "reprotect", found=True)], 0.0),
     ],
@@ -151,6 +167,26 @@ def test_the_time_without_redundancy_is_counted_from_the_first_act(
     entries: list[JsonObject], seconds: float | None
 ) -> None:
     assert told(entries, around(1000, 1090)).without_redundancy_s == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds"),
+    [
+        (PowerFault(name="off", do="power-off"), 3.3),
+        (StaleFault(name="off", do="stale-primary"), 3.3),
+        (FreezeFault(name="off", do="freeze"), 3.3),
+        (PartitionFault(name="off", do="partition", gateways="gateways"), 3.3),
+        (RollingFault(name="off", do="rolling", gateways="gateways"), 3.3),
+        (DiskFault(name="off", do="disk-full"), 2.4),
+        (ClientFault(name="off", do="ignores-ttl"), 2.4),
+    ],
+)
+def test_the_time_without_redundancy_begins_with_a_fault_that_cuts_replication(fault: Fault, seconds: float) -> None:
+    struck = [began("off", 100, "fault", fault.do), ended("off", 100, 110, "fault", action=fault.do)]
+    record = Record(
+        entries=[*struck, *MOVE, JOIN], legs=LEGS, attempts=around(100, 1090), every=EVERY, held=None, fault=fault
+    )
+    assert tell(record).without_redundancy_s == pytest.approx(seconds)
 
 
 def test_a_fence_that_nobody_confirms_did_not_bite() -> None:

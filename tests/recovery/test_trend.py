@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ismgr_automation.estate.drill_mode import DrillMode
-from ismgr_automation.recovery.result import DrillResult, Verdict
+from ismgr_automation.recovery.result import DrillResult, FaultTold, Verdict
 from ismgr_automation.recovery.trend import LEAST, PAST, WORSE, alike, spread, trend, trend_json
 from tests.recovery.results import earlier, outage, result
 
+CUT = FaultTold(name="cut", kind="partition")
 FIGURES = st.floats(1, 10_000)
 LOADS = st.floats(0, 50)
 
@@ -72,6 +74,27 @@ def test_drills_at_another_load_are_not_compared_and_it_says_so() -> None:
     )
     unread = trend(now(300, load_average=None), calm)
     assert (unread.worse, unread.words[1].endswith("the load was not read now")) == (False, True)
+
+
+FAULTS: dict[str, tuple[FaultTold | None, FaultTold | None]] = {
+    "a loss that was declared": (CUT, None),
+    "a fault": (None, CUT),
+    "another fault": (replace(CUT, name="frozen", kind="freeze"), CUT),
+    "another one of that name": (replace(CUT, kind="freeze"), CUT),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_drills_with_another_fault_are_not_compared_and_it_says_so(name: str) -> None:
+    now_fault, then = FAULTS[name]
+    others, kin = before(90, 91, 92, fault=then), [earlier(days, 1100, fault=now_fault) for days in (10, 11, 12)]
+    alone = trend(now(1100, fault=now_fault), others)
+    assert (alone.worse, alone.compared, len(alone.points)) == (False, (), 1)
+    among = trend(now(2200, fault=now_fault), [*others, *kin])
+    assert (among.worse, among.compared) == (True, tuple(one.run for one in kin))
+    here = f"the fault was {now_fault.name} now" if now_fault is not None else "there was none now"
+    assert among.words[1] == f"3 drills before it are not compared, the fault was another: {here}"
+    assert among.words[1] in alone.words
 
 
 def test_what_has_no_outage_is_compared_with_nothing() -> None:

@@ -56,7 +56,7 @@ def failed() -> Told:
     return told(
         verdict=Verdict.FAILED,
         verdicts={"fault": Verdict.PASSED, "recovery": Verdict.FAILED, "cleanup": Verdict.PASSED},
-        reasons=("recovery: clients waited 92 ms ± 5 ms, and 0.05 s is the RTO",),
+        reasons=("recovery: clients waited 92 ms ± 5 ms in failover, and 0.05 s is the RTO",),
         goals=Goals(rto=0.05, rpo=0.0, mtd=900.0),
         notes=(finding(),),
         seal=Seal(),

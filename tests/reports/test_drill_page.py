@@ -14,13 +14,14 @@ from ismgr_automation.estate.drill_mode import DrillMode, PaperMode
 from ismgr_automation.ports.recovery import Outcome
 from ismgr_automation.recovery.isolated import CheckTold, IsolationTold
 from ismgr_automation.recovery.restore_told import RestoreTold
-from ismgr_automation.recovery.result import DrillResult, Outage, Seat, Span, Table, Verdict
+from ismgr_automation.recovery.result import DrillResult, Goals, Outage, Seat, Span, Table, Verdict
 from ismgr_automation.recovery.trend import trend
 from ismgr_automation.reports import drill_charts as charts
 from ismgr_automation.reports.drawing import THINNEST, Box, Drawing, Ink, Scale, Words, round_step
 from ismgr_automation.reports.drill_html import render
 from ismgr_automation.reports.drill_page import Told, compose
-from tests.recovery.results import earlier, result
+from ismgr_automation.reports.views import Tone
+from tests.recovery.results import earlier, outage, result
 from tests.reports import drills
 from tests.reports.browser import measure, open_page, served
 from tests.reports.test_html import NEEDS_BROWSER, Outline, shown
@@ -135,6 +136,21 @@ def test_the_outage_is_marked_where_no_write_was_acknowledged() -> None:
     assert [one.left + one.width for one in within] == [pytest.approx(gap.left + gap.width, abs=0.01)]
     assert len(boxes(drawing, Ink.BAD)) == 7
     assert [one.title for one in boxes(drawing, Ink.WARN)] == ["write 142: unknown"]
+
+
+def test_an_objective_that_only_the_way_back_missed_is_told_at_the_top() -> None:
+    slow = outage(9000.0, leg="failback", start=20_000.0)
+    found = drills.told(outages=(outage(), slow), goals=Goals(rto=2.0, rpo=0.0, mtd=3.0))
+    tiles = {one.label: one for one in compose(found).tiles}
+    waited, took = tiles["Client's outage"], tiles["Until all was as before"]
+    assert (waited.value, waited.tone) == ("92 ms ± 5 ms", Tone.BAD)
+    assert waited.note == "objective 2 s; missed by failback, 9000 ms ± 5 ms"
+    assert (took.value, took.note, took.tone) == ("4 s", "tolerable 3 s", Tone.BAD)
+
+
+def test_a_time_without_redundancy_that_nobody_measured_is_no_number() -> None:
+    tiles = {one.label: one for one in compose(drills.told(without_redundancy_s=None)).tiles}
+    assert tiles["Without redundancy"].value == "not measured"
 
 
 @pytest.mark.parametrize("lost", ["log", "clock"])
