@@ -13,9 +13,10 @@ from datetime import UTC, date, datetime, timedelta
 from ismgr_automation.estate.documents import Team
 from ismgr_automation.estate.maintenance import Exemption, PatchBaseline
 from ismgr_automation.patching.exemptions import Waivers
+from ismgr_automation.patching.seen import version_key
 from ismgr_automation.patching.status import Covered, status
 from ismgr_automation.patching.steps import steps
-from ismgr_automation.patching.updates import Decider, Question, Update, version_key
+from ismgr_automation.patching.updates import Decider, Question, Update
 from ismgr_automation.ports.advisories import Advisories, Fix, Vulnerability
 from ismgr_automation.ports.hosts import Host
 from ismgr_automation.ports.packages import Boot, HostFacts, Installed, Offered

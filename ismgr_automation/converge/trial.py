@@ -3,6 +3,7 @@ in where a baseline lets it, or leaves them out. Nothing is changed there."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -14,8 +15,9 @@ from ismgr_automation.converge.upkeep import Judged
 from ismgr_automation.core.address import host
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.patching.additions import Admission, Asked, Gate
+from ismgr_automation.patching.seen import version_key
 from ismgr_automation.patching.steps import moves
-from ismgr_automation.patching.updates import version_key
+from ismgr_automation.patching.updates import Update
 from ismgr_automation.planning.change import Finding, Level, Step
 from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.ports.packages import PackageFate, PackageRequest, PackageResult, Trouble
@@ -88,12 +90,15 @@ def _admitted(
     ledger.see(keys, trial.now)
     gate = Gate(trial.judged.document, ledger.known(keys), trial.day)
     hosts = {one.name: one for one in trial.judged.hosts}
+    updates: defaultdict[str, list[Update]] = defaultdict(list)
+    for update in trial.judged.updates:
+        updates[update.host].append(update)
     return {
         one.host: gate.admit(
             Asked(
                 host=hosts[one.host],
                 steps=kept[one.host],
-                updates=tuple(update for update in trial.judged.updates if update.host == one.host),
+                updates=tuple(updates[one.host]),
                 brings=one.brings,
             )
         )

@@ -18,7 +18,8 @@ from ismgr_automation.estate.maintenance import AdvisorySource, PatchBaseline
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.estate.selector import Selector
 from ismgr_automation.patching.exemptions import Waivers, findings
-from ismgr_automation.patching.updates import Decider, Question, Update, version_key
+from ismgr_automation.patching.seen import version_key
+from ismgr_automation.patching.updates import Decider, Question, Update
 from ismgr_automation.planning.change import Finding, Level
 from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.planning.timing import spoken
@@ -109,8 +110,8 @@ def judge(
     base = base_documents(scope)
     agreed = Waivers(base.exemptions, base.teams, day) if base is not None else None
     waivers = Waivers(scope.estate.exemptions, scope.estate.teams, day, agreed)
-    first_seen = scope.engines.upkeep.first_seen.known(
-        sorted({version_key(one) for fact in reading.facts.values() for one in fact.offered})
+    first_seen = scope.engines.upkeep.first_seen.ever(
+        sorted({version_key(one).source for fact in reading.facts.values() for one in fact.offered})
     )
     classes = data_classes(scope, fleet)
     found: list[Judged] = []

@@ -11,8 +11,9 @@ from ismgr_automation.core.json import Json
 from ismgr_automation.estate.maintenance import PatchBaseline
 from ismgr_automation.patching.knowledge import Hole
 from ismgr_automation.patching.rules import Candidate, Rules, Ruling, Standing
+from ismgr_automation.patching.seen import version_key
 from ismgr_automation.patching.steps import ring_name
-from ismgr_automation.patching.updates import Decision, Update, is_security, version_key
+from ismgr_automation.patching.updates import Decision, Update, is_security
 from ismgr_automation.planning.change import Action, Step
 from ismgr_automation.ports.hosts import Host
 from ismgr_automation.ports.packages import Brought, Installed, Offered

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from functools import cmp_to_key
 from operator import attrgetter
 
@@ -15,6 +15,7 @@ from ismgr_automation.patching import sla
 from ismgr_automation.patching.exemptions import NOTHING, Met, Seat, Waived, Waivers
 from ismgr_automation.patching.knowledge import Hole, Knowledge, worst_of
 from ismgr_automation.patching.rules import Candidate, Rules, Ruling, Standing
+from ismgr_automation.patching.seen import Seen
 from ismgr_automation.patching.sla import Known, State
 from ismgr_automation.patching.versions import compare, newer
 from ismgr_automation.ports.advisories import Advisories
@@ -118,13 +119,9 @@ class Question:
     advisories: Advisories
     waivers: Waivers
     first_seen: Mapping[VersionKey, datetime]
+    """All that was ever seen of the packages that are offered."""
     day: date
     """The day (UTC) that is signed with the plan."""
-
-
-def version_key(offered: Offered) -> VersionKey:
-    """What has an age: one file of one version of one package from one origin."""
-    return VersionKey(source=f"{offered.origin}/{offered.name}", version=offered.version, digest=offered.digest)
 
 
 def is_security(offered: Offered) -> bool:
@@ -138,7 +135,7 @@ class Decider:
     def __init__(self, question: Question) -> None:
         self._baseline = question.baseline
         self._day = question.day
-        self._first_seen = question.first_seen
+        self._seen = Seen(question.first_seen)
         self._waivers = question.waivers
         self._rules = Rules(question.baseline, question.day)
         self._knowledge = Knowledge(question.advisories, question.baseline.severities)
@@ -237,7 +234,7 @@ class Decider:
 
     def _candidate(self, offered: Offered, holes: tuple[Hole, ...], *, downgrade: bool = False) -> Candidate:
         mends = tuple(one for one in holes if not downgrade and one.mended_by(offered.source_version))
-        seen = self._seen(offered)
+        seen = self._seen.day(offered)
         return Candidate(
             offered=offered,
             mends=mends,
@@ -249,10 +246,6 @@ class Decider:
             age_days=max((self._day - seen).days, 0) if seen else 0,
             downgrade=downgrade,
         )
-
-    def _seen(self, offered: Offered) -> date | None:
-        at = self._first_seen.get(version_key(offered))
-        return at.astimezone(UTC).date() if at is not None else None
 
     def _pinned(self, package: Installed, offers: Iterable[Offered], holes: tuple[Hole, ...]) -> Candidate | None:
         """The offered version that the baseline pins, if there is one."""
@@ -309,7 +302,7 @@ class Decider:
         known = Known(
             severity=hole.severity,
             published=hole.published,
-            first_seen=min((one.seen for one in mending if one.seen is not None), default=None),
+            first_seen=self._seen.mended_since(hole, [one.offered for one in mending]),
             exploited=hole.exploited,
         )
         due = sla.due(self._baseline.sla, data_classes, known)

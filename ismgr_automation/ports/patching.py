@@ -37,6 +37,10 @@ class FirstSeen(Protocol):
         """Those of the keys that were seen before, with when."""
         ...
 
+    def ever(self, sources: Sequence[str]) -> Mapping[VersionKey, datetime]:
+        """All that was ever seen of these (``VersionKey.source``), with when: also what nobody offers any more."""
+        ...
+
     def see(self, keys: Sequence[VersionKey], now: datetime) -> int:
         """Remember keys that were never seen; those that were keep their time. Returns how many were new."""
         ...

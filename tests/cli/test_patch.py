@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.core.errors import Unreachable
+from ismgr_automation.patching.seen import version_key
 from ismgr_automation.patching.status import COLUMNS
-from ismgr_automation.patching.updates import version_key
 from ismgr_automation.ports.advisories import Advisories, Basis, Fix, SourceRead, Vulnerability
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Boundary, Death, Killed, MemoryAdvisories, MemoryPackageWorld

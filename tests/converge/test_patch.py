@@ -13,8 +13,8 @@ from ismgr_automation.converge.patching import standing
 from ismgr_automation.core.address import Kind
 from ismgr_automation.core.errors import EngineFailed, EstateError, ExitCode, PolicyDenied, StalePlan
 from ismgr_automation.core.events import PlanComposed
+from ismgr_automation.patching.seen import version_key
 from ismgr_automation.patching.status import rows
-from ismgr_automation.patching.updates import version_key
 from ismgr_automation.planning.change import Action, Level
 from ismgr_automation.planning.plan import Purpose
 from ismgr_automation.planning.planfile import read, write

@@ -12,8 +12,8 @@ from ismgr_automation.converge.patch import plan_rollback
 from ismgr_automation.converge.patching import history, standing
 from ismgr_automation.converge.trial import ROUNDS
 from ismgr_automation.core.errors import StalePlan
+from ismgr_automation.patching.seen import version_key
 from ismgr_automation.patching.status import rows
-from ismgr_automation.patching.updates import version_key
 from ismgr_automation.planning.change import Action, Level, Step
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.planning.planfile import read, write

@@ -13,7 +13,8 @@ import yaml
 from ismgr_automation.estate.documents import Team
 from ismgr_automation.estate.maintenance import Exemption, PatchBaseline
 from ismgr_automation.patching.exemptions import Waivers
-from ismgr_automation.patching.updates import Decider, Decision, Question, version_key
+from ismgr_automation.patching.seen import version_key
+from ismgr_automation.patching.updates import Decider, Decision, Question
 from ismgr_automation.ports.advisories import Advisories, Fix, Vulnerability
 from ismgr_automation.ports.hosts import Host
 from ismgr_automation.ports.packages import Boot, HostFacts, Installed, Offered

@@ -4,7 +4,7 @@ For tests of ``Decider``, which does all of that."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import UTC, timedelta
+from datetime import UTC, date, timedelta
 from fnmatch import fnmatchcase
 
 from debian.debian_support import NativeVersion
@@ -17,8 +17,9 @@ from ismgr_automation.patching import sla
 from ismgr_automation.patching.exemptions import Waived
 from ismgr_automation.patching.knowledge import WORST
 from ismgr_automation.patching.rules import Ruling, Standing
+from ismgr_automation.patching.seen import version_key
 from ismgr_automation.patching.sla import Known, State
-from ismgr_automation.patching.updates import Decision, Exposure, Question, Update, version_key
+from ismgr_automation.patching.updates import Decision, Exposure, Question, Update
 from ismgr_automation.ports.hosts import Host
 from ismgr_automation.ports.packages import HostFacts, Installed, Offered
 
@@ -214,7 +215,7 @@ class Case:
         known = Known(
             severity=self.severity(cve),
             published=self.known(cve).published,
-            first_seen=min((seen for one in mending if (seen := self.seen(one))), default=None),
+            first_seen=self.mended_since(self.fixed(self.package.source, cve), mending),
             exploited=self.known(cve).exploited,
         )
         due = sla.due(self.baseline.sla, self.data_classes, known)
@@ -230,6 +231,21 @@ class Case:
             state=sla.state(self.baseline.sla, known, due, self.question.day, excepted=bool(waived.hold)),
             waived=waived,
         )
+
+    def mended_since(self, fixed: str, mending: list[Offered]) -> date | None:
+        """The first day on which anything was seen that is mended, and no newer than what is offered."""
+        found = [seen for one in mending if (seen := self.seen(one))]
+        for one in mending:
+            if one.source_version not in {one.version, one.version.partition("+b")[0]}:
+                continue
+            same = f"{one.origin}/{one.name}"
+            versions = {key: at for key, at in self.question.first_seen.items() if key.source == same}
+            found += [
+                at.astimezone(UTC).date()
+                for key, at in versions.items()
+                if at_least(key.version, fixed) and at_least(one.version, key.version)
+            ]
+        return min(found, default=None)
 
     def open(self, source: str, version: str) -> list[str]:
         """CVEs of a source version, sorted."""

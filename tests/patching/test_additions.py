@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from ismgr_automation.estate.maintenance import Severity
 from ismgr_automation.patching.additions import Admission, Asked, Gate, best
 from ismgr_automation.patching.rules import Ruling, Standing
+from ismgr_automation.patching.seen import version_key
 from ismgr_automation.patching.sla import State
 from ismgr_automation.patching.steps import move, steps
-from ismgr_automation.patching.updates import Decision, Exposure, Update, version_key
+from ismgr_automation.patching.updates import Decision, Exposure, Update
 from ismgr_automation.planning.change import Action, Step
 from ismgr_automation.ports.packages import Brought, Move
 from tests.patching.cases import DAY, HOST, baseline, offered

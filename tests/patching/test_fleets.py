@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 from ismgr_automation.estate.maintenance import PatchBaseline
-from ismgr_automation.patching.updates import Decider, Question, Update, version_key
+from ismgr_automation.patching.seen import version_key
+from ismgr_automation.patching.updates import Decider, Question, Update
 from ismgr_automation.ports.advisories import Advisories, Fix, Vulnerability
 from ismgr_automation.ports.hosts import Host
 from ismgr_automation.ports.packages import HostFacts, Installed, Offered

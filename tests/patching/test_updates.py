@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ismgr_automation.patching.rules import Standing
+from ismgr_automation.patching.seen import version_key
 from ismgr_automation.patching.sla import State
-from ismgr_automation.patching.updates import Decider, Question, version_key
+from ismgr_automation.patching.updates import Decider, Question
 from ismgr_automation.ports.advisories import Advisories
 from tests.patching.cases import (
     DAY,
@@ -85,6 +86,30 @@ def test_another_digest_of_the_same_version_is_another_thing_and_begins_anew():
     (one,) = decider.decide(HOST, facts((installed("1.0-1"),), (old,)))
     (other,) = decider.decide(HOST, facts((installed("1.0-1"),), (new,)))
     assert (one.decision.target, other.decision.target) == ("1.1-1", "")
+
+
+SEEN = datetime(2026, 10, 1, tzinfo=UTC)
+ONCE_SEEN = [
+    ("a version that mends it and was replaced", {"version": "1.1-1"}, {"version": "1.1-2"}, True),
+    ("the same version, built anew", {"version": "1.1-1"}, {"version": "1.1-1+b1"}, True),
+    ("the same version in another file", {"version": "1.1-2", "digest": "sha256:b"}, {"version": "1.1-2"}, True),
+    ("a version that did not mend it", {"version": "1.0-9"}, {"version": "1.1-2"}, False),
+    ("a newer one, of another release", {"version": "2.0-1"}, {"version": "1.1-2"}, False),
+    ("a version from elsewhere", {"version": "1.1-1", "origin": "mirror"}, {"version": "1.1-2"}, False),
+    ("a package with numbers of its own", {"version": "4:1.1-1"}, {"version": "4:1.1-2"}, False),
+]
+
+
+@pytest.mark.parametrize(("once", "now", "counts"), [one[1:] for one in ONCE_SEEN], ids=[one[0] for one in ONCE_SEEN])
+def test_whoever_replaces_a_version_that_mended_does_not_begin_the_clock_anew(once, now, counts):
+    source_version = now["version"].removesuffix("+b1").removeprefix("4:")
+    given = offered(**now, source_version=source_version)
+    seen = {version_key(offered(**once)): SEEN, version_key(given): SEEN + timedelta(days=13)}
+    known = advisories({"CVE-2026-1": {"fixed": "1.1-1", "severity": "high"}})
+    decider = Decider(_question(advisories=known, first_seen=seen))
+    (one,) = decider.decide(HOST, facts((installed("1.0-1"),), (given,)))
+    began = SEEN if counts else SEEN + timedelta(days=13)
+    assert one.decision.exposures[0].due == (began + timedelta(days=30)).date()
 
 
 def test_hosts_that_are_alike_share_a_decision_and_others_do_not():

@@ -56,11 +56,17 @@ class GitFirstSeen:
     def known(self, keys: Sequence[VersionKey]) -> Entries:
         """Those that were seen before, with when."""
         folder = self._folder()
-        return _known(keys, self._read(folder, folder.tip(), {self._path(key) for key in keys}))
+        return _known(keys, self._read(folder, folder.tip(), {self._path(key.source) for key in keys}))
+
+    def ever(self, sources: Sequence[str]) -> Entries:
+        """All that was ever seen of these, with when."""
+        folder, wanted = self._folder(), frozenset(sources)
+        files = self._read(folder, folder.tip(), {self._path(one) for one in wanted})
+        return {key: at for entries in files.values() for key, at in entries.items() if key.source in wanted}
 
     def see(self, keys: Sequence[VersionKey], now: datetime) -> int:
         """Remember those that were never seen; nothing is committed when all were. Returns how many were new."""
-        wanted = {key: self._path(key) for key in keys}
+        wanted = {key: self._path(key.source) for key in keys}
         folder = self._folder()
         new: list[VersionKey] = []
 
@@ -149,8 +155,8 @@ class GitFirstSeen:
         found = folder.contents([f"{commit}:{path}" for path in sorted(paths)])
         return {name.partition(":")[2]: _entries(content, name) for name, content in found.items()}
 
-    def _path(self, key: VersionKey) -> str:
-        return f"{self._estate}/{_place(key)}"
+    def _path(self, source: str) -> str:
+        return f"{self._estate}/{_place(source)}"
 
     def _repository(self) -> Repository:
         return Repository.around(self._directory, self._deadline)
@@ -159,9 +165,9 @@ class GitFirstSeen:
         return RefFolder(self._repository(), REF)
 
 
-def _place(key: VersionKey) -> str:
-    """Where an entry belongs inside an estate's folder."""
-    origin, _, package = key.source.rpartition("/")
+def _place(source: str) -> str:
+    """Where the entries of a source belong inside an estate's folder."""
+    origin, _, package = source.rpartition("/")
     name = _segment(package)
     pool = name[:4] if name.startswith("lib") else name[:1]
     return f"{_segment(origin)}/{pool}/{name}"
@@ -190,7 +196,11 @@ def _entries(content: bytes, name: str) -> Entries:
     """The entries of a file (``COMMIT:ESTATE/PLACE``). What we would not have written so, and there, is not ours."""
     try:
         entries = dict(map(_entry, content.decode("ascii").splitlines()))
-        if entries and _text(entries) == content and {_place(key) for key in entries} == {name.partition("/")[2]}:
+        if (
+            entries
+            and _text(entries) == content
+            and {_place(key.source) for key in entries} == {name.partition("/")[2]}
+        ):
             return entries
     except ValueError:
         pass

@@ -28,6 +28,12 @@ class MemoryFirstSeen:
         with self.lock:
             return {key: self.entries[key] for key in keys if key in self.entries}
 
+    def ever(self, sources: Sequence[str]) -> Mapping[VersionKey, datetime]:
+        """All that is there of them."""
+        wanted = frozenset(sources)
+        with self.lock:
+            return {key: at for key, at in self.entries.items() if key.source in wanted}
+
     def see(self, keys: Sequence[VersionKey], now: datetime) -> int:
         """Add those that are not there."""
         with self.lock:

@@ -83,6 +83,14 @@ def test_what_differs_in_anything_begins_anew(seen: FirstSeen, other: VersionKey
     assert seen.known([OPENSSL, other]) == {OPENSSL: NOON, other: NOON + DAY}
 
 
+def test_what_was_ever_seen_of_a_package_is_known_when_nobody_offers_it_any_more(seen: FirstSeen) -> None:
+    later, elsewhere = replace(OPENSSL, version="3.0.15-1~deb12u2"), replace(OPENSSL, source="mirror.example/openssl")
+    seen.see([OPENSSL, LIBXML, elsewhere], NOON)
+    seen.see([later], NOON + DAY)
+    assert seen.ever([OPENSSL.source]) == {OPENSSL: NOON, later: NOON + DAY}
+    assert seen.ever(["Debian/none"]) == seen.ever([]) == {}
+
+
 def test_a_key_that_is_named_twice_is_one_entry(seen: FirstSeen) -> None:
     assert seen.see([OPENSSL, LIBXML, OPENSSL], NOON) == 2
 
