@@ -244,11 +244,12 @@ def _refreshed(estate: Estate, target: list[str] | None, exclude: list[str] | No
 
 
 def _well(found: Standing) -> bool:
-    """Whether nothing is breached or unknown. Where advisories could not be read nobody knows."""
+    """Whether nothing is breached or unknown. Where advisories could not be read, or speak of other releases, nobody
+    knows."""
     from ismgr_automation.patching.status import met
     from ismgr_automation.planning.change import Level
 
-    return met(found.status) and not any(one.level is Level.DENY for one in found.findings)
+    return met(found.status) and not found.unadvised and not any(one.level is Level.DENY for one in found.findings)
 
 
 def _tallies(one: Status, by: By) -> Sequence[Tally]:

@@ -10,11 +10,13 @@ from datetime import UTC, datetime, timedelta
 from ismgr_automation.converge.ground import whole_ground
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.upkeep import Reading, judge, kept_readings, members, read_hosts, services
+from ismgr_automation.converge.upkeep import Judged, Reading, judge, kept_readings, members, read_hosts, services
+from ismgr_automation.core.address import baseline
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.patching import vex
+from ismgr_automation.patching.knowledge import releases
 from ismgr_automation.patching.status import Covered, Status, status
-from ismgr_automation.planning.change import Finding
+from ismgr_automation.planning.change import Finding, Level
 from ismgr_automation.planning.fleet import Fleet
 from ismgr_automation.ports.advisories import SourceRead
 from ismgr_automation.ports.packages import HostFacts, PackageResult
@@ -33,6 +35,8 @@ class Standing:
     sources: tuple[SourceRead, ...]
     oldest: datetime | None
     """When the host was read whose reading is oldest; None where nothing was read."""
+    unadvised: tuple[str, ...] = ()
+    """Hosts that were read, and of whose release no source speaks: what they have is unknown, and counts as breach."""
 
 
 def standing(scope: Scope, now: datetime, *, read: bool = True) -> Standing:
@@ -51,11 +55,33 @@ def standing(scope: Scope, now: datetime, *, read: bool = True) -> Standing:
     )
     updates = [update for one in judged for update in one.updates]
     sources = {one.source: one for listed in judged for one in listed.advisories.sources}
+    silent = {name: hosts for one in judged for name, hosts in _silent(one, reading).items()}
     return Standing(
         status=status(updates, covered, now.astimezone(UTC).date()),
-        findings=findings,
+        findings=(*findings, *(_silence(*key, hosts) for key, hosts in sorted(silent.items()))),
         sources=tuple(sources[name] for name in sorted(sources)),
         oldest=min((one.read_at for one in reading.facts.values()), default=None),
+        unadvised=tuple(sorted(name for hosts in silent.values() for name in hosts)),
+    )
+
+
+def _silent(one: Judged, reading: Reading) -> Mapping[tuple[str, str], list[str]]:
+    """The hosts of whose release no source of their baseline speaks, by baseline and release."""
+    spoken, found = releases(one.advisories), dict[tuple[str, str], list[str]]()
+    for name in sorted(one.read):
+        release = reading.facts[name].codename
+        if release not in spoken:
+            found.setdefault((one.document.name, release), []).append(name)
+    return found
+
+
+def _silence(name: str, release: str, hosts: Sequence[str]) -> Finding:
+    return Finding(
+        level=Level.WARN,
+        subject=baseline(name),
+        summary=f"no advisories of baseline/{name} speak of release {release or 'unknown'}: "
+        f"nobody knows which vulnerabilities {', '.join(hosts)} have",
+        next_step="Name a source of format debian or osv that covers it in the baseline's `advisories`.",
     )
 
 

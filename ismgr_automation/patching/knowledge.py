@@ -47,6 +47,12 @@ class Hole:
         return bool(self.fixed) and at_least(source_version, self.fixed)
 
 
+def releases(advisories: Advisories) -> frozenset[str]:
+    """The releases that any source speaks of, be it to say that they never had something. Of hosts of another release
+    nobody knows what they have."""
+    return frozenset(fix.release for fixes in advisories.fixes.values() for fix in fixes)
+
+
 class Knowledge:
     """Advisories, with the severities of ours that replace theirs."""
 

@@ -342,6 +342,19 @@ def test_without_advisories_nothing_is_well_and_nothing_is_applied(site: Rehears
     assert [one["host"] for one in say("patch", "queue", "--json").result["waiting"]] == ["db1.dc1"]
 
 
+def test_where_no_advisories_speak_of_a_release_nobody_knows_and_nothing_is_well(site: Rehearsal, say: Say) -> None:
+    assert say("patch", "apply", "--yes").code == 0
+    assert say("patch", "status", "--check").code == 0
+    fixes = dict(site.advisories.known.fixes)
+    site.advisories.known.fixes.clear()  # type: ignore[attr-defined]
+    later = {source: tuple(replace(one, release="trixie") for one in found) for source, found in fixes.items()}
+    site.advisories.known.fixes.update(later)  # type: ignore[attr-defined]
+    shown = say("patch", "status", "--check")
+    assert shown.code == 6
+    assert "no advisories of baseline/servers speak of release bookworm" in shown.out
+    assert say("patch", "status", "--json").result["met"] is False
+
+
 def test_the_last_readings_are_enough_and_no_host_is_asked(site: Rehearsal, say: Say) -> None:
     never = say("patch", "status", "--last", "--json").result
     assert (never["met"], never["total"]["unread"], never["oldest_reading"]) == (False, 4, None)
