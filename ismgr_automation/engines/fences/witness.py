@@ -55,7 +55,8 @@ class ConnectingWitness:
     - a network fence answers: so at least one witness must hear a refusal. Silence alone could be a broken way;
     - a machine without power cannot answer: there silence of all is enough, and a refusal is too much.
 
-    A witness that is lost on the way is told, and does not count; without any left nothing is confirmed.
+    A witness that is lost on the way is told, and does not count; without any left nothing is confirmed. Where hosts
+    are named it is they who confirm, and this controller can only object: what keeps it out may be what broke the site.
     """
 
     def __init__(self, request: FenceRequest, store: SecretStore, context: Context) -> None:
@@ -149,7 +150,7 @@ class ConnectingWitness:
         words = "; ".join(f"{name} {_said(one)}" for name, one in met.items())
         if not self._holds(heard):
             return self._not_confirmed(words)
-        by = f"{', '.join(heard)} by connecting to {self._place}"
+        by = f"{', '.join(self._telling(heard))} by connecting to {self._place}"
         return Confirmation(ok=True, by=by, words=words, ended_ns=monotonic_ns())
 
     @property
@@ -160,11 +161,18 @@ class ConnectingWitness:
     def _patience(self) -> timedelta:
         return max(LEAST_PATIENCE, ROUND_TRIPS * timedelta(seconds=max(self._proven.values())))
 
+    def _telling(self, heard: Mapping[str, _Met]) -> list[str]:
+        """Those who can confirm it."""
+        return [name for name in heard if name != CONTROLLER or not self._request.witnesses]
+
     def _holds(self, heard: Mapping[str, _Met]) -> bool:
+        telling = self._telling(heard)
         words = {one.word for one in heard.values()}
-        if not words or knock.OPEN in words:
+        if not telling or knock.OPEN in words:
             return False
-        return (knock.REFUSED in words) is (self._request.bmc is None)
+        if self._request.bmc is not None:
+            return knock.REFUSED not in words
+        return any(heard[name].word == knock.REFUSED for name in telling)
 
     def _not_confirmed(self, words: str) -> Confirmation:
         by = f"{', '.join(self._proven) or 'nobody'} by connecting to {self._place}"
