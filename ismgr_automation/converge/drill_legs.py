@@ -131,8 +131,8 @@ def _stage(crew: Crew, stack: ExitStack) -> str:
     found = each(actors, lambda one: one[1].stage(), workers=len(actors))
     if crew.witnesses and not kit.proven:
         # once a fence stands nobody can prove any more that it is the fence that keeps them out
-        named = sorted({name for seen in found[len(crew.verbs) :] for name in seen.readings})
-        crew.notes.wrote({"what": "witnesses", "leg": kit.leg.name, "names": list(named)})
+        took = {name: took for seen in found[len(crew.verbs) :] for name, took in seen.readings.items()}
+        crew.notes.wrote({"what": "witnesses", "leg": kit.leg.name, "milliseconds": took})
     # cold verbs find what they need when their turn comes: a machine that is off cannot be made ready
     bad = [
         f"{name}: {seen.words}"

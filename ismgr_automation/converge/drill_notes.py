@@ -4,7 +4,7 @@ written before tells who resumes what may have been done."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -49,6 +49,17 @@ class Notes:
     def last(self, what: str, leg: str = "") -> JsonObject | None:
         """The last entry of one kind."""
         return next(reversed(self.all(what, leg)), None)
+
+    def proven(self, leg: str) -> dict[str, float]:
+        """Who could connect before the fence of a leg was raised, and in how many milliseconds."""
+        found: dict[str, float] = {}
+        for one in self.journal.entries():
+            if one.get("leg") == leg and one["what"] == "leg-began":
+                break
+            took = one.get("milliseconds") if one["what"] == "witnesses" and one.get("leg") == leg else None
+            if isinstance(took, Mapping):
+                found |= {name: float(str(value)) for name, value in took.items()}
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -240,12 +240,8 @@ class Breaking:
 
     def _fence(self) -> str:
         engines, context = self.kit.scope.engines.recovery, self.kit.scope.context
-        proven = self.notes.first("witnesses", "failover") or {}
-        names = proven.get("names")
-        request = fence_request(
-            fence_of(self.kit.field.document),
-            replace(self.kit, proven=tuple(map(str, names)) if isinstance(names, list) else ()),
-        )
+        kit = replace(self.kit, proven=self.notes.proven("failover"))
+        request = fence_request(fence_of(kit.field.document), kit)
         with (
             closing(engines.fences.fence(request, context)) as fence,
             closing(engines.fences.witness(request, context)) as witness,

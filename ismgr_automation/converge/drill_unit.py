@@ -314,7 +314,7 @@ def _given_back(drill: Drill) -> str:
 def _leg(leg: Leg, drill: Drill) -> str:
     """Carry out a leg; why it did not end well."""
     scope = _calm(drill.scope) if leg.kind.hot else drill.scope
-    kit = Kit(scope=scope, ground=drill.work.ground, field=drill.field, leg=leg, proven=_proven(drill, leg))
+    kit = Kit(scope=scope, ground=drill.work.ground, field=drill.field, leg=leg, proven=drill.notes.proven(leg.name))
     if drill.breaking is not None and leg.name == "failover":
         kit = replace(kit, cut_off=cuts_off(drill.breaking.fault))
     crew = Crew(kit=kit, notes=drill.notes, again=drill.work.again or drill.work.mode is DrillMode.RETURN)
@@ -339,17 +339,6 @@ def _breaking(drill: Drill, stack: ExitStack) -> Breaking | None:
     leg = Leg(name="failover", kind=LegKind.FAILOVER, sides=drill.field.sides, tasks=())
     kit = Kit(scope=_calm(drill.scope), ground=drill.work.ground, field=drill.field, leg=leg)
     return stack.enter_context(breaking(drill, fault, kit))
-
-
-def _proven(drill: Drill, leg: Leg) -> tuple[str, ...]:
-    """Who could connect before the fence of a leg was raised, as the journal of a drill that goes on says."""
-    names: set[str] = set()
-    for one in drill.notes.journal.entries():
-        if one.get("leg") == leg.name and one["what"] == "leg-began":
-            break
-        if one.get("leg") == leg.name and one["what"] == "witnesses" and isinstance(one["names"], list):
-            names |= set(map(str, one["names"]))
-    return tuple(sorted(names))
 
 
 def _calm(scope: Scope) -> Scope:

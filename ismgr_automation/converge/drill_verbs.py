@@ -3,6 +3,7 @@ judged by. Nothing is done here."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -60,8 +61,9 @@ class Kit:
     ground: Ground
     field: Field
     leg: Leg
-    proven: tuple[str, ...] = ()
-    """Who is known to have connected to the old side before its fence was raised, for whoever resumes."""
+    proven: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Who is known to have connected to the old side before its fence was raised, and in how many milliseconds, for
+    whoever resumes."""
     cut_off: bool = False
     """A fault has cut off the old side's site: what is silent for those outside may be well, so that they are no
     witnesses of its fence."""

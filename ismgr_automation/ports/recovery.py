@@ -123,9 +123,9 @@ class FenceRequest:
     """Hosts that try to connect to it, on the address that clients use."""
     address: str = ""
     """That address."""
-    proven: tuple[str, ...] = ()
-    """Who is known to have connected before the fence: the names in the readings of the witness's ``stage``, kept by
-    the run that is resumed. Once the fence stands nobody can prove it any more."""
+    proven: Mapping[str, float] = field(default_factory=dict)
+    """Who is known to have connected before the fence, and in how many milliseconds: the readings of the witness's
+    ``stage``, kept by the run that is resumed. Once the fence stands nobody can prove it any more."""
     giving_back: bool = False
     """It is let out to be the primary again, because nobody else was promoted: that it is one is no obstacle."""
 

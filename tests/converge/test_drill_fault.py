@@ -157,6 +157,14 @@ def test_a_site_that_is_cut_off_wants_a_witness_inside(clinic: Drills) -> None:
     assert plan(clinic, "frozen").changes
 
 
+def test_nobody_is_promoted_on_the_silence_of_a_site_whose_witness_was_lost(clinic: Drills) -> None:
+    clinic.pair.liars.add("db1")
+    clinic.pair.watch.append(lambda call: clinic.pair.unmanaged.add("lb1") if call == "fence db1" else None)
+    drill(clinic, "cut")
+    assert "promote db2" not in acts(clinic)
+    assert_safe(clinic)
+
+
 def test_a_gateway_at_no_side_that_is_lost_is_refused(clinic: Drills) -> None:
     known = clinic.world.inventories["hosts"]
     clinic.world.inventories["hosts"] = tuple(replace(one, site="dc2") if one.name == "gw1" else one for one in known)

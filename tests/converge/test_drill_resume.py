@@ -13,7 +13,9 @@ from ismgr_automation.converge.scope import Recovery
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.drill_mode import DrillMode
-from ismgr_automation.ports.memory import Boundary, Death, Killed, MemoryDrillJournal, MemoryWorldProbe
+from ismgr_automation.ports.context import Context
+from ismgr_automation.ports.memory import Boundary, Death, Killed, MemoryDrillJournal, MemoryFences, MemoryWorldProbe
+from ismgr_automation.ports.recovery import FenceRequest, Witness
 from ismgr_automation.ports.runs import RunState
 from ismgr_automation.recovery.result import Verdict
 from ismgr_automation.recovery.telling import AWAY as NOBODY_THERE
@@ -41,13 +43,17 @@ class MortalNotes(MemoryDrillJournal):
 class Mortal(Drills):
     """An estate whose process dies at the nth boundary; calls to the world and writes of the journal are among them."""
 
+    fences: MemoryFences | None = None
+    """Others than those of its world."""
+
     def recovery(self) -> Recovery:
         """With a mortal journal."""
 
         def journal(run: str) -> MemoryDrillJournal:
             return self.journals.setdefault(run, MortalNotes(self.folder, site=self))
 
-        return replace(Drills.recovery(self), journal=journal)
+        known = Drills.recovery(self)
+        return replace(known, journal=journal, fences=self.fences or known.fences)
 
 
 def mortal(folder: Path, edit: tuple[str, str] | None = None) -> Mortal:
@@ -169,6 +175,25 @@ def test_a_window_that_has_closed_does_not_leave_clients_waiting(tmp_path: Path)
     )
     assert site.resume().ok
     assert is_home(site)
+
+
+def test_whoever_resumes_behind_a_fence_is_told_who_could_connect_before_and_in_what_time(tmp_path: Path) -> None:
+    site = mortal(tmp_path)
+    told: list[dict[str, float]] = []
+
+    @dataclass(frozen=True, slots=True)
+    class Asked(MemoryFences):
+        def witness(self, request: FenceRequest, context: Context) -> Witness:
+            told.append(dict(request.proven))
+            return MemoryFences.witness(self, request, context)
+
+    site.fences = Asked(site.pair)
+    planned = plan(site)
+    site.death = Death(only="call fence db1 done", nth=1)
+    with pytest.raises(Killed):
+        site.apply(planned)
+    assert site.resume().ok
+    assert told[:2] == [{}, {AWAY: 1.0}]
 
 
 def test_hosts_that_a_drill_has_fenced_do_not_hold_its_own_end_up(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ refuse. A careful controller loses nothing to the old side in any of many random
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -137,6 +138,21 @@ def test_a_fence_that_lies_is_not_confirmed(world, context):
     assert not fail_over(world, context)
     assert world.promoted == []
     assert "can connect" in MemoryFences(world).witness(BY_NETWORK, context).confirm().words
+
+
+@pytest.mark.parametrize(("lies", "lost", "words"), [
+    (False, ["lb2"], ""), (True, ["lb2"], "lb1 can connect"), (True, ["lb1", "lb2"], "lb1, lb2 cannot look"),
+])  # fmt: skip
+def test_a_lost_witness_does_not_count_and_the_silence_that_a_client_meets_is_no_witness(
+    world, context, lies, lost, words
+):
+    request = replace(BY_POWER, witnesses=("lb1", "lb2"))
+    world.part(["client"], ["db1"])
+    world.unmanaged.update(lost)
+    world.liars.update(["db1"] if lies else [])
+    assert MemoryFences(world).fence(request, context).act().ok
+    told = MemoryFences(world).witness(request, context).confirm()
+    assert (told.ok, told.words) == (not words, words or "nobody can connect")
 
 
 def test_a_fence_by_network_is_not_confirmed_by_silence(world, context):

@@ -25,6 +25,9 @@ from ismgr_automation.ports.secrets import SecretStore
 
 CONTROLLER = "this controller"
 
+FIRST = timedelta(seconds=1)
+"""How long silence is waited for where nobody knows the way yet."""
+
 LEAST_PATIENCE = timedelta(milliseconds=100)
 """How long after the last of three tries silence is taken for an answer, where the way is short ..."""
 ROUND_TRIPS = 20
@@ -55,7 +58,8 @@ class ConnectingWitness:
     - a network fence answers: so at least one witness must hear a refusal. Silence alone could be a broken way;
     - a machine without power cannot answer: there silence of all is enough, and a refusal is too much.
 
-    A witness that is lost on the way is told, and does not count; without any left nothing is confirmed.
+    A witness that is lost on the way is told, and does not count; without any left nothing is confirmed. Where hosts
+    are named it is they who confirm, and this controller can only object: what keeps it out may be what broke the site.
     """
 
     def __init__(self, request: FenceRequest, store: SecretStore, context: Context) -> None:
@@ -81,15 +85,19 @@ class ConnectingWitness:
 
     def stage(self) -> Seen:
         """Let every witness connect once. NOT_DONE: at least one could, or is known to have been able to before, and so
-        can tell a fence; their names are those of the readings (milliseconds). DONE is never said, because a fence that
-        stands cannot be told from a way that never was. Raises ``Cancelled``."""
+        can tell a fence; the readings are their names, with the milliseconds that it took. DONE is never said, because
+        a fence that stands cannot be told from a way that never was. Raises ``Cancelled``."""
         program = resources.files(knock.__package__ or "").joinpath("knock.py").read_text(encoding="utf-8")
         load = resident(program, (self._address, str(self._request.port)), Rights.USER)
         loading = {name: self._warm.begin_load(name, load) for name in self._request.witnesses}
         self._asked = {name: done() for name, done in loading.items()}
-        met = self._round([*self._request.witnesses, CONTROLLER], timedelta(seconds=1))
-        known = {name for name, one in met.items() if name in self._request.proven and one.word != knock.LOST}
-        self._proven = {name: one.seconds for name, one in met.items() if one.word == knock.OPEN or name in known}
+        known = {name: milliseconds / 1000 for name, milliseconds in self._request.proven.items()}
+        # who resumes behind a fence meets silence, and clients wait already: as long as before it was raised will do
+        met = self._round([*self._request.witnesses, CONTROLLER], _patience(known) if known else FIRST, FIRST + ANSWER)
+        self._proven = {name: one.seconds for name, one in met.items() if one.word == knock.OPEN}
+        # how long silence took says nothing of the way
+        shut = {name for name, one in met.items() if one.word not in (knock.OPEN, knock.LOST)}
+        self._proven |= {name: seconds for name, seconds in known.items() if name in shut}
         readings: dict[str, Reading] = {name: _ms(seconds) for name, seconds in self._proven.items()}
         named = [name for name in self._proven if name != CONTROLLER]
         useless = [f"{name} {_said(met[name])}" for name in self._request.witnesses if name not in self._proven]
@@ -144,36 +152,39 @@ class ConnectingWitness:
         """One look of everybody."""
         if not self._proven:
             return self._not_confirmed("nobody had been able to connect before: there is no witness")
-        met = self._round(list(self._proven), self._patience)
+        patience = _patience(self._proven)
+        met = self._round(list(self._proven), patience, patience + ANSWER)
         heard = {name: one for name, one in met.items() if one.word != knock.LOST}
         words = "; ".join(f"{name} {_said(one)}" for name, one in met.items())
         if not self._holds(heard):
             return self._not_confirmed(words)
-        by = f"{', '.join(heard)} by connecting to {self._place}"
+        by = f"{', '.join(self._telling(heard))} by connecting to {self._place}"
         return Confirmation(ok=True, by=by, words=words, ended_ns=monotonic_ns())
 
     @property
     def _place(self) -> str:
         return f"{self._address} port {self._request.port}"
 
-    @property
-    def _patience(self) -> timedelta:
-        return max(LEAST_PATIENCE, ROUND_TRIPS * timedelta(seconds=max(self._proven.values())))
+    def _telling(self, heard: Mapping[str, _Met]) -> list[str]:
+        """Those who can confirm it."""
+        return [name for name in heard if name != CONTROLLER or not self._request.witnesses]
 
     def _holds(self, heard: Mapping[str, _Met]) -> bool:
+        telling = self._telling(heard)
         words = {one.word for one in heard.values()}
-        if not words or knock.OPEN in words:
+        if not telling or knock.OPEN in words:
             return False
-        return (knock.REFUSED in words) is (self._request.bmc is None)
+        if self._request.bmc is not None:
+            return knock.REFUSED not in words
+        return any(heard[name].word == knock.REFUSED for name in telling)
 
     def _not_confirmed(self, words: str) -> Confirmation:
         by = f"{', '.join(self._proven) or 'nobody'} by connecting to {self._place}"
         return Confirmation(ok=False, by=by, words=words, ended_ns=monotonic_ns())
 
-    def _round(self, names: list[str], patience: timedelta) -> dict[str, _Met]:
-        """Let all of them knock at the same time."""
+    def _round(self, names: list[str], patience: timedelta, within: timedelta) -> dict[str, _Met]:
+        """Let all of them knock at the same time, with that patience, and tell within a time."""
         line = f"{patience.total_seconds():f}"
-        within = patience + ANSWER
         asked = {name: self._asked[name].begin(within, line) for name in names if name != CONTROLLER}
         here = self._here(patience) if CONTROLLER in names else None
         found = {name: _read(answer()) for name, answer in asked.items()}
@@ -195,6 +206,10 @@ class ConnectingWitness:
             return met[0] if met else _Met(word=knock.LOST)
 
         return wait
+
+
+def _patience(proven: Mapping[str, float]) -> timedelta:
+    return max(LEAST_PATIENCE, ROUND_TRIPS * timedelta(seconds=max(proven.values())))
 
 
 def _read(answer: Answer) -> _Met:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from ismgr_automation.engines.postgresql.layout import FILE, FIRST, NOT_CLEAN, NOT_STOPPED
 
-NOT_ASKED, NOT_REPLAYED, NOT_WRITABLE, PROMOTED = 50, 51, 52, 53
+NOT_ASKED, NOT_REPLAYED, NOT_WRITABLE, PROMOTED, NO_SESSION = 50, 51, 52, 53, 54
 NOT_COPIED, NOT_REWOUND, BUSY, RUNS = 60, 61, 62, 63
 """How scripts end when it did not work."""
 
@@ -126,9 +126,12 @@ rm -f "$settings/.ismgr-held"
 """What is set up beside a session over which somebody will be promoted: a bar of former times is gone."""
 
 PROMOTE = f"""
+recovers=$(tell "SELECT pg_is_in_recovery()")
 [ ! -e "$settings/.ismgr-held" ] || {{ echo "it was made to stay a standby meanwhile" >&2; exit {NOT_ASKED}; }}
-if [ "$(answer "SELECT pg_is_in_recovery()")" = t ]; then
-  [ "$(answer "SELECT pg_promote(false)")" = t ] || exit {NOT_ASKED}
+[ -n "$recovers" ] || {{ echo "its session was lost" >&2; exit {NO_SESSION}; }}
+if [ "$recovers" = t ]; then
+  # never over a session of now: this one is older than the look at the bar, and does not outlive who puts one up
+  [ "$(tell "SELECT pg_promote(false)")" = t ] || exit {NOT_ASKED}
 fi
 answer "DO \\$\\$ BEGIN
   WHILE pg_is_in_recovery() AND clock_timestamp() < now() + interval '$line s' LOOP PERFORM pg_sleep(0.001); END LOOP;
@@ -139,7 +142,8 @@ case $said in off*[0-9]) ;; *) echo "it says: $said" >&2; exit {NOT_WRITABLE} ;;
 answer "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int"
 rm -f "$settings/{FILE}"
 """
-"""A line with seconds: promotes, and waits until it takes writes; prints its timeline. Run again, it does no more."""
+"""A line with seconds: promotes, over the session that is open or not at all, and waits until it takes writes; prints
+its timeline. Run again, it does no more."""
 
 HOLD = f"""{FIRST}
 end=$(($(date +%s) + $1))

@@ -70,6 +70,11 @@ class Waiting:
         # the script gives up first, and says how far it came
         return self.loaded.go(timedelta(seconds=max(0.0, left)), f"{position} {max(0.0, 0.9 * left):.3f}".strip())
 
+    def renew(self) -> None:
+        """Let its shell end, and the next one have a session of its own."""
+        if self.loaded is not None:
+            self.loaded = self.loaded.anew()
+
     def close(self) -> None:
         """Let its shell end."""
         if self.loaded is not None:
@@ -124,7 +129,12 @@ class Promotion:
         """Promote it, and return when it takes writes."""
         not_cancelled(self._context)
         began = monotonic_ns()
-        answer = self._script.insist(monotonic() + self._watch.members.cluster.deadline.total_seconds())
+        end = monotonic() + self._watch.members.cluster.deadline.total_seconds()
+        answer = self._script.insist(end)
+        if answer.reach is Reach.OK and answer.code == hot.NO_SESSION:
+            # its server was started anew since it was staged
+            self._script.renew()
+            answer = self._script.insist(end)
         if not well(answer):
             return acted(began, f"not promoted, or nobody can tell: {said(self._to, answer)}")
         timeline = answer.output.strip()

@@ -101,8 +101,8 @@ class MemoryFences:
 
 @dataclass(frozen=True, slots=True)
 class MemoryWitness:
-    """``ports.recovery.Witness``: every witness, or without any a client, must find that no write would be taken, and
-    by network it must have been answered."""
+    """``ports.recovery.Witness``: no witness that can look, and no client, may find that a write would be taken; a
+    witness, or without any a client, must have looked, and by network it must have been answered."""
 
     world: MemoryRecoveryWorld
     request: FenceRequest
@@ -123,18 +123,23 @@ class MemoryWitness:
         """Look from elsewhere."""
         self.world.called(f"confirm {self.request.host}", self.context)
         self.world.advance(self.world.slow.get("confirm", 1))
-        who, now = self._who(), self.world.tick * TICK_NS
-        by = f"{', '.join(who)}, by connecting"
-        answered = [one for one in who if self.world.linked(one, self.request.host)]
-        for one in who:
-            if one != CLIENT and not self.world.managed(one):
-                return Confirmation(ok=False, by=by, words=f"{one} cannot look", ended_ns=now)
-            if one in answered and self._open():
-                return Confirmation(ok=False, by=by, words=f"{one} can connect", ended_ns=now)
-        if not answered and self.request.bmc is None:
+        trouble, who = self._trouble(), self._who()
+        by, words = f"{', '.join(who)}, by connecting", trouble or "nobody can connect"
+        return Confirmation(ok=not trouble, by=by, words=words, ended_ns=self.world.tick * TICK_NS)
+
+    def _trouble(self) -> str:
+        """Why it is not confirmed; nothing where it is."""
+        who = self._who()
+        looked = [one for one in who if one == CLIENT or self.world.managed(one)]
+        answered = [one for one in (*looked, CLIENT) if self.world.linked(one, self.request.host)]
+        if answered and self._open():
+            return f"{answered[0]} can connect"
+        if not looked:
+            return f"{', '.join(who)} cannot look"
+        if self.request.bmc is None and not set(looked) & set(answered):
             # silence alone could be a broken way
-            return Confirmation(ok=False, by=by, words=f"{who[0]} gets no answer", ended_ns=now)
-        return Confirmation(ok=True, by=by, words="nobody can connect", ended_ns=now)
+            return f"{looked[0]} gets no answer"
+        return ""
 
     def close(self) -> None:
         """Nothing is open."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,9 +18,10 @@ import pytest
 from ismgr_automation.core.errors import Cancelled, InputError
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.engines.fences import knock
+from ismgr_automation.engines.fences.witness import CONTROLLER
 from ismgr_automation.ports.recovery import FenceRequest, Sight, Witness
 from ismgr_automation.ports.upkeep import BmcAccess
-from tests.engines.fences.conftest import MEMBER, OTHER, PORT, Country, until
+from tests.engines.fences.conftest import MEMBER, OTHER, PORT, Country, Machine, until
 from tests.engines.loopback import free_port
 
 QUICK = timedelta(milliseconds=500)
@@ -90,17 +95,27 @@ def test_who_connected_before_the_controller_died_is_still_a_witness(country: Co
     country.member.serve()
     fence = country.fences.fence(country.request, country.context)
     with contextlib.closing(fence), witnessing(country) as witness:
-        kept = tuple(witness.stage().readings)
+        kept = witness.stage().readings
         assert fence.act().ok
-    assert kept == (OTHER,)
+    assert set(kept) == {OTHER}
     with witnessing(country, deadline=QUICK) as forgetful:
         assert forgetful.stage().sight is Sight.UNKNOWN
         assert not forgetful.confirm().ok
     with witnessing(country, proven=kept) as resumed:
         assert resumed.stage().sight is Sight.NOT_DONE
         assert resumed.confirm().ok
-    with witnessing(country, proven=("somebody else",), deadline=QUICK) as other:
+    with witnessing(country, proven={"somebody else": 1.0}, deadline=QUICK) as other:
         assert not other.stage().readings
+
+
+def test_how_long_a_machine_without_power_was_silent_is_not_taken_for_the_length_of_the_way(country: Country) -> None:
+    country.member.serve()
+    with witnessing(country) as witness:
+        kept = witness.stage().readings
+    country.member.run("nft", DROP)
+    with witnessing(country, proven=kept, bmc=by_power(country.request)) as resumed:
+        assert resumed.stage().readings == kept
+        assert resumed.confirm().ok
 
 
 def test_silence_could_be_a_broken_way_and_does_not_confirm_a_network_fence(country: Country) -> None:
@@ -188,6 +203,51 @@ def test_a_witness_that_is_lost_confirms_nothing(country: Country) -> None:
         assert not witness.confirm().ok
 
 
+def lose(machine: Machine) -> None:
+    """All that runs there, and every connection to it, ends."""
+    listed = subprocess.run(["ip", "netns", "pids", machine.namespace], check=True, capture_output=True, text=True)
+    for pid in listed.stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def falls_silent() -> Iterator[socket.socket]:
+    """A server here that lets one in: nobody takes him from its queue, and all who come after him hear nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        yield server
+
+
+def test_only_those_who_are_named_confirm_and_what_keeps_this_controller_out_does_not(country: Country) -> None:
+    with falls_silent() as server:
+        port = server.getsockname()[1]
+        country.other.serve(port)
+        request = {"address": "127.0.0.1", "port": port, "bmc": by_power(country.request), "deadline": QUICK}
+        with witnessing(country, **request) as witness:
+            assert set(witness.stage().readings) == {OTHER, CONTROLLER}
+            told = witness.confirm()
+            assert (told.ok, told.words.split(";")[0]) == (False, f"{OTHER} gets through")
+            lose(country.other)
+            told = witness.confirm()
+    assert f"{OTHER} cannot say" in told.words
+    assert f"{CONTROLLER} gets no answer" in told.words
+    assert not told.ok
+
+
+def test_a_refusal_that_only_this_controller_hears_does_not_confirm_a_network_fence(country: Country) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        country.other.serve(port)
+        with witnessing(country, address="127.0.0.1", port=port, deadline=QUICK) as witness:
+            assert set(witness.stage().readings) == {OTHER, CONTROLLER}
+            server.close()
+            country.other.run("nft", DROP.replace("5432", f"{port}"))
+            told = witness.confirm()
+    assert f"{OTHER} gets no answer" in told.words
+    assert f"{CONTROLLER} is refused" in told.words
+    assert not told.ok
+
+
 def test_a_stopped_witness_says_so(country: Country) -> None:
     country.member.serve()
     with witnessing(country) as witness:
@@ -224,8 +284,6 @@ def test_the_program_ends_with_the_connection(country: Country) -> None:
 
 
 def test_a_knock_says_what_it_met() -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert knock.knock("127.0.0.1", server.getsockname()[1], 1.0)[0] == knock.OPEN
     assert knock.knock("127.0.0.1", free_port(), 1.0)[0] == knock.REFUSED

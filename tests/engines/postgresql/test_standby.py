@@ -3,10 +3,13 @@ controller that dies anywhere. No acknowledged write that had arrived is lost, a
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
+import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -676,6 +680,41 @@ def test_a_shell_that_was_to_promote_finds_the_door_shut_and_the_next_one_open(p
     wanted = standby.promote(pair.cluster, SECOND, pair.context)
     ready(wanted)
     done(wanted)
+
+
+def sessions_of(pair: Pair, name: str) -> list[psutil.Process]:
+    """Our ends of all sessions that are open at one member, and before them those who wait for the end of one: they
+    would stop with it, and not go on with it."""
+    where, found = str(pair.base / name), psutil.process_iter(["name", "cmdline"])
+    mine = [one for one in found if where in (one.info["cmdline"] or ()) and one.info["name"] in {"psql", "runuser"}]
+    return sorted(mine, key=lambda one: one.info["name"], reverse=True)
+
+
+def unread(session: psutil.Process) -> int:
+    """How many bytes it was sent and has not read."""
+    with Path(f"/proc/{session.pid}/fd/0").open("rb", buffering=0) as asked:
+        return int.from_bytes(fcntl.ioctl(asked, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def test_a_shell_that_stalled_over_its_promotion_goes_on_after_a_hold_and_promotes_nobody(pair, standby):
+    late = standby.promote(pair.cluster, SECOND, pair.context)
+    ready(late)
+    stalled = sessions_of(pair, SECOND)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        for one in stalled:
+            one.suspend()
+            pair.until("it stands still", lambda one=one: one.status() == psutil.STATUS_STOPPED)
+        try:
+            promoting = pool.submit(late.act)
+            pair.until("it is under way", lambda: any(unread(one) for one in stalled if one.info["name"] == "psql"))
+            held = standby.hold(pair.cluster, SECOND, pair.context).act()
+        finally:
+            for one in reversed(stalled):
+                one.resume()
+        acted = promoting.result()
+    assert (held.ok, acted.ok) == (True, False), (held.words, acted.words)
+    assert pair.sql(SECOND, "SELECT pg_is_in_recovery()") == "t"
+    late.close()
 
 
 def test_a_standby_that_was_promoted_meanwhile_cannot_be_held(pair, standby):
