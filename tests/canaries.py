@@ -52,6 +52,7 @@ MAY_BE_GIVEN: Mapping[tuple[str, str], str] = {
     ("podman", "argument *"): "a test makes a user with a password on a machine of the lab, as a person would",
     ("sleep", "variable LEAK"): "planted, and found by the test that plants it",
     ("gcc", "variable CANARY_ENV_*"): "Python's own search for a shared library",
+    ("collect2", "variable CANARY_ENV_*"): "Python's own search for a shared library",
     ("ld", "variable CANARY_ENV_*"): "Python's own search for a shared library",
     ("pulumi*", "variable CANARY_ENV_*"): "the engine passes on what its programs and providers open",
 }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sushy.resources.system.system import System
 
 NAMES = ("tests", "tests2", "tests3", "tests4")
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 120.0
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +82,7 @@ def switch_off(lab: Lab, *names: str) -> None:
 def answers_ssh(lab: Lab, name: str) -> bool:
     """Whether a machine's sshd greets the controller."""
     try:
-        with socket.create_connection((str(lab.machine(name).management), 22), timeout=2) as connection:
+        with socket.create_connection((str(lab.machine(name).management), 22), timeout=10) as connection:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False

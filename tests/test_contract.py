@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import psutil
 import pytest
 
 from ismgr_automation.cli.demo import prepare
-from ismgr_automation.engines.database.lockers import lockers
 from ismgr_automation.lab import Lab
 from tests.fixtures_lab import until
+from tests.pausing import stop_between_transactions
 from tests.playbooks.world import moved
 from tests.test_two_sites import LONG_SECONDS, PAGE, Said, Site, said
 
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.engine]
 RULES = """\
     approvals:
       - {count: 2}
-    lease_ttl: 6s
+    lease_ttl: 20s
 """
 
 
@@ -37,7 +38,7 @@ def site(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory, pulumi_engine
 
     def rules(text: str) -> str:
         text = text.replace("    passphrase:", f"{RULES}    passphrase:").replace(
-            "become: true", "become: true\n  boot_timeout: 30s"
+            "become: true", "become: true\n  boot_timeout: 3m"
         )
         for name in ("ada", "ben"):
             line = f"    email: {name}@two-sites.test\n"
@@ -65,13 +66,21 @@ def key_of(site: Site, name: str) -> str:
 
 def below(pid: int) -> dict[int, float]:
     """Every process that a controller has started, with its time of birth: a number alone is used again."""
-    return {one.pid: one.create_time() for one in psutil.Process(pid).children(recursive=True)}
+    found = {}
+    for one in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found[one.pid] = one.create_time()
+    return found
 
 
 def engines_below(pid: int) -> dict[int, float]:
     """Those of them that work on something: all but the agent that holds the operator's key, and its keeper."""
-    listed = psutil.Process(pid).children(recursive=True)
-    return {one.pid: one.create_time() for one in listed if one.name() not in {"ssh-agent", "cat"}}
+    found = {}
+    for one in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if one.name() not in {"ssh-agent", "cat"}:
+                found[one.pid] = one.create_time()
+    return found
 
 
 def gone(processes: Mapping[int, float]) -> bool:
@@ -109,20 +118,7 @@ def kill(running: subprocess.Popen[str]) -> Mapping[int, float]:
 
 
 def pause(site: Site, running: subprocess.Popen[str]) -> None:
-    """Stop a controller between two of its transactions. In the midst of one it would keep the SQLite files locked,
-    and whoever comes next is told so (tests/engines/database/test_failures.py)."""
-    files = [site.estate / ".ismgr" / name for name in ("ismgr.db", "ismgr-steps.db")]
-    assert all(one.exists() for one in files)
-
-    def paused_outside() -> bool:
-        os.kill(running.pid, signal.SIGSTOP)
-        until("it is stopped", lambda: psutil.Process(running.pid).status() == psutil.STATUS_STOPPED)
-        if not any(lockers(one) for one in files):
-            return True
-        os.kill(running.pid, signal.SIGCONT)
-        return False
-
-    until("it is stopped between two transactions", paused_outside)
+    stop_between_transactions(running.pid, [site.estate / ".ismgr" / name for name in ("ismgr.db", "ismgr-steps.db")])
 
 
 def newest(site: Site) -> Mapping[str, Any]:
@@ -157,7 +153,7 @@ def test_a_controller_that_is_killed_while_machines_power_on_leaves_no_engine_be
     until_seen(running, is_event("resource-stepped", "stack/"))
     started = kill(running)
     assert started
-    until("no engine is left", lambda: gone(started), 10.0)
+    until("no engine is left", lambda: gone(started), 60.0)
     assert newest(site)["state"] == "running"
 
 
@@ -174,7 +170,7 @@ def test_a_second_death_in_the_middle_of_a_playbook_changes_nothing_of_the_end(s
     until_seen(running, is_event("change-started", "group/databases"))
     until_seen(running, is_event("task-finished", "group/databases"))
     started = kill(running)
-    until("no engine is left", lambda: gone(started), 10.0)
+    until("no engine is left", lambda: gone(started), 60.0)
     resumed = site.ismgr("resume", run, "--wait", "1m")
     assert resumed.code == 0, (resumed.result, resumed.errors)
     assert {one["fate"] for one in resumed.result["outcomes"]} == {"landed"}
@@ -226,7 +222,7 @@ def test_a_controller_that_is_paused_kills_its_engines_before_its_lease_is_over(
     try:
         lease = site.ismgr("lease").result
         assert lease["leases"][0]["holder"]["pid"] == running.pid
-        until("its engines are gone while it still sleeps", lambda: gone(started), 10.0)
+        until("its engines are gone while it still sleeps", lambda: gone(started), 60.0)
         resumed = site.ismgr("resume", newest(site)["run"], "--wait", "1m")
         assert resumed.code == 0, (resumed.result, resumed.errors)
     finally:

@@ -50,7 +50,7 @@ rules:
 EDITS = (
     ("patching.yaml", "rules:\n", RULE),
     ("patching.yaml", 'holds: ["linux-image-*"]', f'holds: ["linux-image-*", "{patches.TOOLS}"]'),
-    ("estate.yaml", "  demo:\n", "  demo:\n    failure_budget: 1\n    lease_ttl: 10s\n"),
+    ("estate.yaml", "  demo:\n", "  demo:\n    failure_budget: 1\n    lease_ttl: 20s\n"),
 )
 CLIENT = Path(__file__).with_name("client_of_records.py")
 WAIT = timedelta(minutes=1)
@@ -82,7 +82,7 @@ class Watched:
 @pytest.fixture(scope="module")
 def site(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> Iterator[Site]:
     def text_here(text: str) -> str:
-        return moved(fresh_lab, text).replace("become: true", "become: true\n  boot_timeout: 30s")
+        return moved(fresh_lab, text).replace("become: true", "become: true\n  boot_timeout: 1m")
 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ISMGR_ENGINE", str(pulumi_engine_path))

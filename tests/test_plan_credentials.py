@@ -29,6 +29,7 @@ from ismgr_automation.ports.hosts import Host, PlaybookEngine, PlaybookRequest, 
 from ismgr_automation.ports.memory import MemorySecretStore, MemorySource
 from ismgr_automation.ports.secrets import SecretStore
 from tests.engines.loopback import Loopback, keygen, serve
+from tests.fixtures_lab import until
 from tests.rehearsal import Rehearsal
 
 LOOKER = "ismgr-looker"
@@ -290,10 +291,12 @@ ssh: {{user: root, key: {{secret: "file:operator"}}}}
             selection=Selection(),
             mode=mode,
         )
-        found = probe(replace(scope, ssh=replace(scope.ssh, connect_timeout=timedelta(seconds=3))), [host], fleet)
-        log = (server.folder / "sshd.log").read_text()
-        assert found["db1"].reach is Reach.OK, (mode, found, log)
-        assert log.count(f"Accepted publickey for {user} ") == 1, log
+        found = probe(replace(scope, ssh=replace(scope.ssh, connect_timeout=timedelta(seconds=60))), [host], fleet)
+        log = server.folder / "sshd.log"
+        assert found["db1"].reach is Reach.OK, (mode, found, log.read_text())
+        # sshd lets the client in before it writes it down
+        until("the login is written down", lambda: f"Accepted publickey for {user} " in log.read_text())  # noqa: B023
+        assert log.read_text().count(f"Accepted publickey for {user} ") == 1, log.read_text()
     # nobody can log in with the key of the other mode
     log = (server.folder / "sshd.log").read_text()
     assert log.count("Accepted publickey") == 2

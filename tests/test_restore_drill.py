@@ -47,7 +47,7 @@ def kept_at(lab: Lab, estate: Path, engine: Path) -> Site:
     """Both databases; the second one has the repository. Nothing else of the example is configured."""
 
     def text_here(text: str) -> str:
-        return moved(lab, text).replace("become: true", "become: true\n  boot_timeout: 30s")
+        return moved(lab, text).replace("become: true", "become: true\n  boot_timeout: 3m")
 
     prepare(lab, estate, text_here)
     addresses = [str(lab.machine(name).address(Segment(name.split(".")[1]))) for name in (HOME, AWAY)]

@@ -65,7 +65,7 @@ def find_by_name(lab: Lab, estate: Path) -> None:
 @pytest.fixture(scope="module")
 def site(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> Site:
     def text_here(text: str) -> str:
-        return moved(fresh_lab, text).replace("become: true", "become: true\n  boot_timeout: 30s")
+        return moved(fresh_lab, text).replace("become: true", "become: true\n  boot_timeout: 3m")
 
     estate = tmp_path_factory.mktemp("runbook") / "two-sites"
     prepare(fresh_lab, estate, text_here)

@@ -94,7 +94,7 @@ def said(code: int, out: str, errors: str) -> Said:
 @pytest.fixture(scope="module")
 def site(fresh_lab: Lab, tmp_path_factory: pytest.TempPathFactory, pulumi_engine_path: Path) -> Site:
     def text_here(text: str) -> str:
-        text = moved(fresh_lab, text).replace("become: true", "become: true\n  boot_timeout: 30s")
+        text = moved(fresh_lab, text).replace("become: true", "become: true\n  boot_timeout: 1m")
         return re.sub(r"^  site: \{site: \w+\}$", r"\g<0>\n  power_timeout: 30", text, flags=re.MULTILINE)
 
     estate = tmp_path_factory.mktemp("estate") / "two-sites"

@@ -194,7 +194,7 @@ class System:
             found = self.power()
             if found is wanted:
                 return True
-            if monotonic() > end:
+            if posts and monotonic() > end:
                 if optional:
                     return False
                 if refusal:

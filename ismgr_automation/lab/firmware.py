@@ -23,7 +23,9 @@ NAMES: Mapping[str, str] = MappingProxyType({"BIOS": "System BIOS", "BMC": "Mana
 AT_NEXT_BOOT = frozenset({"BIOS"})
 _STEP_SECONDS = 0.3
 """How long each of the steps of an update takes."""
-_BMC_RESTART_SECONDS = 1.5
+_HEARD_SECONDS = 3.0
+"""How long whoever ordered an update of the BMC itself has to hear that it was done."""
+_BMC_RESTART_SECONDS = 6.0
 _FETCH_SECONDS = 5
 _KEPT_TASKS = 20
 UPDATE_FAULTS = (Kind.FAILS_UPDATE, Kind.KEEPS_VERSION, Kind.GOES_AWAY)
@@ -155,8 +157,7 @@ class Firmware:
             ending = ("Update.1.0.UpdateSuccessful", f"{_words(wanted)} was installed.")
         self._end(task, State.COMPLETED, *ending)
         if wanted.component == "BMC":
-            # time for whoever asked to hear of it
-            self._pause()
+            self._never.wait(_HEARD_SECONDS)
             self._leave(_BMC_RESTART_SECONDS)
 
     def _leave(self, seconds: float) -> None:

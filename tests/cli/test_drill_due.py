@@ -28,7 +28,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 def schedule(start: datetime, name: str = "monthly", **more: str) -> str:
-    body = {"plan": "records", "time_zone": "UTC", "start": f"{start:%Y-%m-%dT%X}", **more}
+    body = {"plan": "records", "time_zone": "UTC", "start": f"{start:%Y-%m-%dT%X}", "within": "12h", **more}
     return f"---\nkind: DrillSchedule\nname: {name}\n" + "".join(f"{key}: {value}\n" for key, value in body.items())
 
 

@@ -63,7 +63,9 @@ def test_rounds_and_waves_run_in_the_order_of_needs(site: Rehearsal) -> None:
     assert report.ok
     assert report.exit_code is ExitCode.DONE
     assert (report.rounds, report.stopped, report.waiting) == (2, "", ())
-    assert site.world.effects() == ORDER
+    # the two stacks of the first wave are carried out side by side
+    first, rest = site.world.effects()[:2], site.world.effects()[2:]
+    assert (sorted(first), rest) == (ORDER[:2], ORDER[2:])
     runs = [(name, limit) for verb, name, limit in site.world.limits if verb == "run"]
     assert runs == [
         ("databases", ("db1.dc1",)),
@@ -98,6 +100,7 @@ def test_events_tell_the_story_of_a_run(site: Rehearsal) -> None:
 
 
 def test_hosts_that_boot_are_waited_for_and_each_is_told_when_it_answers(site: Rehearsal) -> None:
+    site.edit("estate.yaml", "boot_timeout: 2s", "boot_timeout: 5m")
     site.world.settings["boot_probes"] = 2
     site.world.watch.append(lambda call: site.world.booting.pop("db1.dc1", None) if call.startswith("probe") else None)
     assert site.apply().ok
@@ -112,7 +115,7 @@ def test_hosts_that_never_come_up_stop_the_run_before_they_are_touched(site: Reh
     site.world.reach["db1.dc2"] = Reach.TIMEOUT
     report = site.apply()
     assert "db1.dc2 (timeout)" in report.stopped
-    assert site.world.effects() == ["up dc1-servers", "up dc2-servers"]
+    assert sorted(site.world.effects()) == ["up dc1-servers", "up dc2-servers"]
     assert [one.address for one in report.waiting] == [
         group("databases"),
         group("edges"),

@@ -78,7 +78,7 @@ class Guarded:
 
     def sign(self, name: str, plan: Plan, number: int = 1, **more: object) -> Approval:
         given: dict[str, object] = {"estate": plan.estate, "environment": plan.environment, "digest": plan.digest}
-        given |= {"not_after": NOW + timedelta(hours=1), "nonce": f"{number:032x}"}
+        given |= {"not_after": datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1), "nonce": f"{number:032x}"}
         said = Permission(**{**given, **more})  # type: ignore[arg-type]
         approval = Approval(permission=said, signature=MemorySigner(public(name)).sign(said.to_bytes(), NAMESPACE))
         self.store.add(approval)

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.lab
 
 OLD, NEW, GATEWAY = "db1.dc1", "db1.dc2", "gw1.dc1"
 LONG = timedelta(minutes=10)
-SHORT = timedelta(seconds=3)
+SHORT = timedelta(seconds=8)
 WAYS = {
     Harm.FREEZE: "signal",
     Harm.PARTITION: "filter",

@@ -31,6 +31,7 @@ global
 defaults
     mode http
     timeout connect 2s
+    timeout check 10s
     timeout client 30s
     timeout server 30s
 frontend http

@@ -275,7 +275,7 @@ def test_an_update_that_does_not_happen_is_a_result_with_its_reason(fake, bmc, u
     fault, words = case
     for name, value in fault.items():
         setattr(fake, name, value)
-    result = upkeep.update(bios(bmc, seconds=0.5), context)
+    result = upkeep.update(bios(bmc, seconds=4), context)
     assert (result.ok, result.before, result.after) == (False, "2.17.0", "2.17.0")
     assert words in result.detail
 

@@ -52,10 +52,13 @@ def test_gives_it_to_the_child_of_a_child():
     text = "import os, time; os.environ['DEEP'] = %r; os.execv('/bin/sleep', ['deep', '60'])" % SECRET[::-1]
     text = text.replace(repr(SECRET[::-1]), repr(SECRET[::-1]) + "[::-1]")
     child = subprocess.Popen(["sh", "-c", 'exec "$0" -c "$1"', sys.executable, text])
-    watch = request()
+    watch, until = request(), time.monotonic() + 60
+    while not open(f"/proc/{{child.pid}}/cmdline", "rb").read().startswith(b"deep"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
     before = watch.looks
-    until = time.monotonic() + 20
-    while watch.looks < before + 3 and time.monotonic() < until:
+    while watch.looks < before + 3:
+        assert time.monotonic() < until
         time.sleep(0.05)
     child.kill()
     child.wait()

@@ -69,7 +69,7 @@ def test_down_leaves_nothing_and_a_second_lab_never_touches_the_first(lab: Lab, 
     removed = down(name)
 
     assert len(removed) >= len(second.topology.machines) + len(second.topology.segments) + 4
-    assert traces(name) == set()
+    until("nothing is left", lambda: traces(name) == set())
     assert addresses_within(ranges(second)) == set()
     assert not second.folder.root.exists()
     assert traces(lab.record.name) == first
@@ -108,7 +108,7 @@ def test_down_works_after_the_supervisor_was_killed_and_its_record_lost(name: st
     lab.folder.record.unlink()
     lab.folder.pid.unlink()
     down(name)
-    assert traces(name) == set()
+    until("nothing is left", lambda: traces(name) == set())
     assert not lab.folder.root.exists()
 
 
@@ -123,7 +123,7 @@ def test_what_a_reboot_of_the_host_takes_is_repaired_by_up_and_no_obstacle_to_do
     assert system(lab, "db1.dc1").power_state is sushy.PowerState.OFF
     reboot_the_host(lab)
     down(name)
-    assert traces(name) == set()
+    until("nothing is left", lambda: traces(name) == set())
     assert addresses_within(ranges(lab)) == set()
 
 
@@ -198,7 +198,7 @@ def test_an_up_that_fails_half_way_takes_away_what_it_began(name: str, monkeypat
     monkeypatch.setattr(making, step, then_fail)
     with pytest.raises(EngineFailed, match="ordered by a test"):
         Lab.up(name)
-    assert traces(name) == set()
+    until("nothing is left", lambda: traces(name) == set())
     assert not stray_windows()
     assert not folder.folder_of(name).root.exists()
 
@@ -213,7 +213,7 @@ def test_a_cancelled_up_takes_away_what_it_began(name: str, word):
 
     with pytest.raises(Cancelled, match="was stopped"):
         Lab.up(name, cancel, cancelled)
-    assert traces(name) == set()
+    until("nothing is left", lambda: traces(name) == set())
     assert not folder.folder_of(name).root.exists()
 
 
@@ -269,5 +269,5 @@ def test_control_c_in_up_leaves_nothing_and_exits_130(name: str):
         rest = process.stderr.read()
     assert process.returncode == ExitCode.CANCELLED, rest
     assert "taken away" in rest
-    assert traces(name) == set()
+    until("nothing is left", lambda: traces(name) == set())
     assert not folder.folder_of(name).root.exists()

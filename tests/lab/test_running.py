@@ -13,7 +13,7 @@ import requests
 import sushy
 from sushy import auth, exceptions
 
-from ismgr_automation.lab import Fault, FaultKind, Lab, networks
+from ismgr_automation.lab import Fault, FaultKind, Lab, faults, networks
 from ismgr_automation.lab.topology import TSIG_KEY, ZONE, Segment
 from tests.fixtures_lab import answers_ssh, switch_off, switch_on, system, until
 
@@ -63,13 +63,13 @@ def ssh(lab: Lab, name: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_controller_reaches_every_machine_over_management(sites: Lab):
     for name in (*SITES_ON, "ns", "client"):
-        assert answers_ssh(sites, name), name
+        until(f"{name} answers", lambda name=name: answers_ssh(sites, name))
 
 
 @pytest.mark.parametrize("name", ["gw1.dc1", "db1.dc1", "client"])
 def test_no_machine_reaches_another_over_management(sites: Lab, name):
     targets = {other: (sites.machine(other).management, 22) for other in (*SITES_ON, "ns", "client")}
-    assert reached(sites, name, targets) == {name}
+    until("it reaches itself alone", lambda: reached(sites, name, targets) == {name})
 
 
 def test_a_machine_with_another_address_and_mac_still_reaches_nobody_over_management(sites: Lab):
@@ -451,7 +451,8 @@ def test_a_slow_answer_is_late_and_others_are_not(healthy_bmcs: Lab):
     url, authority = f"{healthy_bmcs.bmc_url('edge1.dc2')}/redfish/v1", str(healthy_bmcs.folder.authority)
     healthy_bmcs.arrange("edge1.dc2", Fault(kind=FaultKind.SLOW, seconds=20))
     with pytest.raises(requests.exceptions.ReadTimeout):
-        requests.get(url, verify=authority, timeout=0.3)
+        requests.get(url, verify=authority, timeout=(5, 0.3))
+    until("the order was taken", lambda: not faults.ordered(healthy_bmcs.folder.faults("edge1.dc2")))
     assert requests.get(url, verify=authority, timeout=5).status_code == 200
 
 

@@ -175,11 +175,12 @@ def test_a_changed_configuration_of_the_provider_can_be_compared(stub):
 
 
 def test_a_slow_machine_holds_up_nobody(stub, bmc, inputs):
-    bmc.faults.slow = 0.2
+    bmc.faults.slow = 1.0
+    patient = {**inputs, "timeouts": {"readSeconds": 60, "changeSeconds": 60}}
     ended = []
 
     def create() -> None:
-        stub.Create(p.CreateRequest(urn=SERVER, properties=struct(inputs)))
+        stub.Create(p.CreateRequest(urn=SERVER, properties=struct(patient)))
         ended.append("slow")
 
     thread = threading.Thread(target=create)
@@ -189,7 +190,8 @@ def test_a_slow_machine_holds_up_nobody(stub, bmc, inputs):
     for _ in range(5):
         stub.Check(p.CheckRequest(urn=SERVER, news=struct(inputs)))
     ended.append("quick")
-    thread.join(30)
+    bmc.faults.slow = 0.0
+    thread.join(60)
     assert ended == ["quick", "slow"]
 
 

@@ -50,7 +50,7 @@ def args(bmc):
         password_ref="file:bmc/db1.dc1",
         ca="trust/bmc-ca.pem",
         power_state="On",
-        timeouts=Timeouts(connect_seconds=2, read_seconds=5, change_seconds=1.5, shutdown_seconds=1),
+        timeouts=Timeouts(connect_seconds=20, read_seconds=30, change_seconds=60, shutdown_seconds=10),
     )
 
 
@@ -171,7 +171,7 @@ def test_a_wrong_credential_names_the_resource_and_leaves_nothing_in_the_state(s
 def test_a_create_that_fails_after_it_began_is_remembered_and_taken_up_again(stack, bmc, args):
     bmc.faults.ignores = frozenset({"On", "ForceOn"})
     with pytest.raises(Failed, match="accepted On and is still Off"):
-        stack.up(program(replace(args, asset_tag="A-17")))
+        stack.up(program(replace(args, asset_tag="A-17", timeouts=replace(args.timeouts, change_seconds=1.5))))
     (remembered,) = stack.resources()
     assert remembered["id"] == bmc.url
     assert remembered["outputs"]["powerState"] == "Off"

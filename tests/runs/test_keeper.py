@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,11 +29,17 @@ from ismgr_automation.engines.database import open_database
 from ismgr_automation.ports.leases import Holder, Lease
 from ismgr_automation.ports.memory import MemoryLeaseStore
 from ismgr_automation.runs.keeper import POLL_SECONDS, Kept, alive, clock_ns, gripped, hold, margin, this_process
+from tests.pausing import stop_between_transactions
 
 NAME = "e/lab"
-TTL = timedelta(seconds=1)
+TTL = timedelta(seconds=6)
+"""A machine with much else to do may stall for seconds, and a lease must outlive that."""
+LONG = timedelta(minutes=1)
 BOB = Holder(user="bob", host="ci", pid=12, started=2.5)
-BROKEN = EngineFailed("The disk is full.", engine="sqlite", next_step="Make room.")
+
+
+def broken() -> EngineFailed:
+    return EngineFailed("The disk is full.", engine="sqlite", next_step="Make room.")
 
 
 def until(holds: Callable[[], object]) -> None:
@@ -98,7 +105,7 @@ def test_a_lease_is_given_back_when_the_work_fails(desk: Desk) -> None:
 
 def test_work_that_is_done_stays_done_when_the_lease_cannot_be_given_back(desk: Desk) -> None:
     with desk.hold():
-        desk.store.faults["release"] = BROKEN
+        desk.store.faults["release"] = broken()
     assert desk.moment() == 0
 
 
@@ -119,9 +126,9 @@ def test_a_lease_that_was_broken_is_lost_at_the_next_renewal(desk: Desk) -> None
 
 
 def test_a_renewal_that_fails_once_is_tried_again(desk: Desk) -> None:
-    with desk.hold(ttl=timedelta(seconds=3)) as kept:
+    with desk.hold(ttl=2 * TTL) as kept:
         first = desk.moment()
-        desk.store.faults["renew"] = BROKEN
+        desk.store.faults["renew"] = broken()
         tries = until_called(desk, "renew")
         del desk.store.faults["renew"]
         assert tries
@@ -136,8 +143,8 @@ def until_called(desk: Desk, verb: str) -> bool:
 
 
 def test_a_store_that_stays_away_loses_the_lease_by_our_own_clock(desk: Desk) -> None:
+    desk.store.faults["renew"] = broken()
     with desk.hold() as kept:
-        desk.store.faults["renew"] = BROKEN
         until(kept.lost.is_set)
         assert clock_ns() >= kept.until_ns
         assert "The disk is full" in kept.why
@@ -175,7 +182,7 @@ def test_a_late_renewal_does_not_bring_a_lost_lease_back(desk: Desk) -> None:
 
 
 def test_the_end_of_the_time_is_seen_without_any_thread(desk: Desk) -> None:
-    kept = Kept(gripped(desk.store.acquire(NAME, BOB, TTL), clock_ns() - 2_000_000_000))
+    kept = Kept(gripped(desk.store.acquire(NAME, BOB, TTL), clock_ns() - 60_000_000_000))
     with pytest.raises(LeaseLost, match="its time is over"):
         kept.check()
 
@@ -231,7 +238,7 @@ def test_who_waits_is_told_once_for_each_holder_and_gets_it_in_the_end(desk: Des
 
 def test_waiting_ends_with_its_time(desk: Desk) -> None:
     desk.store.acquire(NAME, BOB, timedelta(minutes=5))
-    with pytest.raises(LeaseHeld), desk.hold(wait=timedelta(milliseconds=20)):
+    with pytest.raises(LeaseHeld), desk.hold(wait=timedelta(seconds=2)):
         pytest.fail("two hold it")
     assert len(desk.events) == 1
 
@@ -282,7 +289,8 @@ class HolderProcess:
     """A process of its own that holds the lease, and its engine: a ``sleep``."""
 
     def __init__(self, folder: Path, ttl: timedelta) -> None:
-        self.url = f"sqlite:///{folder}/ismgr.db"
+        self.file = folder / "ismgr.db"
+        self.url = f"sqlite:///{self.file}"
         self.store = open_database(self.url).leases
         self.process = subprocess.Popen(
             [sys.executable, "-c", HOLDER, self.url, str(folder / "leash"), str(ttl.total_seconds())],
@@ -293,8 +301,12 @@ class HolderProcess:
         assert self.process.poll() is None
 
     def engines(self) -> list[psutil.Process]:
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        return [one for one in below if one.name() == "sleep"]
+        found = []
+        for one in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if one.name() == "sleep":
+                    found.append(one)
+        return found
 
     def look(self) -> Lease:
         held = self.store.look(NAME)
@@ -319,17 +331,16 @@ def holder(tmp_path: Path) -> Iterator[Callable[[timedelta], HolderProcess]]:
 def test_after_a_holder_was_killed_the_next_one_is_there_when_its_time_is_over(
     holder: Callable[[timedelta], HolderProcess], tmp_path: Path
 ) -> None:
-    ttl = timedelta(seconds=2)
-    dead = holder(ttl)
+    dead = holder(TTL)
     (engine,) = dead.engines()
     dead.process.kill()
     dead.process.wait(30)
     died = datetime.now(UTC)
     left = dead.look()
-    assert left.expires_at <= died + ttl
+    assert left.expires_at <= died + TTL
     desk = Desk(tmp_path)
     desk.store = dead.store  # type: ignore[assignment]
-    with desk.hold(wait=timedelta(minutes=1)) as kept:
+    with desk.hold(wait=LONG, ttl=LONG) as kept:
         # nobody renewed it, and nobody took it before its end; a waiter looks twice a second
         assert kept.lease.token == left.token + 1
         assert kept.lease.acquired_at >= left.expires_at
@@ -344,13 +355,13 @@ def test_the_next_holder_is_there_a_second_after_the_time_of_a_killed_one(
     in time."""
     late: list[timedelta] = []
     while len(late) < 3 and not any(one < timedelta(seconds=1) for one in late):
-        dead = holder(timedelta(seconds=1))
+        dead = holder(TTL)
         dead.process.kill()
         dead.process.wait(30)
         left = dead.look()
         desk = Desk(tmp_path)
         desk.store = dead.store  # type: ignore[assignment]
-        with desk.hold(wait=timedelta(minutes=1)) as kept:
+        with desk.hold(wait=LONG, ttl=LONG) as kept:
             late.append(kept.lease.acquired_at - left.expires_at)
     assert min(late) < timedelta(seconds=1), late
 
@@ -358,9 +369,9 @@ def test_the_next_holder_is_there_a_second_after_the_time_of_a_killed_one(
 def test_a_paused_holder_has_no_engine_left_before_its_lease_is_over(
     holder: Callable[[timedelta], HolderProcess],
 ) -> None:
-    paused = holder(timedelta(seconds=6))
+    paused = holder(4 * TTL)
     (engine,) = paused.engines()
-    paused.process.send_signal(signal.SIGSTOP)
+    stop_between_transactions(paused.process.pid, [paused.file])
     try:
         until(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE)
         assert not paused.look().expired

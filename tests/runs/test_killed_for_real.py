@@ -134,8 +134,9 @@ def apply_or_resume(death: Death, arguments: Mapping[str, Any]) -> JsonObject:
     site = Lasting(Path(arguments["folder"]), death)
 
     def die() -> None:
-        site.save()
-        kill_oneself()
+        with site.world.lock:  # nothing happens out there between its copy and our end
+            site.save()
+            kill_oneself()
 
     # a death is frozen, and so are those who have it: only what dying is changes
     object.__setattr__(death, "act", die)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 
@@ -227,15 +228,19 @@ def test_a_host_that_dies_in_the_middle_is_unreachable_and_the_other_goes_on(des
         def kill(event: object) -> None:
             if isinstance(event, TaskFinished) and event.host == "dying":
                 server = psutil.Process(second.pid)
+                server.suspend()  # or it would take one more connection
                 for one in [*server.children(recursive=True), server]:
-                    one.kill()
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        one.kill()
+                (desk.target / "gone").unlink(missing_ok=True)
 
         desk.watch = kill
+        (desk.target / "gone").touch()
         text = """
     - name: First
       ansible.builtin.command: echo first
     - name: Meet
-      ansible.builtin.wait_for: {path: "{{ target }}/gone", state: absent, timeout: 1}
+      ansible.builtin.wait_for: {path: "{{ target }}/gone", state: absent, timeout: 60}
     - name: Last
       ansible.builtin.copy: {content: x, dest: "{{ target }}/{{ inventory_hostname }}", mode: "0600"}
 """

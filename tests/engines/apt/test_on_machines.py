@@ -204,7 +204,7 @@ def test_a_held_lock_is_told_after_waiting_for_it(box, context, verb):
     holder = box.start(HOLD_LOCK)
     until("the lock is held", lambda: box.sh("ls /run/test-locked 2>/dev/null") != "")
     try:
-        result = verb(box, context, HELLO, deadline=timedelta(seconds=10))
+        result = verb(box, context, HELLO, deadline=timedelta(seconds=40))
     finally:
         box.sh("rm -f /run/test-locked")
         holder.communicate(timeout=30)

@@ -59,6 +59,8 @@ case $* in */proc/{pids[-1]}/limits) kill -9 {" ".join(map(str, pids))};; esac
     sed.chmod(0o755)
     monkeypatch.setenv("PATH", f"{sed.parent}:{os.environ['PATH']}")
     assert look(means.scripts) == (True, {"processes": 3, "limited": 3})
+    for one in server.processes:
+        one.wait(30)
     assert look(means.scripts)[0] is False
 
 

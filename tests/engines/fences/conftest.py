@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.core.secret import SecretRef
-from ismgr_automation.engines.fences import HostFences
+from ismgr_automation.engines.fences import HostFences, witness
 from ismgr_automation.engines.secrets import Backends, PrivateFiles
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.hosts import Host, Ssh
@@ -49,7 +49,7 @@ with socket.create_server(("0.0.0.0", int(sys.argv[1]))) as server:
 
 CLIENT = """
 import socket, sys, time
-one = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)
+one = socket.create_connection((sys.argv[1], int(sys.argv[2])), 30)
 print("ready", flush=True)
 last = time.monotonic()
 try:
@@ -181,6 +181,12 @@ def _cabled(names: Sequence[str]) -> Iterator[None]:
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is asked on a machine with much else to do may answer late."""
+    monkeypatch.setattr(witness, "ANSWER", timedelta(seconds=20))
 
 
 @pytest.fixture

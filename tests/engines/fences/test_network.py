@@ -73,7 +73,7 @@ def test_a_client_that_was_connected_learns_it_before_it_would_send_again(countr
 
 
 def test_an_answer_that_was_being_made_does_not_arrive(country: Country) -> None:
-    country.member.serve(delay=0.3)
+    country.member.serve(delay=3)
     client = country.other.start(CLIENT, ADDRESS, str(PORT))
     with closing(country.fences.fence(country.request, country.context)) as fence:
         assert fence.act().ok

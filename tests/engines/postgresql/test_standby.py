@@ -64,7 +64,18 @@ def postmaster(pair: Pair, name: str) -> int:
 
 
 def kill(pair: Pair, name: str) -> None:
-    os.kill(postmaster(pair, name), signal.SIGKILL)
+    """Gone when this returns: a backend that is still at work acknowledges no write any more."""
+    server = psutil.Process(postmaster(pair, name))
+    family = [server, *server.children(recursive=True)]
+    server.kill()
+    pair.until(f"{name} is dead", lambda: not any(map(_lives, family)))
+
+
+def _lives(one: psutil.Process) -> bool:
+    try:
+        return one.is_running() and one.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def start(pair: Pair, name: str) -> None:
@@ -78,6 +89,12 @@ def start(pair: Pair, name: str) -> None:
         return True
 
     pair.until(f"{name} starts", starts)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for these looks, and a machine with much else to do may answer late."""
+    monkeypatch.setitem(Watch.look.__kwdefaults__, "within", timedelta(seconds=20))
 
 
 def done(verb: Verb) -> Acted:
@@ -151,7 +168,8 @@ def test_a_look_tells_who_takes_writes_and_how_far_the_standby_is(pair, standby,
     record_property("load average", os.getloadavg()[0])
 
 
-def test_a_look_waits_for_nobody_who_does_not_answer(pair, standby):
+def test_a_look_waits_for_nobody_who_does_not_answer(pair, standby, monkeypatch):
+    monkeypatch.setitem(Watch.look.__kwdefaults__, "within", timedelta(seconds=1))
     look(pair, standby)
     server = psutil.Process(postmaster(pair, FIRST))
     frozen = [server, *server.children(recursive=True)]
@@ -159,9 +177,9 @@ def test_a_look_waits_for_nobody_who_does_not_answer(pair, standby):
         one.suspend()
     try:
         began = time.monotonic()
-        seen = look(pair, standby)
-        assert time.monotonic() - began < 5
-        assert [one.part for one in seen.values()] == [Part.UNKNOWN, Part.STANDBY]
+        look(pair, standby)
+        assert time.monotonic() - began < 15
+        until_parts(pair, standby, [Part.UNKNOWN, Part.STANDBY])
     finally:
         for one in frozen:
             one.resume()
@@ -457,14 +475,19 @@ def test_a_switchover_whose_controller_died_between_any_two_steps_is_finished_by
     assert kept(pair, FIRST) == {1}
 
 
+FOR_EVER = "-c wal_sender_timeout=0"
+"""The server never ends the session of somebody who says nothing."""
+
+
 @contextmanager
-def somebody_who_does_not_hear(pair: Pair) -> Iterator[None]:
+def somebody_who_does_not_hear(pair: Pair, **environment: str) -> Iterator[None]:
     """Receives the log of the first, and is stopped by a signal: a server that stops waits for its acknowledgement."""
     where = ["-h", pair.base / FIRST, "-p", str(pair.port)]
     command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", pair.programs / "pg_receivewal"]
     with TemporaryDirectory(dir=pair.base) as folder:
         shutil.chown(folder, "postgres", "postgres")
-        with subprocess.Popen([*command, "-D", folder, *where], cwd="/", stderr=subprocess.DEVNULL) as one:
+        told = {**os.environ, **environment}
+        with subprocess.Popen([*command, "-D", folder, *where], cwd="/", env=told, stderr=subprocess.DEVNULL) as one:
             try:
                 pair.until("somebody else receives", lambda: _streaming(pair) == 2)
                 one.send_signal(signal.SIGSTOP)
@@ -478,7 +501,7 @@ def _streaming(pair: Pair) -> int:
 
 
 def test_no_client_waits_for_somebody_who_does_not_hear_the_end_of_the_old_primary(pair, standby):
-    with somebody_who_does_not_hear(pair):
+    with somebody_who_does_not_hear(pair, PGOPTIONS=FOR_EVER):
         demote = standby.demote(pair.cluster, FIRST, SECOND, pair.context)
         promote = standby.promote(pair.cluster, SECOND, pair.context)
         ready(demote)
@@ -542,7 +565,7 @@ def test_what_was_got_ready_and_not_used_is_put_away(pair, standby):
 
 
 def test_a_demotion_that_does_not_arrive_is_taken_back(pair):
-    cluster = replace(pair.cluster, deadline=timedelta(seconds=8))
+    cluster = replace(pair.cluster, deadline=timedelta(seconds=20))
     with PostgresqlStandby(pair.loopback.store, pair.layout()) as standby:
         demote = standby.demote(cluster, FIRST, SECOND, pair.context)
         ready(demote)

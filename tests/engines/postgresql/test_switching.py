@@ -210,7 +210,7 @@ def test_lost_answers_and_a_request_to_stop_do_not_leave_it_without_a_primary(pa
 
 
 def test_the_old_primary_is_not_started_again_while_a_promotion_may_still_come(pair: Pair) -> None:
-    members = Deaf(pair, never=layout.PROMOTE, deadline=timedelta(seconds=1))
+    members = Deaf(pair, never=layout.PROMOTE, deadline=timedelta(seconds=10))
     failed = Switchover(members, SECOND, pair.context).run()
     assert not failed.ok
     assert "was not started again, because two primaries would lose writes" in failed.detail
@@ -270,7 +270,7 @@ class ReplayStops(Switchover):
 
 
 def test_a_standby_that_does_not_catch_up_is_not_promoted_and_the_primary_runs_again(pair: Pair) -> None:
-    cluster = replace(pair.cluster, deadline=timedelta(seconds=2))
+    cluster = replace(pair.cluster, deadline=timedelta(seconds=10))
     one = ReplayStops(Members(cluster, pair.layout(), pair.loopback.store), SECOND, pair.context)
     ReplayStops.pair = pair
     failed = one.run()

@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import signal
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -56,10 +56,11 @@ def context(tmp_path):
 
 def kill(server):
     """All of it at once, as a machine that loses its power."""
-    family = [*psutil.Process(server.process.pid).children(recursive=True), psutil.Process(server.process.pid)]
     server.process.send_signal(signal.SIGSTOP)  # or it would begin to mend what follows
+    family = [*psutil.Process(server.process.pid).children(recursive=True), psutil.Process(server.process.pid)]
     for one in family:
-        one.kill()
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
     server.process.wait(30)
 
 

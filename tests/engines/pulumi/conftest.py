@@ -215,6 +215,5 @@ def bench(tmp_path: Path, probe_bin: Path, pulumi_engine, monkeypatch: pytest.Mo
     made = Bench(root=root, engine=engine)
     threads, before = threading.active_count(), our_processes()
     yield made
-    assert threading.active_count() == threads
-    assert our_processes() <= before
+    wait_for(lambda: threading.active_count() <= threads and our_processes() <= before)
     assert list(made.work.iterdir()) == []

@@ -44,7 +44,7 @@ def where(tmp_path: Path) -> Settings:
     return Settings(
         cache=tmp_path / "cache",
         releases="http://127.0.0.1:9/releases",
-        connect_timeout=timedelta(seconds=2),
+        connect_timeout=timedelta(seconds=30),
         variables={"PATH": f"{tmp_path / 'bin'}", "HOME": str(tmp_path)},
     )
 

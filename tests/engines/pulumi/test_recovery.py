@@ -217,7 +217,7 @@ class FakeRun(NoRun):
         assert json.loads(stdin)["deployment"]["pending_operations"] == []
 
 
-FOUR = "\n".join(f'Thing("t{number}", size={number}, seconds=0.6)' for number in range(4))
+FOUR = "\n".join(f'Thing("t{number}", size={number}, seconds=2)' for number in range(4))
 
 IN_A_CREATE, ANYWHERE = True, False
 MOMENTS = ((0, ANYWHERE), (0, IN_A_CREATE), (1, ANYWHERE), (2, IN_A_CREATE), (3, ANYWHERE), (4, ANYWHERE))
@@ -243,7 +243,7 @@ def test_killed_at_any_moment_recovered_and_applied_again_a_stack_ends_as_if_not
         with apply_elsewhere(bench, pulumi_engine_path) as ours:
             wait_for(lambda now=moment: has_come(*now))
             if moment[1] is ANYWHERE:
-                threading.Event().wait(chance.random() * 0.6)
+                threading.Event().wait(chance.random() * 2)
             ours.kill()
         found.append(bench.recover(asked, token=1, run="again"))
         assert found[-1].open == ()

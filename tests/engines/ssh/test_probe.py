@@ -25,7 +25,7 @@ from tests.engines.loopback import Loopback, free_port, keygen, serve
 @pytest.fixture
 def probe(loopback, tmp_path):
     def run(*hosts: Host, become: bool = False, password: SecretRef | None = None, store=None, **ssh: object):
-        settings = Ssh(**({"key": loopback.ssh.key, "connect_timeout": timedelta(seconds=1)} | ssh))
+        settings = Ssh(**({"key": loopback.ssh.key, "connect_timeout": timedelta(seconds=30)} | ssh))
         prober = SshProber(store or loopback.store, password)
         return prober.probe(hosts, settings, become, Context(work=tmp_path))
 
@@ -110,13 +110,13 @@ def test_a_host_that_answers_is_ok(probe, loopback):
 
 def test_answers_come_in_the_order_of_the_question_and_one_dead_host_hides_no_other(probe, loopback, silent):
     hosts = [loopback.host(f"h{number}", port=silent if number % 3 == 0 else loopback.port) for number in range(12)]
-    answers = probe(*hosts)
+    answers = probe(*hosts, connect_timeout=timedelta(seconds=8))
     assert [one.host for one in answers] == [host.name for host in hosts]
     assert [one.reach for one in answers] == [Reach.TIMEOUT if n % 3 == 0 else Reach.OK for n in range(12)]
 
 
 def test_a_name_that_does_not_resolve_is_dns(probe, loopback):
-    (answer,) = probe(loopback.host("db1", address="no-such-host.invalid"), connect_timeout=timedelta(seconds=5))
+    (answer,) = probe(loopback.host("db1", address="no-such-host.invalid"), connect_timeout=timedelta(seconds=30))
     assert answer.reach is Reach.DNS
 
 
@@ -136,7 +136,7 @@ def test_a_server_that_hangs_up_is_refused(probe, loopback, slamming):
 
 
 def test_a_server_that_never_answers_is_a_timeout(probe, loopback, silent):
-    (answer,) = probe(loopback.host("db1", port=silent))
+    (answer,) = probe(loopback.host("db1", port=silent), connect_timeout=timedelta(seconds=1))
     assert answer.reach is Reach.TIMEOUT
 
 
@@ -222,7 +222,7 @@ def test_hosts_behind_a_bastion_share_one_connection_to_it(probe, loopback, tmp_
 def test_behind_a_bastion_the_ways_to_fail_are_told_apart_too(probe, loopback, change, reach):
     change = {key: free_port() if value == "closed" else value for key, value in change.items()}
     answers = probe(
-        loopback.host("gw1"), loopback.host("db1", bastion="gw1", **change), connect_timeout=timedelta(seconds=5)
+        loopback.host("gw1"), loopback.host("db1", bastion="gw1", **change), connect_timeout=timedelta(seconds=30)
     )
     assert answers[0].reach is Reach.OK
     assert answers[1].reach is reach
@@ -230,7 +230,8 @@ def test_behind_a_bastion_the_ways_to_fail_are_told_apart_too(probe, loopback, c
 
 def test_a_dead_bastion_is_named_for_the_hosts_behind_it(probe, loopback, silent):
     gateway = loopback.host("gw1", port=silent)
-    answers = probe(gateway, loopback.host("db1", bastion="gw1"), loopback.host("db2", bastion="gw1"))
+    hosts = [gateway, *(loopback.host(name, bastion="gw1") for name in ("db1", "db2"))]
+    answers = probe(*hosts, connect_timeout=timedelta(seconds=1))
     assert {one.reach for one in answers} == {Reach.TIMEOUT}
     assert answers[1].detail.startswith("bastion gw1: ")
 

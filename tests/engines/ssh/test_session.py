@@ -20,6 +20,7 @@ from ismgr_automation.engines.secrets import Backends, PrivateFiles
 from ismgr_automation.engines.ssh import session
 from ismgr_automation.ports.hosts import Reach, Ssh
 from tests.engines.loopback import keygen, serve
+from tests.engines.open_files import descriptors
 
 
 def run(config: Path, name: str, *command: str) -> subprocess.CompletedProcess[str]:
@@ -48,11 +49,11 @@ def naming(folder: Path) -> list[int]:
 def everything_goes(work: Path):
     """The body's sessions must leave no file, process or descriptor."""
     gc.collect()  # what tests before this one have let go of is no part of it
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = descriptors()
     folders: list[Path] = []
     yield folders
     assert list(work.rglob("*")) == []
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+    assert descriptors() <= before
     for folder in folders:
         assert not folder.exists()
         assert naming(folder) == []

@@ -13,7 +13,7 @@ from ismgr_automation.ports.runs import Unit
 from tests.engines.steps.conftest import Sequence, Start
 from tests.engines.steps.shared import Site, units, wait_for
 
-TTL = 2.5
+TTL = 6.0
 
 
 def said(site: Site, words: str) -> bool:
@@ -75,7 +75,7 @@ def test_the_unit_of_a_killed_worker_is_done_as_a_new_attempt(site: Site, sequen
     killed_at = time.monotonic()
     thread.join(60)
     assert outcomes == {"run-1/1/stack/slow/2": {"key": "stack/slow", "attempt": 2, "who": "us"}}
-    assert time.monotonic() - killed_at < 20
+    assert time.monotonic() - killed_at < 60
 
 
 def test_a_paused_worker_that_wakes_changes_no_outcome(site: Site, sequence: Sequence, start: Start) -> None:

@@ -350,7 +350,7 @@ def test_a_wrong_name_is_said_and_nobody_is_sent_anywhere(
     service: Service, change: dict[str, object], words: str
 ) -> None:
     (edge, _) = service.edges
-    with service.switch(service.request(edge, deadline=timedelta(seconds=1), **change)) as switch:
+    with service.switch(service.request(edge, deadline=timedelta(seconds=5), **change)) as switch:
         assert words in switch.stage().words
         assert not switch.act().ok
     assert edge.states() == {OLD: "ready", NEW: "maint"}
@@ -367,7 +367,7 @@ def test_a_socket_without_the_right_to_change_is_said_so(service: Service) -> No
     edge.stop()
     edge.write(level="operator")
     edge.start()
-    with service.switch(service.request(edge, deadline=timedelta(seconds=1))) as switch:
+    with service.switch(service.request(edge, deadline=timedelta(seconds=5))) as switch:
         acted = switch.act()
     assert not acted.ok
     assert "Permission denied" in acted.words or "db1.dc1 is ready" in acted.words
@@ -390,7 +390,7 @@ def test_a_forgotten_process_on_the_same_port_is_found(service: Service, address
     command = [sys.executable, "-c", STALE, str(edge.port), address]
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stale,
-        service.switch(service.request(edge, deadline=timedelta(seconds=1))) as switch,
+        service.switch(service.request(edge, deadline=timedelta(seconds=5))) as switch,
     ):
         assert stale.stdout is not None
         assert stale.stdin is not None

@@ -12,7 +12,7 @@ import pytest
 from ismgr_automation.core.errors import InputError
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.engines.secrets import Backends, PrivateFiles
-from ismgr_automation.engines.switches import ClientSwitches
+from ismgr_automation.engines.switches import ClientSwitches, secondaries
 from ismgr_automation.ports.context import Context
 from ismgr_automation.ports.recovery import NameRequest, Sight, Verb
 from tests.engines.loopback import free_port
@@ -129,10 +129,14 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[knot.Knot]:
 
 
 def test_a_server_that_shows_the_old_records_is_waited_for_and_one_that_is_silent_is_told(
-    switch: Callable[[NameRequest], Verb], request_: NameRequest, other: knot.Knot
+    switch: Callable[[NameRequest], Verb],
+    request_: NameRequest,
+    other: knot.Knot,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(secondaries, "ANSWER", timedelta(seconds=2))
     behind, silent = f"127.0.0.1:{other.port}", f"127.0.0.1:{free_port()}"
-    asked = replace(request_, record="both", secondaries=(behind, silent), deadline=timedelta(seconds=2))
+    asked = replace(request_, record="both", secondaries=(behind, silent), deadline=timedelta(seconds=6))
     acted = switch(asked).act()
     assert not acted.ok
     assert f"{behind} shows nothing" in acted.words

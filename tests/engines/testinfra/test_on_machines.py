@@ -53,7 +53,7 @@ def test_machines_are_verified_as_root_and_one_that_is_off_is_an_error(lab, tmp_
         hosts=hosts,
         inventory=hosts,
         variables={},
-        ssh=Ssh(key=SecretRef.parse("file:ssh/operator"), connect_timeout=timedelta(seconds=2)),
+        ssh=Ssh(key=SecretRef.parse("file:ssh/operator"), connect_timeout=timedelta(seconds=15)),
         become=True,
         root=tmp_path,
         deadline=timedelta(minutes=2),
