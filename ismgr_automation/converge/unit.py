@@ -12,6 +12,7 @@ from ismgr_automation.converge.drill_unit import DrillWork, apply_drill
 from ismgr_automation.converge.firmware_unit import FirmwareWork, apply_firmware
 from ismgr_automation.converge.ground import Ground, ground_of
 from ismgr_automation.converge.host_unit import HostWork, apply_hosts
+from ismgr_automation.converge.looked import Looked
 from ismgr_automation.converge.outcome import Done, carry_out, not_started
 from ismgr_automation.converge.outcomefile import read_outcome
 from ismgr_automation.converge.package_unit import apply_packages
@@ -31,7 +32,7 @@ from ismgr_automation.ports.runs import Round, StepRecord, Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workbench:
-    """Everything that an executor needs for the units of one run. ``looked`` are keys of changes that were observed
+    """Everything that an executor needs for the units of one run. ``looked`` has the changes that were observed
     under this lease a moment ago; the coordinator alone can know that. ``ours`` says whether a unit in hand is still
     ours: a worker may lose it while its engine runs, and then the outcome belongs to whoever goes on. ``undoes`` is the
     run that this one is the way back from, if it is one; ``mode`` what kind of drill it is, if it is one."""
@@ -42,7 +43,7 @@ class Workbench:
     executor: str
     undoes: str = ""
     mode: str = ""
-    looked: frozenset[str] = frozenset()
+    looked: Looked = field(default_factory=Looked)
     ours: Callable[[], bool] = lambda: True
     _grounds: dict[tuple[int, str], Ground] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -79,7 +80,7 @@ class Workbench:
         def work() -> Done:
             nonlocal before
             ground = self._ground(known, change)
-            looked = change.key in self.looked
+            looked = self.looked.covers(change.key)
             if change.address.kind is Kind.STACK:
                 state = ground.states[change.address]
                 before = state.state_digest

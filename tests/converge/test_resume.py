@@ -98,6 +98,33 @@ def test_what_was_begun_is_looked_at_before_it_is_done_again(tmp_path: Path) -> 
     assert f"up {name}" not in calls  # it had been done, only its end was not written down
 
 
+@pytest.mark.parametrize("boundary", [Boundary.AFTER_BEGIN, Boundary.BEFORE_ROUND, Boundary.AFTER_ROUND])
+def test_a_host_that_drifts_before_a_run_is_resumed_is_seen_before_it_is_touched(
+    running: Rehearsal, boundary: Boundary
+) -> None:
+    running.world.values["db1.dc1"]["tune"] = "slow"
+    plan = running.plan()
+    running.death = Death(nth=1, only=boundary)
+    with pytest.raises(Killed):
+        running.apply(plan)
+    running.world.values["db1.dc1"]["install"] = "16"
+    report = running.resume()
+    assert report.reason == "unplanned-change", report.stopped
+    assert running.world.effects() == []
+
+
+def test_a_stack_that_drifts_before_a_run_is_resumed_is_seen_before_it_is_touched(running: Rehearsal) -> None:
+    running.world.actual["names"]["www"] = {"to": "elsewhere"}
+    plan = running.plan()
+    running.death = Death(nth=1, only=Boundary.AFTER_BEGIN)
+    with pytest.raises(Killed):
+        running.apply(plan)
+    running.world.actual["names"]["www"] = {"to": "somewhere else"}
+    report = running.resume()
+    assert report.stopped == "stack/names failed: stack/names would do something else now"
+    assert running.world.effects() == []
+
+
 def test_a_run_whose_playbook_was_edited_meanwhile_is_not_resumed(tmp_path: Path) -> None:
     passed, _ = boundaries(tmp_path / "whole")
     site = crashed(tmp_path / "died", 1 + passed.index(Boundary.BEFORE_FINISHED))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from ismgr_automation.converge import looked
 from ismgr_automation.converge.report import Fate, Report
 from ismgr_automation.core.address import Kind
 from ismgr_automation.core.errors import (
@@ -82,6 +83,17 @@ def test_a_state_that_moved_since_the_plan_fails_before_any_effect(running: Rehe
     assert report.outcomes[0].summary == "somebody wrote to its state since it was planned"
     assert running.world.effects() == []
     assert report.exit_code is ExitCode.REFUSED
+
+
+def test_what_was_looked_at_too_long_ago_is_looked_at_again(
+    running: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.world.values["db1.dc1"]["tune"] = "slow"
+    plan = running.plan()
+    running.world.values["db1.dc1"]["install"] = "16"
+    monkeypatch.setattr(looked, "FRESH_NS", 0)
+    assert running.apply(plan).reason == "unplanned-change"
+    assert running.world.effects() == []
 
 
 def test_a_state_that_moves_between_waves_stops_before_the_next_change(running: Rehearsal) -> None:
