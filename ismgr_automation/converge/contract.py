@@ -61,7 +61,7 @@ def apply_exactly(
     approvals: Sequence[Approval] = (),
 ) -> Report:
     """Apply a plan or refuse it. ``looking`` is wired with the credentials of planning, ``working`` with those of
-    applying. ``composed``: it was composed under this very lease, so that another look would see the same.
+    applying. ``composed``: it was composed under this very lease a moment ago, so that another look would see the same.
 
     Raises ``StalePlan``, ``EngineFailed`` for a plan with errors, ``NotApproved`` and ``NotSigned`` before any effect.
     """
