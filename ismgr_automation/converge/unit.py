@@ -18,6 +18,7 @@ from ismgr_automation.converge.outcomefile import read_outcome
 from ismgr_automation.converge.package_unit import apply_packages
 from ismgr_automation.converge.prepared import Prepared, prepared
 from ismgr_automation.converge.report import Outcome, outcome_json
+from ismgr_automation.converge.requests import stack_request
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stack_unit import StackWork, apply_stack, destroy_stack
 from ismgr_automation.converge.stacks import state_moved
@@ -79,13 +80,14 @@ class Workbench:
 
         def work() -> Done:
             nonlocal before
-            ground = self._ground(known, change)
             looked = self.looked.covers(change.key)
             if change.address.kind is Kind.STACK:
-                state = ground.states[change.address]
+                # of its own, not of the wave: others of the wave may have been at work for an hour
+                state = scope.engines.stacks.state(stack_request(scope, change.address.name))
                 before = state.state_digest
                 request = StackWork(change=change, sealed=mission.sealed, before=state, again=again, looked=looked)
                 return (destroy_stack if self.purpose is Purpose.DESTROY else apply_stack)(request, scope)
+            ground = self._ground(known, change)
             if change.address.kind is Kind.BASELINE:
                 packages = PackageWork(change=change, ground=ground, again=again, looked=looked, undoes=self.undoes)
                 return apply_packages(packages, scope)
@@ -115,7 +117,7 @@ class Workbench:
         return carry_out(change, scope, work, touched)
 
     def _ground(self, known: Round, change: Change) -> Ground:
-        """The changes of one wave stand on one ground."""
+        """The changes of one wave stand on one ground, all but stacks."""
         wave = next(one for one in known.waves if change.key in one)
         with self._lock:
             place = (known.number, wave[0])
