@@ -199,15 +199,15 @@ def _carry(plan: Plan, run: Run, scope: Scope, recorder: Recorder, tenure: Tenur
         # somebody else may have the run by now: only they may write of it and close it
         recorder.abandon()
         words = f"{lost}; the run is left for `ismgr resume {run.id}`"
-        return replace(report, cancelled=False, refused=True, stopped=words)
+        return replace(report, cancelled=False, lost=True, stopped=words)
     report = _with_rest(plan, report, scope)
     return _close(run, report, scope, recorder)
 
 
 def _close(run: Run, report: Report, scope: Scope, recorder: Recorder) -> Report:
-    """Write the end of a run, in the evidence first. What landed is told also when that fails."""
+    """Write the end of a run, in the evidence first. What landed is told also when that fails; the run is open then,
+    and not done."""
     ended = _closed(run, report)
-    anchored = ""
     try:
         if report.cancelled:
             left = tuple(one for outcome in report.outcomes for one in outcome.leftovers)
@@ -215,14 +215,15 @@ def _close(run: Run, report: Report, scope: Scope, recorder: Recorder) -> Report
         if with_occasion(run, scope) is not None and (kept := _credited(run, scope, recorder)) is not None:
             recorder.write(measured_drill(kept))
         closing = recorder.close(closed_run(ended, report))
-        trouble, anchored = "; ".join(closing.trouble), closing.anchored
         scope.engines.runs.close(ended)
     except Exception as problem:  # noqa: BLE001  what landed must be told
-        trouble = told(problem, scope)
-    if trouble:
-        report = replace(report, warnings=(*report.warnings, trouble))
+        recorder.abandon()
+        words = f"the run is still open, `ismgr resume {run.id}` closes it: {told(problem, scope)}"
+        return replace(report, stopped="; ".join(filter(None, [report.stopped, words])))
+    if closing.trouble:
+        report = replace(report, warnings=(*report.warnings, "; ".join(closing.trouble)))
     scope.context.emit(
-        RunClosed(run=run.id, state=str(ended.state), exit_code=int(report.exit_code), evidence=anchored)
+        RunClosed(run=run.id, state=str(ended.state), exit_code=int(report.exit_code), evidence=closing.anchored)
     )
     return report
 
