@@ -314,6 +314,7 @@ class Estate(EstateDrills):
             purpose=planned.purpose,
             undoes=planned.undoes,
             mode=planned.mode,
+            planned_with=planned.inputs.engines,
             executor=name,
             ours=ours or _always,
         ).work

@@ -96,6 +96,7 @@ def carry_on(
         purpose=plan.purpose,
         undoes=plan.undoes,
         mode=plan.mode,
+        planned_with=plan.inputs.engines,
         executor=scope.engines.executor,
         ours=ours,
         looked=looked,

@@ -4,7 +4,7 @@ What the journal calls ended is never done again; what it calls begun is looked 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ismgr_automation.converge.course import PackageWork
@@ -36,7 +36,8 @@ class Workbench:
     """Everything that an executor needs for the units of one run. ``looked`` has the changes that were observed
     under this lease a moment ago; the coordinator alone can know that. ``ours`` says whether a unit in hand is still
     ours: a worker may lose it while its engine runs, and then the outcome belongs to whoever goes on. ``undoes`` is the
-    run that this one is the way back from, if it is one; ``mode`` what kind of drill it is, if it is one."""
+    run that this one is the way back from, if it is one; ``mode`` what kind of drill it is, if it is one.
+    ``planned_with`` has the versions of the engines that looked when it was planned, by address."""
 
     scope: Scope
     run: str
@@ -44,6 +45,7 @@ class Workbench:
     executor: str
     undoes: str = ""
     mode: str = ""
+    planned_with: Mapping[str, str] = field(default_factory=dict)
     looked: Looked = field(default_factory=Looked)
     ours: Callable[[], bool] = lambda: True
     _grounds: dict[tuple[int, str], Ground] = field(default_factory=dict)
@@ -80,12 +82,14 @@ class Workbench:
 
         def work() -> Done:
             nonlocal before
-            looked = self.looked.covers(change.key)
+            looked, engine = self.looked.covers(change.key), self.planned_with.get(str(change.address), "")
             if change.address.kind is Kind.STACK:
                 # of its own, not of the wave: others of the wave may have been at work for an hour
                 state = scope.engines.stacks.state(stack_request(scope, change.address.name))
                 before = state.state_digest
-                request = StackWork(change=change, sealed=mission.sealed, before=state, again=again, looked=looked)
+                request = StackWork(
+                    change=change, sealed=mission.sealed, engine=engine, before=state, again=again, looked=looked
+                )
                 return (destroy_stack if self.purpose is Purpose.DESTROY else apply_stack)(request, scope)
             ground = self._ground(known, change)
             if change.address.kind is Kind.BASELINE:
@@ -102,6 +106,7 @@ class Workbench:
                     ground=ground,
                     again=again,
                     looked=looked,
+                    engine=engine,
                     rebooted=bool(ground.fleet.makers[change.address] & _touched(known, steps)),
                 ),
                 scope,
