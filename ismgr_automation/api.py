@@ -259,7 +259,7 @@ class Estate(EstateDrills):
     def hold(self, purpose: str = "apply", *, wait: timedelta | None = None) -> Iterator[Held]:
         """Hold the environment's lease: nobody else applies until the end of the ``with``.
 
-        What is planned inside may be applied inside without another look. Raises ``LeaseHeld``.
+        What is planned inside may be applied inside without another look, within a minute. Raises ``LeaseHeld``.
         """
         from ismgr_automation.runs.keeper import hold, this_process
 
@@ -314,6 +314,7 @@ class Estate(EstateDrills):
             purpose=planned.purpose,
             undoes=planned.undoes,
             mode=planned.mode,
+            planned_with=planned.inputs.engines,
             executor=name,
             ours=ours or _always,
         ).work

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from ismgr_automation.converge.applied import remember
 from ismgr_automation.converge.ground import ground_of
 from ismgr_automation.converge.health import may_start
+from ismgr_automation.converge.looked import Looked
 from ismgr_automation.converge.observe import graph_with
 from ismgr_automation.converge.outcome import not_started, told
 from ismgr_automation.converge.outcomefile import read_outcome
@@ -77,12 +78,15 @@ class Course:
         return bool(self.progress.stopped) or self.scope.context.cancelled.is_set() or not self.ours()
 
 
-def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder, ours: Callable[[], bool]) -> Report:
+def carry_on(
+    plan: Plan, run: Run, scope: Scope, recorder: Recorder, ours: Callable[[], bool], *, looked: Looked
+) -> Report:
     """Do what is left of a run: first what was previewed, then in rounds what had been deferred, inside its envelopes.
 
     The run is in the ledger, and the lease is held. Nothing is raised once a wave has begun: the report says what
     landed, what did not, and why. What earlier processes did of the run is part of the report. ``ours``: whether the
-    lease is held still; without it the end of nothing is written down.
+    lease is held still; without it the end of nothing is written down. ``looked``: what this process has seen under
+    this lease. Whoever takes a run over has seen nothing, whatever the ledger says of its rounds.
     """
     began = time.monotonic()
     opened, before = list(scope.engines.journal.rounds(run.id)), scope.engines.journal.steps(run.id)
@@ -92,9 +96,10 @@ def carry_on(plan: Plan, run: Run, scope: Scope, recorder: Recorder, ours: Calla
         purpose=plan.purpose,
         undoes=plan.undoes,
         mode=plan.mode,
+        planned_with=plan.inputs.engines,
         executor=scope.engines.executor,
         ours=ours,
-        looked=frozenset() if opened else frozenset(plan.waves[0] if plan.waves else ()),
+        looked=looked,
     )
     progress = Progress(
         budget=Budget.of(scope.environment.failure_budget, covered=covered(plan.changes, plan.deferred))

@@ -12,6 +12,7 @@ from ismgr_automation.converge.drill import again as drill_again
 from ismgr_automation.converge.fleet import meet
 from ismgr_automation.converge.gate import granted
 from ismgr_automation.converge.ground import ground_of
+from ismgr_automation.converge.meanwhile import moved_meanwhile
 from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.patch import again as patch_again
 from ismgr_automation.converge.patch import packages_moved
@@ -61,7 +62,7 @@ def apply_exactly(
     approvals: Sequence[Approval] = (),
 ) -> Report:
     """Apply a plan or refuse it. ``looking`` is wired with the credentials of planning, ``working`` with those of
-    applying. ``composed``: it was composed under this very lease, so that another look would see the same.
+    applying. ``composed``: it was composed under this very lease a moment ago, so that another look would see the same.
 
     Raises ``StalePlan``, ``EngineFailed`` for a plan with errors, ``NotApproved`` and ``NotSigned`` before any effect.
     """
@@ -134,7 +135,8 @@ def _enqueue(planned: Plan, working: Scope, now: datetime) -> tuple[Queued, ...]
 def resume_exactly(
     run_id: str, looking: Scope, working: Scope, tenure: Tenure, *, approvals: Sequence[Approval] = ()
 ) -> Report:
-    """Go on with a run that was begun and not closed, after its inputs and approvals were found to hold still.
+    """Go on with a run that was begun and not closed, after its inputs, secrets, hosts and approvals were found to hold
+    still, and it was not forgotten for longer than its plan was to last.
 
     Raises ``InputError`` for a run that has ended or is of another environment, ``StalePlan``, ``NotApproved`` and
     ``NotSigned``; hosts that the run had taken out of service are put back then, and nothing else is done.
@@ -152,7 +154,9 @@ def resume_exactly(
         # its evidence is closed: only the ledger is left to be told, and nothing more is done
         return take_up(planned, run, working, tenure)
     try:
-        changed = inputs_moved(planned, working.engines.journal.steps(run.id), looking)
+        steps = working.engines.journal.steps(run.id)
+        changed = inputs_moved(planned, steps, looking)
+        changed += moved_meanwhile(planned, run, steps, looking, datetime.now(UTC))
         if changed:
             raise StalePlan(moved=changed)
         allowed = _granted_still(planned, looking, approvals, run)

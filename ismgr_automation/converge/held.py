@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from ismgr_automation.converge.contract import apply_exactly, resume_exactly
+from ismgr_automation.converge.looked import Looked
 from ismgr_automation.converge.refused import refusals_on_record
 from ismgr_automation.converge.report import Report
 from ismgr_automation.converge.run import Tenure, refuse_if_lost
@@ -58,13 +59,13 @@ class Planner(Protocol):
 
 class Held:
     """An environment whose lease is ours, while the ``with`` of ``Estate.hold`` lasts. What is planned under it may
-    be applied without another look: nobody else applies meanwhile."""
+    be applied without another look, once and at once: nobody else applies meanwhile."""
 
     def __init__(self, estate: Planner, kept: Kept, scopes: Callable[[Plan], AbstractContextManager[Pair]]) -> None:
         self._estate = estate
         self._kept = kept
         self._scopes = scopes
-        self._composed: set[str] = set()
+        self._composed = Looked()
 
     @property
     def lease(self) -> Lease:
@@ -97,11 +98,15 @@ class Held:
             return self._known(self._estate.plan_destroy(targets, excludes))
 
     def apply(self, plan: Plan, *, approvals: Sequence[Approval] = ()) -> Report:
-        """Apply a plan; one that was made under this lease is not looked at a second time."""
-        with self._told_apart(), self._scopes(plan) as (looking, working):
-            composed = plan.digest in self._composed
-            with nullcontext() if composed else refusals_on_record(plan, working, self.tenure):
-                return apply_exactly(plan, looking, working, self.tenure, composed=composed, approvals=approvals)
+        """Apply a plan. Everything is looked at again first, but for a plan that was made under this lease less than a
+        minute ago: a lease does not keep people from hosts while somebody reads a plan."""
+        composed, self._composed = self._composed.covers(plan.digest), Looked()
+        with (
+            self._told_apart(),
+            self._scopes(plan) as (looking, working),
+            nullcontext() if composed else refusals_on_record(plan, working, self.tenure),
+        ):
+            return apply_exactly(plan, looking, working, self.tenure, composed=composed, approvals=approvals)
 
     def resume(self, run: str, *, approvals: Sequence[Approval] = ()) -> Report:
         """Go on with a run whose process died."""
@@ -119,7 +124,7 @@ class Held:
             raise
 
     def _known(self, plan: Plan) -> Plan:
-        self._composed = {plan.digest}
+        self._composed = Looked.now([plan.digest])
         return plan
 
     @property

@@ -15,6 +15,7 @@ from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.planning.budget import troubled
 from ismgr_automation.planning.change import Certainty, Change
 from ismgr_automation.planning.compose import task_step
+from ismgr_automation.planning.freshness import other_engine
 from ismgr_automation.planning.unplanned import predicted_only, unplanned, wider
 from ismgr_automation.ports.hosts import PlaybookRequest, PlaybookResult, Status
 
@@ -22,13 +23,14 @@ from ismgr_automation.ports.hosts import PlaybookRequest, PlaybookResult, Status
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostWork:
     """What is asked: the change and the ground that it stands on. ``again``: somebody began it and died. ``looked``: it
-    was checked under this lease a moment ago, and nothing has happened since. ``rebooted``: the stack that made the
-    hosts has just changed, so they may still come up."""
+    was checked under this lease a moment ago, and nothing has happened since. ``engine``: what it was planned with,
+    empty where nothing was. ``rebooted``: the stack that made the hosts has just changed, so they may still come up."""
 
     change: Change
     ground: Ground
     again: bool
     looked: bool
+    engine: str
     rebooted: bool
 
 
@@ -83,6 +85,9 @@ def _moved(work: HostWork, request: PlaybookRequest, scope: Scope) -> Done | Non
     if _fresh(work.change) or (work.looked and not work.again):
         return None
     checked = scope.engines.playbooks.check(request, scope.context)
+    other = other_engine(work.engine, checked.engine)
+    if other:
+        return Done(trouble=f"{work.change.address}: {other}", touched=work.again, stops=True)
     surplus = wider(work.change.steps, checked)
     if surplus:
         return Done(trouble="; ".join(surplus), unplanned=surplus, touched=work.again, stops=True)

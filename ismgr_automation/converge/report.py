@@ -87,6 +87,8 @@ class Report:
     """Whether it stopped because the estate's own rules allow no more."""
     outside: bool = False
     """Whether these rules are of time: no window is open any more, or a freeze has begun."""
+    lost: bool = False
+    """Whether the lease was lost on the way: the run is open, and somebody else may have it by now."""
     rest: str = ""
     """The plan file for what is left, as text; empty when nothing is, or when it could not be made."""
     warnings: tuple[str, ...] = ()
@@ -114,6 +116,7 @@ class Report:
         reasons = (
             (self.ok, "done"),
             (self.cancelled, "cancelled"),
+            (self.lost, "lease-lost"),
             (self.outside, "outside-window"),
             (self.refused, "policy-denied"),
             (any(one.unplanned for one in self.outcomes), "unplanned-change"),
@@ -133,7 +136,7 @@ class Report:
             return ExitCode.CANCELLED
         if self.effect:
             return ExitCode.PARTLY_APPLIED
-        stopped = self.refused or self.outside or any(one.stops for one in self.outcomes)
+        stopped = self.lost or self.refused or self.outside or any(one.stops for one in self.outcomes)
         return ExitCode.REFUSED if stopped else ExitCode.ENGINE
 
 

@@ -14,6 +14,7 @@ from ismgr_automation.converge.apply import carry_on
 from ismgr_automation.converge.drill import name_of, plan_drill
 from ismgr_automation.converge.drill_calendar import with_occasion
 from ismgr_automation.converge.drill_particulars import credited
+from ismgr_automation.converge.looked import Looked
 from ismgr_automation.converge.outcome import told
 from ismgr_automation.converge.patch import plan_patch, plan_rollback
 from ismgr_automation.converge.plan import plan as compose_again
@@ -63,6 +64,8 @@ def perform(plan: Plan, scope: Scope, tenure: Tenure, granted: Granted) -> Repor
     ``EngineError`` when the run cannot be written down; then nothing was touched.
     """
     refuse_if_lost(tenure)
+    # later waves stand on what earlier ones leave behind
+    looked = Looked.now(plan.waves[0] if plan.waves else ())
     run = _new(plan, tenure.lease)
     scope = _for(run, scope)
     # a runner key that cannot be had is told while nothing has begun
@@ -75,7 +78,7 @@ def perform(plan: Plan, scope: Scope, tenure: Tenure, granted: Granted) -> Repor
         scope.engines.runs.close(_closed(run, _nothing(run, told(problem, scope))))
         raise
     scope.context.emit(RunStarted(run=run.id, digest=run.digest, token=run.token))
-    return _carry(plan, run, scope, recorder, tenure)
+    return _carry(plan, run, scope, recorder, tenure, looked=looked)
 
 
 def take_up(plan: Plan, run: Run, scope: Scope, tenure: Tenure, granted: Granted | None = None) -> Report:
@@ -101,7 +104,7 @@ def take_up(plan: Plan, run: Run, scope: Scope, tenure: Tenure, granted: Granted
         recorder.abandon()
         raise
     scope.context.emit(RunResumed(run=run.id, begun=len(begun)))
-    return _carry(plan, run, scope, recorder, tenure)
+    return _carry(plan, run, scope, recorder, tenure, looked=Looked())
 
 
 def new_name(now: datetime) -> str:
@@ -119,7 +122,7 @@ def _end_again(plan: Plan, run: Run, scope: Scope, ended: entries.RunClosed) -> 
     still = threading.Event()
     still.set()
     quiet = replace(scope, context=replace(scope.context, cancelled=still))
-    report = carry_on(plan, run, quiet, _Silent(), lambda: True)
+    report = carry_on(plan, run, quiet, _Silent(), lambda: True, looked=Looked())
     report = replace(report, cancelled=ended.state is RunState.CANCELLED, stopped=ended.stopped)
     scope.engines.runs.close(replace(_closed(run, report), state=ended.state))
     return report
@@ -184,9 +187,9 @@ def _unfinished(steps: tuple[StepRecord, ...]) -> tuple[StepRecord, ...]:
     return tuple(one for one in steps if (one.unit.round, one.unit.key) not in ended)
 
 
-def _carry(plan: Plan, run: Run, scope: Scope, recorder: Recorder, tenure: Tenure) -> Report:
+def _carry(plan: Plan, run: Run, scope: Scope, recorder: Recorder, tenure: Tenure, *, looked: Looked) -> Report:
     try:
-        report = carry_on(plan, run, scope, recorder, lambda: not tenure.lost())
+        report = carry_on(plan, run, scope, recorder, lambda: not tenure.lost(), looked=looked)
     except BaseException:
         # the run is left for whoever resumes it, and others must be able to write
         recorder.abandon()
@@ -196,15 +199,15 @@ def _carry(plan: Plan, run: Run, scope: Scope, recorder: Recorder, tenure: Tenur
         # somebody else may have the run by now: only they may write of it and close it
         recorder.abandon()
         words = f"{lost}; the run is left for `ismgr resume {run.id}`"
-        return replace(report, cancelled=False, refused=True, stopped=words)
+        return replace(report, cancelled=False, lost=True, stopped=words)
     report = _with_rest(plan, report, scope)
     return _close(run, report, scope, recorder)
 
 
 def _close(run: Run, report: Report, scope: Scope, recorder: Recorder) -> Report:
-    """Write the end of a run, in the evidence first. What landed is told also when that fails."""
+    """Write the end of a run, in the evidence first. What landed is told also when that fails; the run is open then,
+    and not done."""
     ended = _closed(run, report)
-    anchored = ""
     try:
         if report.cancelled:
             left = tuple(one for outcome in report.outcomes for one in outcome.leftovers)
@@ -212,14 +215,15 @@ def _close(run: Run, report: Report, scope: Scope, recorder: Recorder) -> Report
         if with_occasion(run, scope) is not None and (kept := _credited(run, scope, recorder)) is not None:
             recorder.write(measured_drill(kept))
         closing = recorder.close(closed_run(ended, report))
-        trouble, anchored = "; ".join(closing.trouble), closing.anchored
         scope.engines.runs.close(ended)
     except Exception as problem:  # noqa: BLE001  what landed must be told
-        trouble = told(problem, scope)
-    if trouble:
-        report = replace(report, warnings=(*report.warnings, trouble))
+        recorder.abandon()
+        words = f"the run is still open, `ismgr resume {run.id}` closes it: {told(problem, scope)}"
+        return replace(report, stopped="; ".join(filter(None, [report.stopped, words])))
+    if closing.trouble:
+        report = replace(report, warnings=(*report.warnings, "; ".join(closing.trouble)))
     scope.context.emit(
-        RunClosed(run=run.id, state=str(ended.state), exit_code=int(report.exit_code), evidence=anchored)
+        RunClosed(run=run.id, state=str(ended.state), exit_code=int(report.exit_code), evidence=closing.anchored)
     )
     return report
 

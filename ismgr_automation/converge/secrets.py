@@ -72,7 +72,7 @@ def versions(used: Mapping[SecretRef, Address], store: SecretStore) -> Versions:
 def moved(planned: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
     """The references whose version is another one, as lines for ``StalePlan``. Pure."""
     names = sorted({*planned, *now})
-    return tuple(f"secret {name}" for name in names if planned.get(name) != now.get(name))
+    return tuple(f"secret {name} changed" for name in names if planned.get(name) != now.get(name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

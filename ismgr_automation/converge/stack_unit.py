@@ -10,6 +10,7 @@ from ismgr_automation.converge.requests import stack_request
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.planning.change import Action, Change, Step
 from ismgr_automation.planning.compose import resource_step, stack_change
+from ismgr_automation.planning.freshness import other_engine
 from ismgr_automation.planning.observation import StackSight
 from ismgr_automation.planning.plan import step_json
 from ismgr_automation.ports.stacks import StackRequest, StackResult, StackState, UpdatePlan
@@ -26,11 +27,13 @@ HALVES: Mapping[Action, frozenset[Action]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackWork:
-    """What is asked: the change, its sealed update plan, and what is known. ``again``: somebody began it and died.
-    ``looked``: it was previewed under this lease a moment ago, and nothing has happened since."""
+    """What is asked: the change, its sealed update plan, and what is known. ``engine``: what it was planned with, empty
+    where nothing was. ``again``: somebody began it and died. ``looked``: it was previewed under this lease a moment
+    ago, and nothing has happened since."""
 
     change: Change
     sealed: str
+    engine: str
     before: StackState
     again: bool
     looked: bool
@@ -82,6 +85,9 @@ def _outside(work: StackWork, sight: StackSight) -> tuple[str, ...]:
     address, preview = work.change.address, sight.preview
     if not sight.differs or preview is None:
         return (f"{address} has nothing to do any more",)
+    other = other_engine(work.engine, preview.engine)
+    if other:
+        return (f"{address}: {other}",)
     now = stack_change(sight)
     if work.again:
         allowed = {(step.target, step.what, half) for step in work.change.steps for half in HALVES[step.action]}

@@ -4,7 +4,7 @@ What the journal calls ended is never done again; what it calls begun is looked 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ismgr_automation.converge.course import PackageWork
@@ -12,11 +12,13 @@ from ismgr_automation.converge.drill_unit import DrillWork, apply_drill
 from ismgr_automation.converge.firmware_unit import FirmwareWork, apply_firmware
 from ismgr_automation.converge.ground import Ground, ground_of
 from ismgr_automation.converge.host_unit import HostWork, apply_hosts
+from ismgr_automation.converge.looked import Looked
 from ismgr_automation.converge.outcome import Done, carry_out, not_started
 from ismgr_automation.converge.outcomefile import read_outcome
 from ismgr_automation.converge.package_unit import apply_packages
 from ismgr_automation.converge.prepared import Prepared, prepared
 from ismgr_automation.converge.report import Outcome, outcome_json
+from ismgr_automation.converge.requests import stack_request
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stack_unit import StackWork, apply_stack, destroy_stack
 from ismgr_automation.converge.stacks import state_moved
@@ -31,10 +33,11 @@ from ismgr_automation.ports.runs import Round, StepRecord, Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workbench:
-    """Everything that an executor needs for the units of one run. ``looked`` are keys of changes that were observed
+    """Everything that an executor needs for the units of one run. ``looked`` has the changes that were observed
     under this lease a moment ago; the coordinator alone can know that. ``ours`` says whether a unit in hand is still
     ours: a worker may lose it while its engine runs, and then the outcome belongs to whoever goes on. ``undoes`` is the
-    run that this one is the way back from, if it is one; ``mode`` what kind of drill it is, if it is one."""
+    run that this one is the way back from, if it is one; ``mode`` what kind of drill it is, if it is one.
+    ``planned_with`` has the versions of the engines that looked when it was planned, by address."""
 
     scope: Scope
     run: str
@@ -42,7 +45,8 @@ class Workbench:
     executor: str
     undoes: str = ""
     mode: str = ""
-    looked: frozenset[str] = frozenset()
+    planned_with: Mapping[str, str] = field(default_factory=dict)
+    looked: Looked = field(default_factory=Looked)
     ours: Callable[[], bool] = lambda: True
     _grounds: dict[tuple[int, str], Ground] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -78,13 +82,16 @@ class Workbench:
 
         def work() -> Done:
             nonlocal before
-            ground = self._ground(known, change)
-            looked = change.key in self.looked
+            looked, engine = self.looked.covers(change.key), self.planned_with.get(str(change.address), "")
             if change.address.kind is Kind.STACK:
-                state = ground.states[change.address]
+                # of its own, not of the wave: others of the wave may have been at work for an hour
+                state = scope.engines.stacks.state(stack_request(scope, change.address.name))
                 before = state.state_digest
-                request = StackWork(change=change, sealed=mission.sealed, before=state, again=again, looked=looked)
+                request = StackWork(
+                    change=change, sealed=mission.sealed, engine=engine, before=state, again=again, looked=looked
+                )
                 return (destroy_stack if self.purpose is Purpose.DESTROY else apply_stack)(request, scope)
+            ground = self._ground(known, change)
             if change.address.kind is Kind.BASELINE:
                 packages = PackageWork(change=change, ground=ground, again=again, looked=looked, undoes=self.undoes)
                 return apply_packages(packages, scope)
@@ -99,6 +106,7 @@ class Workbench:
                     ground=ground,
                     again=again,
                     looked=looked,
+                    engine=engine,
                     rebooted=bool(ground.fleet.makers[change.address] & _touched(known, steps)),
                 ),
                 scope,
@@ -114,7 +122,7 @@ class Workbench:
         return carry_out(change, scope, work, touched)
 
     def _ground(self, known: Round, change: Change) -> Ground:
-        """The changes of one wave stand on one ground."""
+        """The changes of one wave stand on one ground, all but stacks."""
         wave = next(one for one in known.waves if change.key in one)
         with self._lock:
             place = (known.number, wave[0])

@@ -19,6 +19,25 @@ def expired(plan: Plan, now: datetime) -> str | None:
     return f"it expired at {until.isoformat(timespec='seconds')} (it was made at {made})"
 
 
+def overdue(plan: Plan, begun: datetime, now: datetime) -> str | None:
+    """Why a run of a plan that was begun in time may not go on any more, or None. From its beginning it has as long as
+    the plan was to last: who has just begun is not stopped by the clock, and nobody goes on with what is forgotten."""
+    if plan.beside.expires_at is None:
+        return None
+    until = begun + (plan.beside.expires_at - plan.beside.created_at)
+    if now < until:
+        return None
+    begin, end = begun.isoformat(timespec="seconds"), until.isoformat(timespec="seconds")
+    return f"its run was begun at {begin}, and could go on until {end}"
+
+
+def other_engine(planned: str, now: str) -> str:
+    """What would do the work now that it was not planned with, in words; empty when there is nothing. What is half done
+    may need fewer providers than the whole."""
+    other = set(now.split("; ")) - set(planned.split("; ")) if planned else set()
+    return f"{', '.join(sorted(other))} would do it now; it was planned with {planned}" if other else ""
+
+
 def moved(planned: Plan, now: Plan) -> Iterable[str]:
     """What differs between two plans, one line each, the inputs first; nothing when their digests are the same."""
     if planned.format != now.format:

@@ -125,12 +125,33 @@ def test_a_host_that_is_not_back_in_service_counts_as_failed(clinic: Rehearsal) 
     assert versions(clinic)["web1"] == NEW
 
 
-def test_a_balancer_that_falls_over_does_not_keep_the_others_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (FAILED, "The engine fell over."),
+        (OSError(28, "No space left on device"), "this machine failed: [Errno 28] No space left on device"),
+    ],
+    ids=["engine", "machine"],
+)
+def test_a_balancer_that_falls_over_does_not_keep_the_others_out(tmp_path: Path, fault: Exception, words: str) -> None:
     clinic = patched(tmp_path, budget=1)
-    clinic.service.faults["restore web/web2"] = FAILED
+    clinic.service.faults["restore web/web2"] = fault
     report = patch(clinic)
-    assert "web2 is not back in service: The engine fell over." in report.outcomes[1].summary
+    assert f"web2 is not back in service: {words}" in report.outcomes[1].summary
     assert drained(clinic) == ["web/web2"]
+
+
+def test_a_balancer_that_falls_over_at_the_end_of_a_failure_does_not_hide_it(tmp_path: Path) -> None:
+    def fall_over(call: str) -> None:
+        if call == "apply web2":
+            raise KeyError("the first bug")
+
+    clinic = patched(tmp_path, budget=1)
+    clinic.packages.watch.append(fall_over)
+    clinic.service.faults["restore web/web2"] = OSError(28, "No space left on device")
+    late = patch(clinic).outcomes[1]
+    assert "the first bug" in late.summary
+    assert late.fate is Fate.UNKNOWN
 
 
 @pytest.mark.parametrize("call", ["drain web/web2", "check web2", "apply web2", "facts web3", "restore web/web2"])
@@ -291,7 +312,8 @@ def test_a_refusal_that_cannot_put_anything_back_is_still_the_refusal(left: Rehe
     with left.open() as estate, pytest.raises(StalePlan) as caught:
         estate.resume(left.runs.runs()[0].id)
     assert caught.value.untouched == "Nothing was touched."
-    assert "tries again to put back: a bug in ismgr" in caught.value.next_step
+    assert "tries again to put back: web2 is not back in service: a bug in ismgr" in caught.value.next_step
+    assert "web3 is not back in service: a bug in ismgr" in caught.value.next_step
 
 
 def test_a_refused_resume_of_a_run_that_had_drained_nobody_touches_nothing(tmp_path: Path) -> None:

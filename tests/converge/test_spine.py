@@ -14,6 +14,7 @@ import pytest
 from ismgr_automation.converge.report import Fate, Report
 from ismgr_automation.converge.run import Granted, Tenure, perform, take_up
 from ismgr_automation.core.errors import Cancelled, EngineFailed, ExitCode, InputError, LeaseLost, Unreachable
+from ismgr_automation.core.events import RunClosed
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.evidence.audit import Claims, verify
 from ismgr_automation.planning.planfile import read
@@ -127,6 +128,7 @@ def test_nothing_begins_after_the_lease_is_over_though_nobody_has_told_us(
     site: Rehearsal, call: str, effects: list[str]
 ) -> None:
     report = under(site, losing(site, call))
+    assert report.reason == "lease-lost"
     assert sorted(site.world.effects()) == sorted(effects)
     assert report.exit_code is ExitCode.PARTLY_APPLIED
     assert site.runs.runs()[0].state is RunState.RUNNING
@@ -156,7 +158,7 @@ def test_a_lease_that_is_lost_before_any_effect_of_a_run_is_a_refusal(site: Rehe
     asked = iter([""])
     report = under(site, lambda: next(asked, "the lease was lost: its time was over"))
     assert site.world.effects() == []
-    assert report.exit_code is ExitCode.REFUSED
+    assert (report.reason, report.exit_code) == ("lease-lost", ExitCode.REFUSED)
 
 
 def died_at(site: Rehearsal, boundary: Boundary, nth: int = 1) -> str:
@@ -282,6 +284,34 @@ def test_evidence_that_runs_out_of_room_in_the_middle_stops_before_the_next_effe
     assert report.exit_code is ExitCode.PARTLY_APPLIED
     intended = {json.loads(line)["body"]["key"] for _, line in site.evidence.lines if b'"intent"' in line}
     assert {one.key for one in report.outcomes if one.fate is not Fate.NOT_STARTED} <= intended
+
+
+def _no_ledger() -> None:
+    raise AWAY
+
+
+@pytest.mark.parametrize(("full", "words"), [(True, "there is no room"), (False, "No answer.")])
+def test_a_run_whose_end_cannot_be_written_is_open_and_says_how_to_close_it(
+    site: Rehearsal, words: str, *, full: bool
+) -> None:
+    def fill(call: str) -> None:
+        site.evidence.full = full and (site.evidence.full or call == "record names")
+
+    site.world.watch.append(fill)
+    site.death = Death(nth=0 if full else 1, only=Boundary.BEFORE_CLOSE, act=_no_ledger)
+    report = site.apply()
+    assert [one.fate for one in report.outcomes] == [Fate.LANDED] * 7
+    assert f"the run is still open, `ismgr resume {report.run}` closes it" in report.stopped
+    assert words in report.stopped
+    assert report.exit_code is ExitCode.PARTLY_APPLIED
+    assert not [one for one in site.events if isinstance(one, RunClosed)]
+    assert site.runs.run(report.run).state is RunState.RUNNING
+    site.world.watch.clear()
+    site.evidence.full = False
+    before = site.world.effects()
+    assert site.resume().ok
+    assert site.world.effects() == before
+    assert site.runs.run(report.run).state is RunState.DONE
 
 
 @pytest.mark.parametrize("boundary", [Boundary.BEFORE_CLOSE, Boundary.AFTER_CLOSE])

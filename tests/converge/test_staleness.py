@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.api import Estate
+from ismgr_automation.converge import looked
 from ismgr_automation.core.errors import EngineFailed, InputError, PlanFileError, StalePlan
 from ismgr_automation.core.events import Event, ObservationStarted
 from ismgr_automation.planning.freshness import moved
@@ -178,6 +179,37 @@ def test_a_plan_is_not_applied_when_a_host_has_gone_since(pending: Rehearsal) ->
         with pytest.raises(EngineFailed):
             estate.apply(plan)
     assert pending.world.effects() == []
+
+
+def test_what_was_planned_under_the_lease_is_applied_at_once_without_another_look(pending: Rehearsal) -> None:
+    with pending.open() as estate, estate.hold() as held:
+        plan = held.plan()
+        pending.world.calls.clear()
+        assert held.apply(plan).ok
+    assert [one for one in pending.world.calls if one.startswith(("preview", "check"))] == []
+
+
+def test_a_host_that_moves_while_somebody_reads_a_plan_makes_it_stale(
+    pending: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looked, "FRESH_NS", 0)
+    with pending.open() as estate, estate.hold() as held:
+        plan = held.plan()
+        _more(pending)
+        with pytest.raises(StalePlan, match="group/databases#1 would change now"):
+            held.apply(plan)
+    assert pending.world.effects() == []
+    assert b'"kind":"refused"' in pending.evidence.lines[-1][1]
+
+
+def test_a_plan_is_applied_unseen_only_once(pending: Rehearsal) -> None:
+    pending.world.breaks["edge1.dc1", "install"] = "no"
+    with pending.open() as estate, estate.hold() as held:
+        plan = held.plan()
+        assert not held.apply(plan).ok
+        _more(pending)
+        with pytest.raises(StalePlan, match="group/databases#1 would change now"):
+            held.apply(plan)
 
 
 def test_a_plan_file_that_is_not_there_is_an_input_error(running: Rehearsal, tmp_path: Path) -> None:

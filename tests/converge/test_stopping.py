@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import pytest
 
+from ismgr_automation.converge import looked
 from ismgr_automation.converge.report import Fate, Report
+from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import Kind
 from ismgr_automation.core.errors import (
     Cancelled,
@@ -21,9 +24,11 @@ from ismgr_automation.core.events import OutputSeen
 from ismgr_automation.planning.change import Level
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.hosts import Reach
-from ismgr_automation.ports.memory import Desired
+from ismgr_automation.ports.memory import Desired, InlineSequencer
+from ismgr_automation.ports.sequencer import Sequencer, Work
 from tests.rehearsal import Rehearsal, host_entry, servers
 
+STACKS = ("stack/dc1-servers", "stack/dc2-servers")
 SERVER_ENTRIES = [host_entry(name) for name in ("db1.dc1", "edge1.dc1", "web1.dc1")]
 FAILED = EngineFailed("The engine fell over.", engine="pulumi", detail="boom", next_step="Look at it.")
 
@@ -84,6 +89,17 @@ def test_a_state_that_moved_since_the_plan_fails_before_any_effect(running: Rehe
     assert report.exit_code is ExitCode.REFUSED
 
 
+def test_what_was_looked_at_too_long_ago_is_looked_at_again(
+    running: Rehearsal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.world.values["db1.dc1"]["tune"] = "slow"
+    plan = running.plan()
+    running.world.values["db1.dc1"]["install"] = "16"
+    monkeypatch.setattr(looked, "FRESH_NS", 0)
+    assert running.apply(plan).reason == "unplanned-change"
+    assert running.world.effects() == []
+
+
 def test_a_state_that_moves_between_waves_stops_before_the_next_change(running: Rehearsal) -> None:
     running.edit("stacks.yaml", "needs: [group/edges]", "needs: [group/edges, dc1-servers]")
     running.world.actual["dc1-servers"]["db1.dc1"] = {"power": "on", "tag": "x"}
@@ -100,6 +116,36 @@ def test_a_state_that_moves_between_waves_stops_before_the_next_change(running: 
     assert list(fates(report).values()) == [Fate.LANDED, Fate.FAILED]
     assert running.world.effects() == ["up dc1-servers"]
     assert report.exit_code is ExitCode.PARTLY_APPLIED
+
+
+def one_at_a_time(site: Rehearsal) -> Scope:
+    """Where the second change of a wave begins when the first has ended."""
+
+    def sequencing(work: Work) -> AbstractContextManager[Sequencer]:
+        return nullcontext(InlineSequencer(work, workers=1))
+
+    scope = site.scope()
+    return replace(scope, engines=replace(scope.engines, sequencing=sequencing))
+
+
+@pytest.mark.parametrize("verb", ["destroy", "up"])
+def test_a_state_that_moves_while_others_of_its_wave_are_worked_on_stops_before_the_change(
+    running: Rehearsal, verb: str
+) -> None:
+    for name, machine in (("dc1-servers", "db1.dc1"), ("dc2-servers", "db1.dc2")):
+        running.world.actual[name][machine] = {"power": "off"}
+    plan = running.plan(targets=tuple(STACKS)) if verb == "up" else running.plan_destroy()
+    assert plan.waves[-1] == STACKS
+
+    def meddle(call: str) -> None:
+        if call == f"{verb} dc1-servers":
+            running.world.state["dc2-servers"]["theirs"] = {"power": "on"}
+
+    running.world.watch.append(meddle)
+    report = running.apply(plan, scope=one_at_a_time(running))
+    (late,) = report.of(Fate.FAILED)
+    assert (late.key, late.summary) == ("stack/dc2-servers", "somebody wrote to its state since it was planned")
+    assert f"{verb} dc2-servers" not in running.world.effects()
 
 
 def test_a_program_that_asks_for_more_than_was_signed_is_stopped_by_its_update_plan(site: Rehearsal) -> None:

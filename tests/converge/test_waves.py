@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ismgr_automation.converge.report import Fate, Report
-from ismgr_automation.core.errors import ExitCode
+from ismgr_automation.core.errors import EngineFailed, ExitCode
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Desired
 from tests.rehearsal import Rehearsal, host_entry
@@ -98,6 +98,24 @@ def test_a_budget_lets_a_run_go_on_until_it_is_spent(fleet: Rehearsal) -> None:
     assert worked_on(fleet) == [("db1.dc1",), ("db2.dc1",), ("db3.dc1",)]
     assert "the failure budget of the run is 1" in report.stopped
     assert "db1.dc1, db3.dc1" in report.stopped
+
+
+def test_a_stack_that_fails_within_the_budget_stops_only_what_needs_it(running: Rehearsal) -> None:
+    running.edit("estate.yaml", "lab: {", "lab: {failure_budget: 1, ")
+    running.edit("stacks.yaml", "needs: [group/edges]", "needs: [dc1-servers]")
+    running.world.values["web1.dc2"]["install"] = "0"
+    for stack, machine in (("dc1-servers", "db1.dc1"), ("dc2-servers", "web1.dc2")):
+        running.world.actual[stack][machine] = {"power": "on", "tag": "by hand"}
+    running.world.actual["names"]["www"] = {"to": "elsewhere"}
+    running.world.faults["up dc2-servers"] = EngineFailed("The engine fell over.", engine="pulumi")
+    report = running.apply()
+    assert {one.key: (one.fate, one.summary) for one in report.outcomes} == {
+        "stack/dc1-servers": (Fate.LANDED, ""),
+        "stack/dc2-servers": (Fate.FAILED, "The engine fell over."),
+        "stack/names": (Fate.LANDED, ""),
+        "group/webs#1": (Fate.NOT_STARTED, "it needs a stack that failed"),
+    }
+    assert (report.stopped, report.exit_code) == ("", ExitCode.PARTLY_APPLIED)
 
 
 def test_a_member_that_falls_before_its_wave_is_seen(fleet: Rehearsal) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from ismgr_automation.core.address import stack
-from ismgr_automation.planning.freshness import expired, moved
+from ismgr_automation.planning.freshness import expired, moved, other_engine, overdue
 from ismgr_automation.planning.observation import Observation
 from ismgr_automation.planning.plan import Plan, Purpose
 from ismgr_automation.planning.planfile import read
@@ -93,3 +93,36 @@ def test_a_plan_is_too_old_from_the_moment_of_its_expiry(age: timedelta, *, late
         assert why == "it expired at 2026-03-02T12:00:00+00:00 (it was made at 2026-03-01T12:00:00+00:00)"
     assert expired(made, NOON + age) is None
     assert limited.digest == made.digest
+
+
+@pytest.mark.parametrize(
+    ("waited", "age", "late"),
+    [
+        (timedelta(), timedelta(hours=23), False),
+        (timedelta(), timedelta(hours=24), True),
+        # begun in the plan's last hour: it is not stopped by the clock an hour later
+        (timedelta(hours=23), timedelta(hours=2), False),
+        (timedelta(hours=23), timedelta(days=21), True),
+    ],
+)
+def test_a_run_may_go_on_for_as_long_as_its_plan_was_to_last(waited: timedelta, age: timedelta, *, late: bool) -> None:
+    made = plan()
+    limited = replace(made, beside=replace(made.beside, expires_at=NOON + timedelta(hours=24)))
+    begun = NOON + waited
+    assert (overdue(limited, begun, begun + age) is not None) == late
+    assert overdue(made, begun, begun + age) is None
+
+
+@pytest.mark.parametrize(
+    ("planned", "now", "other"),
+    [
+        ("pulumi 3.230.0; ismgr 0.1.0", "pulumi 3.230.0; ismgr 0.1.0", ""),
+        ("pulumi 3.230.0; ismgr 0.1.0", "pulumi 3.230.0", ""),
+        ("pulumi 3.230.0; ismgr 0.1.0", "pulumi 3.231.0; ismgr 0.1.0", "pulumi 3.231.0"),
+        ("pulumi 3.230.0", "pulumi 3.230.0; ismgr 0.1.0", "ismgr 0.1.0"),
+        ("", "pulumi 3.230.0", ""),
+    ],
+)
+def test_an_engine_that_did_not_plan_is_named(planned: str, now: str, other: str) -> None:
+    words = f"{other} would do it now; it was planned with {planned}" if other else ""
+    assert other_engine(planned, now) == words
