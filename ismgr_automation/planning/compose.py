@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ismgr_automation.core.address import Address, host
 from ismgr_automation.planning.change import (
+    OUTPUT,
     Action,
     Certainty,
     Change,
@@ -148,7 +149,7 @@ def _output(name: str, sight: StackSight) -> Step:
     action = Action.CREATE if before is None else Action.DELETE if after is None else Action.UPDATE
     return Step(
         target=name,
-        what="output",
+        what=OUTPUT,
         action=action,
         before=before.value if before is not None else None,
         after=after.value if after is not None else None,

@@ -14,6 +14,7 @@ from ismgr_automation.core.address import Address, Kind, group, host, stack
 from ismgr_automation.core.json import canonical
 from ismgr_automation.planning.change import Action, Certainty, Deferred, Envelope, Finding, Level, Reason
 from ismgr_automation.planning.compose import ACTIONS, compose
+from ismgr_automation.planning.defer import stack_behind
 from ismgr_automation.planning.envelope import breach
 from ismgr_automation.planning.graph import Graph, ancestors
 from ismgr_automation.planning.observation import GroupSight, Observation, StackSight
@@ -361,6 +362,15 @@ def test_a_host_that_does_not_answer_is_a_finding_unless_its_group_waits() -> No
 CHANGE = composed(seen(group_sight(group("g"), task("h1"), task("h2"), task("h3"), sizes=("100%",)))).changes[0]
 STACK = composed(seen(stack_sight(stack("s"), step("a"), step("b", Operation.UPDATE)))).changes[0]
 
+NAMESAKES = replace(STACK, steps=tuple(replace(STACK.steps[0], what=one) for one in ("Server", "Disk", "Record")))
+OUTPUTS = replace(STACK, steps=tuple(replace(STACK.steps[0], target=one, what="output") for one in "xyz"))
+
+
+def test_what_a_pushed_stack_may_touch_is_counted_in_resources_and_always_bounded() -> None:
+    bounds = {len(one.steps): stack_behind(one, [stack("late")], "c").envelope.at_most for one in (STACK, NAMESAKES)}
+    assert bounds == {2: 2, 3: 3}
+    assert stack_behind(OUTPUTS, [stack("late")], "c").envelope.at_most == 1
+
 
 @pytest.mark.parametrize(
     ("change", "envelope", "content", "words"),
@@ -378,6 +388,13 @@ STACK = composed(seen(stack_sight(stack("s"), step("a"), step("b", Operation.UPD
             "stack/s has 2 targets; planned were 1 at most",
         ),
         (STACK, replace(ENVELOPE, actions=tuple(Action), at_most=0), "c", None),
+        (
+            NAMESAKES,
+            replace(ENVELOPE, actions=tuple(Action)),
+            "c",
+            "stack/s has 3 targets; planned were 2 at most",
+        ),
+        (OUTPUTS, replace(ENVELOPE, actions=tuple(Action)), "c", None),
     ],
 )
 def test_an_envelope_is_breached_by_content_action_or_number(
