@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -293,6 +293,27 @@ def test_a_stack_whose_outputs_alone_differ_has_something_to_do() -> None:
     (change,) = plan.changes
     (only,) = change.steps
     assert (only.target, only.what, only.before, only.after) == ("x", "output", 0, 1)
+
+
+class Counted(tuple[TaskResult, ...]):  # noqa: SLOT001  a tuple has no slots to count in
+    """Tasks that count how often all of them are gone through."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[TaskResult]:
+        self.looks += 1
+        return tuple.__iter__(self)
+
+
+@pytest.mark.parametrize("hosts", [3, 60])
+def test_tasks_are_gone_through_as_often_for_many_shards_as_for_few(hosts: int) -> None:
+    names = tuple(f"h{number:02}" for number in range(hosts))
+    sight = group_sight(group("g"), members=names, sizes=(1,) * hosts)
+    told = Counted(task(name) for name in names)
+    assert sight.checked is not None
+    plan = composed(seen(replace(sight, checked=replace(sight.checked, tasks=told))))
+    assert [[one.target for one in change.steps] for change in plan.changes] == [[name] for name in names]
+    assert told.looks <= 5
 
 
 def test_drift_is_kept_apart_and_not_in_the_digest() -> None:
