@@ -14,8 +14,9 @@ from pathlib import Path
 from ismgr_automation.core.address import group, host
 from ismgr_automation.engines.evidence_files import FileEvidenceLog
 from ismgr_automation.evidence.audit import Audit, Claims, verify
-from ismgr_automation.evidence.entries import Intent
+from ismgr_automation.evidence.entries import Intent, Noticed
 from ismgr_automation.evidence.recorder import ChainRecorder
+from ismgr_automation.planning.change import Level
 from ismgr_automation.ports.signing import AllowedSigner, Signature
 
 RECORDS = 5000
@@ -69,9 +70,12 @@ def measure(scratch: Path, records: int = RECORDS) -> tuple[Rate, ...]:
 
 def _recorder(scratch: Path, name: str) -> ChainRecorder:
     run = name.replace(" ", "-").replace(",", "")
-    return ChainRecorder(
+    recorder = ChainRecorder(
         log=FileEvidenceLog(scratch, "bench"), environment="bench", run=run, clock=lambda: datetime.now(UTC)
     )
+    # what a run begins with: an intent alone begins none
+    recorder.write(Noticed(level=Level.ADVISE, subject=group("webs"), summary=name))
+    return recorder
 
 
 def _intent(number: int) -> Intent:

@@ -31,10 +31,11 @@ FILES: Mapping[str, str] = {
     "vault-password": "canary-every-vault-password",
 }
 IN_VAULT = "canary-every-vault-field"
+ROTATED = "canary-every-new-vault-field"
 SEALED = "canary-every-sealed-value"
 VARIABLES: Mapping[str, str] = {"CANARY_ENV_APP": "canary-every-variable", "CANARY_ENV_TOKEN": "canary-every-token"}
 COMMENT = "canary-every-key-comment"
-ALL = (*FILES.values(), IN_VAULT, SEALED, *VARIABLES.values(), COMMENT)
+ALL = (*FILES.values(), IN_VAULT, ROTATED, SEALED, *VARIABLES.values(), COMMENT)
 
 NAME = f"every-{uuid4().hex[:8]}"
 """This machine is the host: it remembers the greatest token of each estate that ever worked on it."""
@@ -261,6 +262,17 @@ def test_a_secret_that_was_rotated_makes_the_plan_stale_and_drift_shows_no_value
     code, result = place.ismgr("apply", str(place.folder / "plan.json"), "--yes")
     assert (code, result.get("reason")) == (3, "stale-plan"), result
     assert "vault:db/app#password" in json.dumps(result)
+    assert left_by(place) == []
+
+
+def test_a_plan_shows_neither_the_secret_that_comes_nor_the_one_that_goes(place: Place, vault: VaultDouble) -> None:
+    page = place.folder.parent / "target" / "page"
+    page.write_text(f"{FILES['app']} {SEALED} {IN_VAULT} {VARIABLES['CANARY_ENV_APP']}\n")
+    vault.put("db/app", password=ROTATED)
+    code, _ = place.ismgr("plan", "--out", str(place.folder / "plan.json"))
+    assert code == 2
+    vault.put("db/app", password=IN_VAULT)
+    assert page.name in (place.folder / "plan.json").read_text()
     assert left_by(place) == []
 
 

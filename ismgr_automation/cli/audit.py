@@ -51,10 +51,12 @@ VERIFY_EPILOG = """Examples:
 
   ismgr -e production audit verify       another one
 
-Every byte that was flipped, every record that was dropped, repeated, moved or put in is found, and every closing
-signature that is missing or of nobody with role runner; so is a kept result of a drill, or a finding, a statement or a
-sign-off about one, that is not the one on record.
-What no anchor covers is said to be unproven.
+Every byte that was flipped, every record that was dropped, repeated, moved or put between others is found, and every
+closing signature that is missing or of nobody with role runner; so is a kept result of a drill, or a finding, a
+statement or a sign-off about one, that is not the one on record.
+What no anchor covers is said to be unproven. Whoever may write to the log, and has no key, can put a refusal or a run
+without an end after the last signature, or cut off what no anchor covers: a run that is said to be unfinished, and has
+ended by `ismgr runs`, was tampered with.
 
 Exit codes: 0 whole (parts may be unproven, and are named), 6 something is wrong with it, 4 it cannot be read.
 """

@@ -20,11 +20,8 @@ def remember(
     recorded by host and version elsewhere: nothing of it is done once and for all."""
     if purpose in PATCHING:
         return ""
-    whole = {
-        one.address: one.inputs
-        for one in wave
-        if all(other.key in landed for other in changes if other.address == one.address)
-    }
+    missing = {one.address for one in changes if one.key not in landed}
+    whole = {one.address: one.inputs for one in wave if one.address not in missing}
     try:
         if purpose is Purpose.DESTROY:
             _forget(whole, scope)

@@ -211,12 +211,17 @@ def _wave(known: Round, number: int, left: Sequence[Change], attempts: dict[str,
     while todo:
         go, behind = ([], []) if course.over else _ready(known, list(todo.values()), course)
         course.progress.outcomes += behind
-        todo = {key: one for key, one in todo.items() if key not in {late.key for late in behind}}
+        todo = _without(todo, behind)
         if course.over or not go:
             course.progress.outcomes += [not_started(one, _put_back(one, attempts, course)) for one in todo.values()]
             return
         _together(known, number, go, attempts, course)
-        todo = {key: one for key, one in todo.items() if one not in go}
+        todo = _without(todo, go)
+
+
+def _without(todo: Mapping[str, Change], these: Sequence[Change | Outcome]) -> dict[str, Change]:
+    keys = {one.key for one in these}
+    return {key: one for key, one in todo.items() if key not in keys}
 
 
 def _put_back(change: Change, attempts: Mapping[str, int], course: Course) -> str:
@@ -240,7 +245,7 @@ def _ready(known: Round, left: Sequence[Change], course: Course) -> tuple[list[C
         if course.over:
             return [], []
         behind = _behind(left, course)
-        rest = [one for one in left if one not in behind]
+        rest = list(_without({one.key: one for one in left}, behind).values())
         drill = course.plan.purpose is Purpose.DRILL
         begun = drill and bool(course.before)
         # clients may be waiting: what a process that died had begun of a drill is never held up

@@ -50,6 +50,7 @@ class Workbench:
     ours: Callable[[], bool] = lambda: True
     _grounds: dict[tuple[int, str], Ground] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _rounds: dict[int, tuple[Round, Mapping[str, Prepared]]] = field(default_factory=dict)
 
     def work(self, unit: Unit) -> JsonObject:
         """Do one unit and journal it; returns the outcome's JSON. A failed target is an outcome."""
@@ -59,8 +60,8 @@ class Workbench:
         ended = next((one.outcome for one in mine if one.outcome is not None), None)
         if ended is not None:
             return ended
-        known = next(one for one in journal.rounds(self.run) if one.number == unit.round)
-        mission = next(one for one in map(prepared, known.changes) if one.change.key == unit.key)
+        known, missions = self._round(unit.round)
+        mission = missions[unit.key]
         if self.scope.context.cancelled.is_set():
             return outcome_json(not_started(mission.change))
         journal.started(unit, self.executor, self.scope.context.token)
@@ -75,6 +76,14 @@ class Workbench:
             )
         journal.finished(unit, self.scope.context.token, body, outcome.post_state)
         return body
+
+    def _round(self, number: int) -> tuple[Round, Mapping[str, Prepared]]:
+        """A round and its changes by key. It never changes once it is open: it is read once, however many its units."""
+        with self._lock:
+            if number not in self._rounds:
+                known = next(one for one in self.scope.engines.journal.rounds(self.run) if one.number == number)
+                self._rounds[number] = (known, {one.change.key: one for one in map(prepared, known.changes)})
+            return self._rounds[number]
 
     def _carry_out(self, mission: Prepared, known: Round, steps: Sequence[StepRecord], *, again: bool) -> Outcome:
         change, scope = mission.change, self.scope

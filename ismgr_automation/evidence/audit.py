@@ -11,6 +11,10 @@ from ismgr_automation.evidence.chain import Kind, Record, parse
 from ismgr_automation.ports.evidence import EMPTY, NAMESPACE, Head, line_digest
 from ismgr_automation.ports.signing import AllowedSigner, Signature, SignatureVerifier
 
+_OPENING = frozenset({Kind.RUN_STARTED, Kind.RESUMED, Kind.REFUSED, Kind.FINDING, Kind.DRILL_NOTED})
+"""What the first record of a run may be. A process may die between the ledger and the log: then the run begins here
+when somebody takes it up. A paper run, and a drill that was left out, are a finding and an end."""
+
 
 class Fault(StrEnum):
     """What can be wrong with evidence, or missing from it."""
@@ -26,7 +30,7 @@ class Fault(StrEnum):
     FOREIGN = "foreign"
     """A record belongs to another environment or estate."""
     STRUCTURE = "structure"
-    """A run begins twice, ends twice, or goes on after its end."""
+    """A run never begins, begins twice, ends twice, or goes on after its end or its refusal."""
     NOT_SIGNED = "not-signed"
     """A signature is missing and nothing later stands in for it."""
     WRONG_SIGNATURE = "wrong-signature"
@@ -132,6 +136,8 @@ class _Seen:
     last_line: int = 0
     closing: Record | None = None
     closing_bytes: bytes = b""
+    opening: Kind | None = None
+    """What its first record is; that half a line was cut off before does not count."""
     started: bool = False
     signed_by: str = ""
 
@@ -160,8 +166,9 @@ def verify(lines: Iterable[bytes], claims: Claims, verifier: SignatureVerifier) 
     """Check a whole chain of one environment, from its first line to its last.
 
     Found are flipped bytes, dropped, repeated, moved and inserted records, missing segments, and signatures that are
-    missing, wrong or of the wrong key. What was cut off at the end is found when an anchor remembers it; otherwise the
-    tail is said to be unproven.
+    missing, wrong or of the wrong key. What was cut off or added at the end is found when an anchor or a signature
+    covers it; otherwise the tail is said to be unproven. What one covers is as it was then, whoever wrote it: a run
+    without a signature of its own is said to be unfinished or unsigned for ever.
     """
     reading = _Reading(claims)
     texts = list(lines)
@@ -250,12 +257,26 @@ def _run(reading: _Reading, record: Record, text: bytes) -> None:
     seen.last_line = reading.lines
     if seen.closing is not None:
         reading.wrong(Fault.STRUCTURE, record.run, f"record #{record.sequence} comes after the end of run {record.run}")
+    if record.kind is not Kind.RECOVERED:
+        _opening(reading, record, seen)
     if record.kind is Kind.RUN_STARTED:
         if seen.started:
             reading.wrong(Fault.STRUCTURE, record.run, f"run {record.run} begins twice, again with #{record.sequence}")
         seen.started = True
     if record.kind is Kind.RUN_CLOSED:
         seen.closing, seen.closing_bytes = record, text
+
+
+def _opening(reading: _Reading, record: Record, seen: _Seen) -> None:
+    """What belongs to no run, or to one that was refused, was put there by somebody else."""
+    if seen.opening is None:
+        seen.opening = record.kind
+        if record.kind not in _OPENING:
+            what = f"record #{record.sequence} ({record.kind}) is the first of run {record.run}, and begins none"
+            reading.wrong(Fault.STRUCTURE, record.run, what)
+    elif seen.opening is Kind.REFUSED:
+        what = f"record #{record.sequence} comes after run {record.run} was refused"
+        reading.wrong(Fault.STRUCTURE, record.run, what)
 
 
 def _anchors(reading: _Reading) -> int:
@@ -310,7 +331,7 @@ def _open_run(reading: _Reading, run: str, seen: _Seen, signature: Signature | N
             f"run {run} has a closing signature, and its last record is missing",
             line=seen.last_line,
         )
-    elif seen.started:
+    elif seen.opening is not None and seen.opening is not Kind.REFUSED:
         began = f"{seen.first.at:%Y-%m-%d %H:%M:%S} UTC"
         reading.remarks.append(
             Remark(doubt=Doubt.UNFINISHED, run=run, summary=f"run {run} (begun {began}) never closed")
@@ -340,7 +361,7 @@ def _unsigned(reading: _Reading, run: str, closing: Record, covered: int) -> Non
 
 def _audited(name: str, seen: _Seen) -> AuditedRun:
     state = seen.closing.body.get("state") if seen.closing is not None else ""
-    if seen.first.kind is Kind.REFUSED:
+    if seen.opening is Kind.REFUSED:
         state = str(Kind.REFUSED)
     return AuditedRun(
         run=name,

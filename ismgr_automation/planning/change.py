@@ -43,6 +43,10 @@ class Certainty(StrEnum):
     UNPREDICTABLE = "unpredictable"
 
 
+OUTPUT = "output"
+"""``what`` of a step that tells of an output of a stack; types of resources have colons."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One resource of a stack, or one task on one host. ``target`` is the resource or host, ``what`` its type or the

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ismgr_automation.core.address import Address, host
 from ismgr_automation.planning.change import (
+    OUTPUT,
     Action,
     Certainty,
     Change,
@@ -21,7 +22,7 @@ from ismgr_automation.planning.defer import boundless, group_behind, stack_behin
 from ismgr_automation.planning.graph import Graph, ancestors, levels
 from ismgr_automation.planning.observation import GroupSight, Observation, StackSight
 from ismgr_automation.planning.plan import Beside, Plan, Purpose
-from ismgr_automation.planning.unplanned import tasks_of
+from ismgr_automation.planning.unplanned import tasks_of, tasks_of_each
 from ismgr_automation.planning.waves import apart, obstacle, shards
 from ismgr_automation.ports.hosts import PlaybookResult, Status, TaskResult
 from ismgr_automation.ports.stacks import Operation, ResourceStep
@@ -148,7 +149,7 @@ def _output(name: str, sight: StackSight) -> Step:
     action = Action.CREATE if before is None else Action.DELETE if after is None else Action.UPDATE
     return Step(
         target=name,
-        what="output",
+        what=OUTPUT,
         action=action,
         before=before.value if before is not None else None,
         after=after.value if after is not None else None,
@@ -165,8 +166,8 @@ def _group_changes(seen: Observation) -> Iterable[Change]:
 def _shards(sight: GroupSight, checked: PlaybookResult, seen: Observation) -> Iterable[Change]:
     """The hosts that have something to do, cut into shards: a canary must be a host that is worked on."""
     same_inputs = sight.applied == sight.inputs
-    for shard in shards(_todo(sight, checked), sight.sizes, seen.guards, seen.sick):
-        tasks = tasks_of(shard.names, checked)
+    cut = shards(_todo(sight, checked), sight.sizes, seen.guards, seen.sick)
+    for shard, tasks in zip(cut, tasks_of_each((one.names for one in cut), checked), strict=True):
         yield Change(
             address=sight.address,
             part=shard.part,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ismgr_automation.core.address import Address, host, stack
 from ismgr_automation.estate.documents import HostGroup
 from ismgr_automation.planning.change import Action, Change, Deferred, Envelope, Finding, Level
+from ismgr_automation.planning.envelope import resources
 from ismgr_automation.planning.fleet import Sighting
 from ismgr_automation.ports.hosts import Reach, Reachability
 from ismgr_automation.ports.stacks import OutputRef, StackPreview, StackState
@@ -99,14 +100,15 @@ def stack_behind(change: Change, waits_for: Collection[Address], content: str) -
     """A stack that could be previewed, and runs after something that is deferred. What the preview showed is said, so
     it may be done."""
     actions = {*CREATING, *(one.action for one in change.steps)}
-    size = len({one.target for one in change.steps})
+    size = resources(change)
     return Deferred(
         address=change.address,
         waits_for=tuple(sorted(waits_for)),
         why=f"{_after(waits_for)}; {size} resource{'s' if size != 1 else ''} previewed",
         expected=(),
+        # a bound of 0 would be none
         envelope=Envelope(
-            content=content, at_most=size, unknown=(), actions=tuple(one for one in Action if one in actions)
+            content=content, at_most=size or 1, unknown=(), actions=tuple(one for one in Action if one in actions)
         ),
     )
 

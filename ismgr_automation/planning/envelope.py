@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ismgr_automation.planning.change import Change, Deferred
+from ismgr_automation.planning.change import OUTPUT, Change, Deferred
 
 
 def breach(deferred: Deferred, changes: tuple[Change, ...], content: str) -> str | None:
@@ -23,5 +23,10 @@ def breach(deferred: Deferred, changes: tuple[Change, ...], content: str) -> str
 
 def _size(changes: tuple[Change, ...]) -> int:
     targets = {target for change in changes for target in change.targets}
-    resources = {step.target for change in changes for step in change.steps} if not targets else set()
-    return len(targets) or len(resources)
+    return len(targets) or sum(map(resources, changes))
+
+
+def resources(change: Change) -> int:
+    """How many resources of its stack a change touches. Each has a step of its own, and a name that only those of its
+    type need not share; a step that tells of an output touches none."""
+    return sum(step.what != OUTPUT for step in change.steps)

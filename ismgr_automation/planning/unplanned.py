@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ismgr_automation.core.json import Json
@@ -66,9 +66,28 @@ def wider(planned: Sequence[Step], checked: PlaybookResult) -> tuple[str, ...]:
 def tasks_of(part: Sequence[str], checked: PlaybookResult) -> tuple[TaskResult, ...]:
     """What check mode said about the hosts of one part, host by host. Tasks that run once for all that are worked on
     together run once for each part: they are told of its first host."""
+    return next(tasks_of_each([part], checked))
+
+
+def tasks_of_each(parts: Iterable[Sequence[str]], checked: PlaybookResult) -> Iterator[tuple[TaskResult, ...]]:
+    """``tasks_of`` for each of many parts. Each task is looked at once, not once for each part."""
+    once: dict[int, TaskResult] = {}
+    by_host: dict[str, dict[int, TaskResult]] = {}
+    for place, one in enumerate(checked.tasks):
+        by_host.setdefault(one.host, {})[place] = one
+        if one.once:
+            once[place] = one
+    for part in parts:
+        near = dict(once)
+        for name in part:
+            near |= by_host.get(name, {})
+        yield _tasks_of(part, [near[place] for place in sorted(near)])
+
+
+def _tasks_of(part: Sequence[str], tasks: Iterable[TaskResult]) -> tuple[TaskResult, ...]:
     mine: dict[str, list[TaskResult]] = {name: [] for name in part}
     known: set[tuple[str, str]] = set()
-    for one in checked.tasks:
+    for one in tasks:
         name = part[0] if one.once and part and one.host not in mine else one.host
         if name in mine and (not one.once or (name, one.path) not in known):
             known.add((name, one.path))

@@ -29,8 +29,9 @@ from ismgr_automation.engines.git.anchor import GitAnchor
 from ismgr_automation.engines.probe.log import LogWriter
 from ismgr_automation.engines.signing import FileSigner
 from ismgr_automation.engines.ssh.agent import agent
-from ismgr_automation.evidence.entries import BreakGlass, Intent, Outcome, RunClosed, RunStarted, UsedApproval
+from ismgr_automation.evidence.entries import BreakGlass, Intent, Noticed, Outcome, RunClosed, RunStarted, UsedApproval
 from ismgr_automation.evidence.recorder import ChainRecorder
+from ismgr_automation.planning.change import Level
 from ismgr_automation.planning.planfile import read
 from ismgr_automation.ports.approvals import NAMESPACE as APPROVAL
 from ismgr_automation.ports.approvals import Permission
@@ -270,7 +271,7 @@ def test_the_key_that_the_environment_names_signs_what_apply_writes(say, archive
     subprocess.run(["git", *name, "commit", "-q", "-am", "Sign"], cwd=archive.folder, check=True, timeout=30)
     with kept(Face(directory=archive.folder), "HEAD") as records:
         recorder = records.evidence("run-1")
-        recorder.write(Intent(round=1, key="stack/names", address=stack("names"), action="create"))
+        recorder.write(Noticed(level=Level.ADVISE, subject=stack("names"), summary="looked at"))
         closing = recorder.close(RunClosed(state=RunState.DONE, exit_code=0, landed=1))
     assert closing.trouble == ()
     assert closing.anchored
@@ -293,7 +294,7 @@ def test_a_runner_key_that_only_an_agent_has_signs_and_is_asked_for_before_anyth
     ):
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
         recorder = records.evidence("run-1")
-        recorder.write(Intent(round=1, key="stack/names", address=stack("names"), action="create"))
+        recorder.write(Noticed(level=Level.ADVISE, subject=stack("names"), summary="looked at"))
         assert recorder.close(RunClosed(state=RunState.DONE, exit_code=0, landed=1)).trouble == ()
         assert "1 signed by a runner, proven up to #2" in say("audit", "verify").out
         subprocess.run(["ssh-add", "-q", "-D"], check=True, capture_output=True, timeout=30)

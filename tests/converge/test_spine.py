@@ -64,6 +64,17 @@ class FlakyJournal(MemoryStepJournal):
         return MemoryStepJournal.steps(self, run)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountingJournal(MemoryStepJournal):
+    """A journal that remembers how often somebody read all rounds of a run."""
+
+    reads: list[str] = field(default_factory=list)
+
+    def rounds(self, run: str) -> tuple[Round, ...]:
+        self.reads.append(run)
+        return MemoryStepJournal.rounds(self, run)
+
+
 def flaky(site: Rehearsal, when: str) -> FlakyJournal:
     """A journal that goes away at the first such call of an engine."""
     journal = FlakyJournal(ledger=site.runs)
@@ -101,6 +112,16 @@ def test_a_journal_that_goes_away_in_the_middle_hides_nothing_that_landed(site: 
     assert begun <= told
     assert "No answer." in report.stopped
     assert report.exit_code is ExitCode.PARTLY_APPLIED
+
+
+def test_what_a_round_does_is_read_once_however_many_units_it_has(site: Rehearsal) -> None:
+    journal = CountingJournal(ledger=site.runs)
+    site._journal = journal
+    report = site.apply(site.plan())
+    assert report.ok
+    assert len(report.outcomes) > report.rounds
+    # once by whoever carries the run on, to see what was opened before
+    assert len(journal.reads) == 1 + report.rounds
 
 
 @pytest.mark.parametrize("call", ["up dc1-servers", "run databases", "up names"])

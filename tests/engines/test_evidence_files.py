@@ -21,8 +21,9 @@ from ismgr_automation.engines import evidence_files
 from ismgr_automation.engines.evidence_files import FileEvidenceLog
 from ismgr_automation.evidence.audit import Audit, Claims, Fault, verify
 from ismgr_automation.evidence.chain import Kind, parse
-from ismgr_automation.evidence.entries import Intent, RunClosed
+from ismgr_automation.evidence.entries import Noticed, RunClosed
 from ismgr_automation.evidence.recorder import ChainRecorder
+from ismgr_automation.planning.change import Level
 from ismgr_automation.ports.evidence import EMPTY, NAMESPACE, line_digest
 from ismgr_automation.ports.runs import RunState
 from ismgr_automation.ports.signing import Signature, embedded_key
@@ -52,8 +53,8 @@ def recorder(root: Path, run: str, **more: object) -> ChainRecorder:
     return ChainRecorder(log=log, environment="lab", run=run, clock=lambda: NOON, **more)  # type: ignore[arg-type]
 
 
-def intent(key: str = "stack/a") -> Intent:
-    return Intent(round=1, key=key, address=stack("a"), action="create")
+def noticed(what: str = "stack/a") -> Noticed:
+    return Noticed(level=Level.ADVISE, subject=stack("a"), summary=what)
 
 
 def audit(root: Path) -> Audit:
@@ -64,7 +65,7 @@ def whole(root: Path, runs: int = 2) -> list[Path]:
     """Closed runs; gives their files."""
     for number in range(1, runs + 1):
         mine = recorder(root, f"run-{number}")
-        mine.write(intent(), intent("stack/b"))
+        mine.write(noticed(), noticed("stack/b"))
         mine.close(DONE)
     return sorted((root / "lab").glob("*.jsonl"))
 
@@ -97,7 +98,7 @@ def test_nobody_else_can_read_or_change_what_was_written(tmp_path: Path) -> None
 def test_the_closing_signature_is_one_that_plain_ssh_keygen_takes(tmp_path: Path) -> None:
     key = Keygen(tmp_path)
     mine = recorder(tmp_path, "run-1", signer=key)
-    mine.write(intent())
+    mine.write(noticed())
     closing = mine.close(DONE)
     file = tmp_path / "lab/000001-run-1.jsonl"
     (tmp_path / "allowed").write_text(f'runner namespaces="{NAMESPACE}" {key.public}\n')
@@ -122,16 +123,16 @@ def test_what_is_no_signature_has_no_key(text: str) -> None:
 
 def test_a_run_that_goes_on_after_another_gets_a_second_file(tmp_path: Path) -> None:
     first = recorder(tmp_path, "run-1")
-    first.write(intent())
+    first.write(noticed())
     first.abandon()
     other = recorder(tmp_path, "run-2")
-    other.write(intent())
+    other.write(noticed())
     other.close(DONE)
     again = recorder(tmp_path, "run-1")
-    again.write(intent())
+    again.write(noticed())
     again.abandon()
     once_more = recorder(tmp_path, "run-1")
-    once_more.write(intent())
+    once_more.write(noticed())
     names = [one.name for one in sorted((tmp_path / "lab").glob("*.jsonl"))]
     assert names == ["000001-run-1.jsonl", "000002-run-2.jsonl", "000003-run-1.jsonl"]
     assert len(list(once_more.log.read("run-1"))) == 3
@@ -140,11 +141,11 @@ def test_a_run_that_goes_on_after_another_gets_a_second_file(tmp_path: Path) -> 
 
 def test_who_takes_the_pen_writes_and_the_one_before_writes_no_more(tmp_path: Path) -> None:
     first = recorder(tmp_path, "run-1")
-    first.write(intent())
+    first.write(noticed())
     second = recorder(tmp_path, "run-1")
-    second.write(intent())
+    second.write(noticed())
     with pytest.raises(EngineFailed, match=f"process {os.getpid()} on this machine is writing it now"):
-        first.write(intent())
+        first.write(noticed())
     second.close(DONE)
     assert [parse(line).sequence for line in second.log.read()] == [1, 2, 3]
     assert audit(tmp_path).ok
@@ -154,12 +155,12 @@ def test_a_writer_in_the_middle_of_a_write_is_waited_for_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evidence_files, "PATIENCE_SECONDS", 0.05)
-    recorder(tmp_path, "run-1").write(intent())
+    recorder(tmp_path, "run-1").write(noticed())
     with (tmp_path / "lab" / ".lock").open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(EngineFailed, match=f"process {os.getpid()} on this machine is in the middle of a write"):
-            recorder(tmp_path, "run-2").write(intent())
-    recorder(tmp_path, "run-2").write(intent())
+            recorder(tmp_path, "run-2").write(noticed())
+    recorder(tmp_path, "run-2").write(noticed())
 
 
 @settings(max_examples=40)
@@ -172,12 +173,12 @@ def test_half_a_line_is_cut_off_kept_beside_and_told(tmp_path_factory: pytest.Te
     cut = min(cut, last)
     file.write_bytes(before[:-cut])
     mine = recorder(root, "run-2")
-    mine.write(intent())
+    mine.write(noticed())
     records = [parse(line) for line in mine.log.read()]
     kept = before[: -last - 1]
     assert file.read_bytes() == kept
     assert file.with_name(f"{file.name}.{len(kept)}.torn").read_bytes() == before[len(kept) : -cut]
-    assert [one.kind for one in records] == [Kind.INTENT, Kind.INTENT, Kind.RECOVERED, Kind.INTENT]
+    assert [one.kind for one in records] == [Kind.FINDING, Kind.FINDING, Kind.RECOVERED, Kind.FINDING]
     assert records[2].body["cut_bytes"] == last + 1 - cut
     assert audit(root).ok
 
@@ -186,7 +187,7 @@ def test_a_new_segment_that_holds_half_a_line_only_is_no_end(tmp_path: Path) -> 
     whole(tmp_path, 1)
     (tmp_path / "lab/000002-run-2.jsonl").write_bytes(b'{"at":"2026')
     mine = recorder(tmp_path, "run-3")
-    mine.write(intent())
+    mine.write(noticed())
     assert [parse(line).sequence for line in mine.log.read()] == [1, 2, 3, 4, 5]
     assert audit(tmp_path).ok
 
@@ -195,7 +196,7 @@ def test_a_last_line_that_is_no_record_lets_nobody_write(tmp_path: Path) -> None
     [file] = whole(tmp_path, 1)
     file.write_bytes(file.read_bytes() + b"gossip\n")
     with pytest.raises(EngineFailed, match="its last line is no record"):
-        recorder(tmp_path, "run-2").write(intent())
+        recorder(tmp_path, "run-2").write(noticed())
     assert Fault.UNREADABLE in {one.fault for one in audit(tmp_path).problems}
 
 
@@ -230,7 +231,7 @@ def child(code: str, root: Path) -> subprocess.Popen[str]:
         import resource, sys
         from pathlib import Path
         from ismgr_automation.core.errors import EngineFailed
-        from tests.engines.test_evidence_files import intent, recorder
+        from tests.engines.test_evidence_files import noticed, recorder
         mine = recorder(Path({str(root)!r}), "run-1")
     """
     text = textwrap.dedent(head) + textwrap.dedent(code)
@@ -241,7 +242,7 @@ def test_whatever_was_said_to_be_written_is_there_after_a_kill(tmp_path: Path) -
     writer = child(
         """
         for number in range(100_000):
-            mine.write(intent(f"stack/{number}"), intent(f"stack/{number}-b"))
+            mine.write(noticed(f"stack/{number}"), noticed(f"stack/{number}-b"))
             print(number, flush=True)
         """,
         tmp_path,
@@ -254,10 +255,10 @@ def test_whatever_was_said_to_be_written_is_there_after_a_kill(tmp_path: Path) -
     said = [line, *writer.stdout]
     writer.wait(30)
     last = int([one for one in said if one.endswith("\n")][-1])
-    keys = {parse(one).body["key"] for one in FileEvidenceLog(tmp_path, "lab").read() if one.endswith(b"}")}
-    assert keys >= {f"stack/{number}{part}" for number in range(last + 1) for part in ("", "-b")}
+    told = {parse(one).body["summary"] for one in FileEvidenceLog(tmp_path, "lab").read() if one.endswith(b"}")}
+    assert told >= {f"stack/{number}{part}" for number in range(last + 1) for part in ("", "-b")}
     after = recorder(tmp_path, "run-2")
-    after.write(intent())
+    after.write(noticed())
     assert audit(tmp_path).ok
 
 
@@ -269,15 +270,15 @@ def test_no_room_in_the_middle_of_a_line_stops_before_the_effect_and_leaves_whol
         written = 0
         try:
             while True:
-                mine.write(intent(f"stack/{written}"))
+                mine.write(noticed(f"stack/{written}"))
                 written += 1
         except EngineFailed as problem:
             print(written, problem)
         try:
-            mine.write(intent("stack/again"))
+            mine.write(noticed("stack/again"))
         except EngineFailed:
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        mine.write(intent("stack/room"))
+        mine.write(noticed("stack/room"))
         """,
         tmp_path,
     )
@@ -286,14 +287,14 @@ def test_no_room_in_the_middle_of_a_line_stops_before_the_effect_and_leaves_whol
     written, _, words = said.partition(" ")
     assert "it cannot be written" in words
     assert "What was to be recorded has not begun." in words
-    keys = [parse(line).body["key"] for line in FileEvidenceLog(tmp_path, "lab").read()]
-    assert keys == [*(f"stack/{number}" for number in range(int(written))), "stack/room"]
+    told = [parse(line).body["summary"] for line in FileEvidenceLog(tmp_path, "lab").read()]
+    assert told == [*(f"stack/{number}" for number in range(int(written))), "stack/room"]
     assert audit(tmp_path).ok
 
 
 def test_a_disk_that_cannot_promise_is_not_asked_again(tmp_path: Path) -> None:
     mine = recorder(tmp_path, "run-1")
-    mine.write(intent())
+    mine.write(noticed())
     log = mine.log
     assert isinstance(log, FileEvidenceLog)
     assert log._open is not None
@@ -302,10 +303,10 @@ def test_a_disk_that_cannot_promise_is_not_asked_again(tmp_path: Path) -> None:
     os.dup2(pipe, log._open.fd)
     os.close(pipe)
     with pytest.raises(EngineFailed, match="cannot be written"):
-        mine.write(intent())
+        mine.write(noticed())
     log._open = replace(log._open, fd=os.open(log._open.segment.path, os.O_WRONLY | os.O_APPEND))
     with pytest.raises(EngineFailed, match="cannot be written"):
-        mine.write(intent())
+        mine.write(noticed())
     os.close(reader)
     assert len(list(log.read())) == 1
 
@@ -313,4 +314,4 @@ def test_a_disk_that_cannot_promise_is_not_asked_again(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_made_is_an_engine_error(tmp_path: Path) -> None:
     (tmp_path / "lab").write_text("a file")
     with pytest.raises(EngineFailed, match="cannot be written"):
-        recorder(tmp_path, "run-1").write(intent())
+        recorder(tmp_path, "run-1").write(noticed())

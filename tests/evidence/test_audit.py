@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,21 @@ from hypothesis import strategies as st
 from ismgr_automation.core.json import canonical
 from ismgr_automation.evidence.audit import Doubt, Fault
 from ismgr_automation.evidence.chain import Kind, parse
-from ismgr_automation.evidence.entries import ENTRIES, RunClosed, RunRefused
+from ismgr_automation.evidence.entries import (
+    ENTRIES,
+    DrillNoted,
+    Entry,
+    Intent,
+    LeaseChanged,
+    Noticed,
+    Outcome,
+    Recovered,
+    Resumed,
+    RunClosed,
+    RunRefused,
+    RunStarted,
+    Verified,
+)
 from ismgr_automation.ports.evidence import Head
 from ismgr_automation.ports.runs import RunState
 from tests.evidence.chains import EVERY_ENTRY, RUNNERS, Chain, DigestSigner, chain, faults, started
@@ -188,6 +203,54 @@ def test_a_run_that_goes_on_after_its_end_is_found() -> None:
     made = chain(1)
     made.run("run-1", started())
     assert faults(made.audit()) >= {Fault.STRUCTURE}
+
+
+STRAY = {
+    "an intent": lambda one: isinstance(one, Intent),
+    "an outcome": lambda one: isinstance(one, Outcome),
+    "a verification": lambda one: isinstance(one, Verified),
+    "a lease": lambda one: isinstance(one, LeaseChanged),
+}
+
+
+@pytest.mark.parametrize("is_stray", STRAY.values(), ids=list(STRAY))
+@pytest.mark.parametrize("covered", [False, True], ids=["at the end", "under a later signature"])
+def test_records_of_a_run_that_never_began_are_found(is_stray: Callable[[Entry], bool], *, covered: bool) -> None:
+    made = chain(1)
+    made.run("run-2", [one for one in EVERY_ENTRY if is_stray(one)], close=False)
+    if covered:
+        made.run("run-3", started())
+    assert faults(made.audit()) == {Fault.STRUCTURE}
+    assert [one.run for one in made.audit().problems] == ["run-2"]
+
+
+def test_a_run_that_goes_on_after_its_refusal_is_found() -> None:
+    made = Chain()
+    made.run("run-1", [of(RunRefused), of(Outcome)], close=False)
+    assert faults(made.audit()) == {Fault.STRUCTURE}
+
+
+OPENINGS = {
+    "taken up, its process having died before the first record": (Resumed,),
+    "after half a line of another": (Recovered, RunStarted),
+    "a paper run": (Noticed,),
+    "a note about a drill": (DrillNoted,),
+}
+
+
+@pytest.mark.parametrize("kinds", OPENINGS.values(), ids=list(OPENINGS))
+def test_a_run_may_begin_in_other_ways_and_is_unfinished_without_an_end(kinds: Sequence[type[Entry]]) -> None:
+    made = Chain()
+    made.run("run-1", [of(kind) for kind in kinds])
+    assert made.audit().ok
+    assert made.audit().remarks == ()
+    made.run("run-2", [of(kind) for kind in kinds], close=False)
+    assert made.audit().ok
+    assert Doubt.UNFINISHED in {one.doubt for one in made.audit().remarks}
+
+
+def of(kind: type[Entry]) -> Entry:
+    return next(one for one in EVERY_ENTRY if isinstance(one, kind))
 
 
 def test_a_remembered_head_that_is_not_ours_is_found() -> None:

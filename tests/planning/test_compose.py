@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +14,7 @@ from ismgr_automation.core.address import Address, Kind, group, host, stack
 from ismgr_automation.core.json import canonical
 from ismgr_automation.planning.change import Action, Certainty, Deferred, Envelope, Finding, Level, Reason
 from ismgr_automation.planning.compose import ACTIONS, compose
+from ismgr_automation.planning.defer import stack_behind
 from ismgr_automation.planning.envelope import breach
 from ismgr_automation.planning.graph import Graph, ancestors
 from ismgr_automation.planning.observation import GroupSight, Observation, StackSight
@@ -294,6 +295,27 @@ def test_a_stack_whose_outputs_alone_differ_has_something_to_do() -> None:
     assert (only.target, only.what, only.before, only.after) == ("x", "output", 0, 1)
 
 
+class Counted(tuple[TaskResult, ...]):  # noqa: SLOT001  a tuple has no slots to count in
+    """Tasks that count how often all of them are gone through."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[TaskResult]:
+        self.looks += 1
+        return tuple.__iter__(self)
+
+
+@pytest.mark.parametrize("hosts", [3, 60])
+def test_tasks_are_gone_through_as_often_for_many_shards_as_for_few(hosts: int) -> None:
+    names = tuple(f"h{number:02}" for number in range(hosts))
+    sight = group_sight(group("g"), members=names, sizes=(1,) * hosts)
+    told = Counted(task(name) for name in names)
+    assert sight.checked is not None
+    plan = composed(seen(replace(sight, checked=replace(sight.checked, tasks=told))))
+    assert [[one.target for one in change.steps] for change in plan.changes] == [[name] for name in names]
+    assert told.looks <= 5
+
+
 def test_drift_is_kept_apart_and_not_in_the_digest() -> None:
     calm = stack_sight(stack("s"))
     moved = stack_sight(stack("s"), drift=(step("a", Operation.DRIFT),))
@@ -361,6 +383,15 @@ def test_a_host_that_does_not_answer_is_a_finding_unless_its_group_waits() -> No
 CHANGE = composed(seen(group_sight(group("g"), task("h1"), task("h2"), task("h3"), sizes=("100%",)))).changes[0]
 STACK = composed(seen(stack_sight(stack("s"), step("a"), step("b", Operation.UPDATE)))).changes[0]
 
+NAMESAKES = replace(STACK, steps=tuple(replace(STACK.steps[0], what=one) for one in ("Server", "Disk", "Record")))
+OUTPUTS = replace(STACK, steps=tuple(replace(STACK.steps[0], target=one, what="output") for one in "xyz"))
+
+
+def test_what_a_pushed_stack_may_touch_is_counted_in_resources_and_always_bounded() -> None:
+    bounds = {len(one.steps): stack_behind(one, [stack("late")], "c").envelope.at_most for one in (STACK, NAMESAKES)}
+    assert bounds == {2: 2, 3: 3}
+    assert stack_behind(OUTPUTS, [stack("late")], "c").envelope.at_most == 1
+
 
 @pytest.mark.parametrize(
     ("change", "envelope", "content", "words"),
@@ -378,6 +409,13 @@ STACK = composed(seen(stack_sight(stack("s"), step("a"), step("b", Operation.UPD
             "stack/s has 2 targets; planned were 1 at most",
         ),
         (STACK, replace(ENVELOPE, actions=tuple(Action), at_most=0), "c", None),
+        (
+            NAMESAKES,
+            replace(ENVELOPE, actions=tuple(Action)),
+            "c",
+            "stack/s has 3 targets; planned were 2 at most",
+        ),
+        (OUTPUTS, replace(ENVELOPE, actions=tuple(Action)), "c", None),
     ],
 )
 def test_an_envelope_is_breached_by_content_action_or_number(

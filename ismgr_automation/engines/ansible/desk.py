@@ -142,7 +142,7 @@ class Desk:
             with contextlib.suppress(OSError):
                 line.sendall(json.dumps(self._open(str(message["secret"]))).encode() + b"\n")
             return
-        self._events.put({key: self._cleaner.clean_value(value) for key, value in message.items()})
+        self._events.put(self._cleaner.clean_object(message))
 
     def _open(self, text: str) -> Mapping[str, str]:
         ref = self._allowed.get(text)

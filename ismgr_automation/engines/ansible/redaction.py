@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 from ismgr_automation.core.secret import SHORTEST, Redactor, Secret
 
+HIDDEN = "<secret>"
+
 
 class Cleaner:
     """A redactor that several threads may use; it knows the usual disguises of a value as well."""
@@ -48,6 +50,19 @@ class Cleaner:
             case list():
                 return [self.clean_value(one) for one in value]
             case Mapping():
-                return {str(key): self.clean_value(one) for key, one in value.items()}
+                return self.clean_object(value)
             case _:
                 return value
+
+    def clean_object(self, said: Mapping[str, object]) -> dict[str, object]:
+        """A JSON object with every text below it cleaned. Where what comes is secret, so is what it replaces, which
+        nobody opened and which may be in use until then: of a ``before`` beside an ``after`` with a secret only lines
+        stay that ``after`` has as well, and of a ``prepared`` difference with a secret nothing does."""
+        cleaned = {key: self.clean_value(one) for key, one in said.items()}
+        before, after = cleaned.get("before"), cleaned.get("after")
+        if isinstance(before, str) and isinstance(after, str) and after != said["after"]:
+            stays = {"", *after.split("\n")}
+            cleaned["before"] = "\n".join(one if one in stays else HIDDEN for one in before.split("\n"))
+        if cleaned.get("prepared") != said.get("prepared"):
+            cleaned["prepared"] = HIDDEN
+        return cleaned

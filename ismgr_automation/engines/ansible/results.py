@@ -16,6 +16,9 @@ LARGEST_DIFF = 32 * 1024
 ALWAYS = "#*"
 """After the place of a task: whenever it runs on its host."""
 
+LONGEST_LABEL = 200
+"""Characters of the label of an item that are kept."""
+
 _EXACT = "ismgr_"
 """How the names of our own modules begin: what they return in check mode is what they would return."""
 
@@ -92,7 +95,7 @@ class TaskEvent:
             message=str(message["message"]),
             left_out=_words(message["said"]),
             before=str(message["before"]),
-            after=str(message["after"]),
+            after=_after(message),
             looks=bool(message["looks"]),
             uses=frozenset(_words(message["uses"])),
             sets=frozenset(_words(message["sets"])),
@@ -103,10 +106,7 @@ class TaskEvent:
                 for one in _bodies(message["handlers"])
             ),
             reads=frozenset(_words(message["reads"])),
-            items=tuple(
-                Item(label=str(one["label"]), before=str(one["before"]), after=str(one["after"]))
-                for one in _bodies(message["items"])
-            ),
+            items=_changed(_bodies(message["items"])),
             within=_words(message["within"]),
             once=bool(message["once"]),
             only_looks=bool(message["only_looks"]),
@@ -115,6 +115,23 @@ class TaskEvent:
 
 def _bodies(value: object) -> tuple[Mapping[str, object], ...]:
     return tuple(one for one in value if isinstance(one, Mapping)) if isinstance(value, list) else ()
+
+
+def _after(message: Mapping[str, object]) -> str:
+    return "\n".join(filter(None, (str(message["after"]), str(message["prepared"]))))
+
+
+def _changed(items: Sequence[Mapping[str, object]]) -> tuple[Item, ...]:
+    """Those items that changed, each under a label that no other has: secrets taken out, several may be the same."""
+    turns: Counter[str] = Counter()
+    found: list[Item] = []
+    for one in items:
+        label = str(one["label"]).replace("\n", " ")[:LONGEST_LABEL]
+        turns[label] += 1
+        if one["changed"]:
+            turn = f" ({turns[label]})" if turns[label] > 1 else ""
+            found.append(Item(label=label + turn, before=str(one["before"]), after=_after(one)))
+    return tuple(found)
 
 
 def _words(value: object) -> tuple[str, ...]:

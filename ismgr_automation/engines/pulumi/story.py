@@ -288,6 +288,9 @@ class Story:
                 sides = ("outputs", "inputs") if world else ("inputs", "outputs")
                 before = {path: self._at(old, path, ("outputs", "inputs")) for path in changed}
                 after = {path: self._at(new, path, sides) for path in changed}
+                # what a secret replaces was one, and nobody has opened it: it may be in use until then
+                secret = [path for path in changed if before[path] is not None and SECRET in str(after[path])]
+                before |= dict.fromkeys(secret, SECRET)
         return ResourceStep(
             name=name_of(urn), type=type_of(urn), operation=operation, changed=changed, before=before, after=after
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import time
@@ -16,14 +17,17 @@ from ismgr_automation.core.secret import Secret, SecretRef
 from ismgr_automation.engines import process
 
 ENGINE = "ssh-agent"
+START = timedelta(seconds=20)
+"""How long an agent may take to start."""
 _PATIENCE_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def agent(secret: Secret, ref: SecretRef, socket: Path) -> Iterator[Path]:
+def agent(secret: Secret, ref: SecretRef, socket: Path, start: timedelta = START) -> Iterator[Path]:
     """An agent on ``socket`` that holds the key. Gone afterwards, and gone too when this process dies.
 
-    Raises ``InputError`` when the secret is no private key or has a passphrase, ``EngineMissing`` without OpenSSH.
+    Raises ``InputError`` when the secret is no private key or has a passphrase, ``EngineMissing`` without OpenSSH,
+    ``EngineFailed`` when the agent has not started within ``start``.
     """
     # the agent ends with the command that it started; that command ends when our end of the pipe closes - even when
     # we are killed. (ssh-agent is a set-group-id program, so the kernel's own parent death signal does not work on it)
@@ -47,7 +51,7 @@ def agent(secret: Secret, ref: SecretRef, socket: Path) -> Iterator[Path]:
     with keeper:
         pid = 0
         try:
-            line = keeper.stdout.readline().strip() if keeper.stdout else b""
+            line = _first_line(keeper, start)
             if not line.isdigit():
                 raise EngineFailed(
                     "The private ssh-agent did not start.",
@@ -60,6 +64,13 @@ def agent(secret: Secret, ref: SecretRef, socket: Path) -> Iterator[Path]:
             yield socket
         finally:
             _end(keeper, pid)
+
+
+def _first_line(keeper: subprocess.Popen[bytes], deadline: timedelta) -> bytes:
+    """What the command that holds the agent says, which is one short write; nothing when it says nothing in time."""
+    if keeper.stdout is None or not select.select([keeper.stdout], [], [], deadline.total_seconds())[0]:
+        return b""
+    return os.read(keeper.stdout.fileno(), select.PIPE_BUF).strip()
 
 
 def _add(secret: Secret, ref: SecretRef, socket: Path) -> None:

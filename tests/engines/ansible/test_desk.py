@@ -103,6 +103,31 @@ def test_nothing_is_left_when_the_body_raises(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+REPLACED = {
+    "a secret that is replaced": (
+        {"before": "a\nkey=old\n\nb\n", "after": "a\nkey=canary-9c\n\nc\n"},
+        {"before": "a\n<secret>\n\n<secret>\n", "after": "a\nkey=<secret>\n\nc\n"},
+    ),
+    "none that comes": ({"before": "key=old", "after": "key="}, {"before": "key=old", "after": "key="}),
+    "in an item": (
+        {"items": [{"before": "old", "after": "canary-9c"}, {"before": "x", "after": "y"}]},
+        {"items": [{"before": "<secret>", "after": "<secret>"}, {"before": "x", "after": "y"}]},
+    ),
+    "in a prepared difference": (
+        {"before": "", "after": "", "prepared": "-old\n+canary-9c"},
+        {"before": "", "after": "", "prepared": "<secret>"},
+    ),
+    "a prepared difference without": ({"prepared": "-old\n+new"}, {"prepared": "-old\n+new"}),
+}
+
+
+@pytest.mark.parametrize(("said", "told"), REPLACED.values(), ids=list(REPLACED))
+def test_what_a_secret_replaces_is_hidden_with_it(said, told):
+    cleaner = Cleaner()
+    cleaner.learn(Secret("canary-9c"))
+    assert cleaner.clean_value(said) == told
+
+
 @pytest.mark.parametrize("form", ["{}", '"{}"', "'{}'", "prefix{}suffix"])
 def test_a_learnt_secret_is_taken_out_in_its_usual_disguises(form):
     value = "p@ss \"w'ord\\ $x"

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+import pytest
+
 from ismgr_automation.core.secret import SecretRef
 from ismgr_automation.ports.hosts import Status
 
@@ -101,6 +103,58 @@ def test_a_secret_is_in_no_file_event_argument_or_environment(desk):
     assert (quiet.status, quiet.before, quiet.after, quiet.message) == (Status.CHANGED, "", "", "")
     assert list(desk.work.iterdir()) == []
     assert not list(Path("/dev/shm").glob(f"ismgr-run-{os.getpid()}-*"))
+
+
+OLD = "canary-7d1e-which-is-in-use-until-the-apply"
+ROTATIONS = {
+    "template": '{src: page.j2, dest: "{{ target }}/page", mode: "0600"}',
+    "copy": '{content: "user=app\\npassword={{ password }}\\n", dest: "{{ target }}/page", mode: "0600"}',
+    "lineinfile": '{path: "{{ target }}/page", regexp: "^password=", line: "password={{ password }}"}',
+}
+
+
+@pytest.mark.parametrize(("module", "args"), ROTATIONS.items(), ids=list(ROTATIONS))
+def test_the_secret_that_a_new_one_replaces_is_as_hidden_as_the_new_one(desk, module, args):
+    desk.keep("app", CANARY)
+    (desk.root / "page.j2").write_text("user=app\npassword={{ password }}\n")
+    variables = {"target": str(desk.target), "password": SecretRef("file", "app")}
+    text = f"    - name: Write it\n      ansible.builtin.{module}: {args}\n"
+    for play in (desk.check, desk.run):
+        (desk.target / "page").write_text(f"user=app\npassword={OLD}\n")
+        result = play(text, variables=variables)
+        task = next(one for one in result.tasks if one.task == "Write it")
+        assert "canary" not in repr(desk.events) + repr(result)
+        assert "password=<secret>" in task.after
+        assert task.before.splitlines()[1:3] == ["user=app", "<secret>"]
+
+
+def test_what_is_replaced_is_hidden_where_what_comes_is_too_large_to_be_looked_at(desk):
+    desk.keep("app", CANARY)
+    (desk.target / "page").write_text(f"password={OLD}\n")
+    text = """
+    - name: Write it
+      ansible.builtin.copy: {content: "{{ 'x' * 200000 }}{{ password }}", dest: "{{ target }}/page", mode: "0600"}
+"""
+    variables = {"target": str(desk.target), "password": SecretRef("file", "app")}
+    result = desk.check(text, variables=variables)
+    assert [(one.task, one.status) for one in result.tasks] == [("Write it", Status.CHANGED)]
+    assert "canary" not in repr(desk.events) + repr(result)
+
+
+def test_a_secret_is_found_across_the_end_of_what_is_kept(desk):
+    desk.keep("app", CANARY)
+    text = """
+    - name: Write it
+      ansible.builtin.copy: {content: "x", dest: "{{ target }}/page", mode: "0600"}
+      loop: ["{{ 'x' * 190 }}{{ password }}", "{{ 'x' * 190 }}{{ password }} again"]
+    - name: Fail with it
+      ansible.builtin.fail: {msg: "{{ 'x' * (1024 * 1024 - 10) }}{{ password }}"}
+"""
+    variables = {"target": str(desk.target), "password": SecretRef("file", "app")}
+    result = desk.run(text, variables=variables)
+    assert result.failed == ("web1",)
+    assert "canary" not in repr(desk.events) + repr(result)
+    assert len({one.path for one in result.tasks}) == len(result.tasks)
 
 
 def test_the_search_for_secrets_would_find_one(tmp_path):

@@ -67,6 +67,17 @@ def test_each_operation_makes_a_step(op):
     assert told.unchanged == (op == "same")
 
 
+def test_what_a_secret_replaces_is_hidden_with_it():
+    sides = {
+        "old": {"inputs": {"key": "old", "size": 1, "new": None}},
+        "new": {"inputs": {"key": "pw", "size": 2, "new": "pw"}},
+    }
+    told, _ = story(event("resourcePreEvent", "update", diffs=["key", "size", "new"], **sides))
+    (step,) = told.planned
+    assert step.before == {"key": "<secret>", "size": 1, "new": None}
+    assert step.after == {"key": "<secret>", "size": 2, "new": "<secret>"}
+
+
 def test_what_is_special_in_the_engines_json_is_told_in_words():
     raw = {
         "secret": HIDDEN,

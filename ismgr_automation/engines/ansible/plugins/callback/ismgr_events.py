@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,8 @@ description:
 """
 
 LARGEST_TEXT = 1024 * 1024
+"""Characters of one text that are told. Who listens takes secrets out, so none may be cut in two here: of a message
+whole lines are told, of a difference all or nothing."""
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SETS_FACTS = ("set_fact", "ansible.builtin.set_fact", "ansible.legacy.set_fact")
 _NOT_READ = ("name", "register", "notify", "tags", "listen")
@@ -35,7 +36,6 @@ _STATUS_ONLY = re.compile(
     re.VERBOSE,
 )
 """Uses of a registered result that ask for its status and for nothing else of it."""
-_LONGEST_LABEL = 200
 _TEMPLATE = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
 
 
@@ -92,7 +92,6 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         items = [one for one in body.get("results") or [] if isinstance(one, dict)]
         parts = items or [body]
         args = task.args if isinstance(task.args, Mapping) and not items else {}
-        before, after = _diff(parts, str(args.get("dest") or args.get("path") or ""))
         self._say(
             {
                 "kind": "task",
@@ -104,9 +103,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
                 "hidden": "censored" in body,
                 "message": _message(body, items),
                 "said": [str(one.get("msg", ""))[:2000] for one in parts if _left_out(one, status, bool(items))],
-                "before": before,
-                "after": after,
-                "items": list(_changed_items(items)),
+                **_diff(parts, str(args.get("dest") or args.get("path") or "")),
+                "items": [_item(one) for one in items],
                 **self._of(task),
             }
         )
@@ -210,18 +208,12 @@ def _only_looks(task: Any, play: object) -> bool:
     return written is True
 
 
-def _changed_items(items: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, object]]:
-    """The items of a loop that changed: a label that no other has, and the differences."""
-    turns: Counter[str] = Counter()
-    for one in items:
-        label = one.get("_ansible_item_label", one.get(one.get("ansible_loop_var", "item"), ""))
-        text = label if isinstance(label, str) else json.dumps(label, sort_keys=True, default=str)
-        text = text.replace("\n", " ")[:_LONGEST_LABEL]
-        turns[text] += 1
-        if one.get("changed"):
-            before, after = _diff([one])
-            turn = f" ({turns[text]})" if turns[text] > 1 else ""
-            yield {"label": text + turn, "before": before, "after": after}
+def _item(one: Mapping[str, Any]) -> dict[str, object]:
+    """An item of a loop, the differences where it changed."""
+    label = one.get("_ansible_item_label", one.get(one.get("ansible_loop_var", "item"), ""))
+    text = label if isinstance(label, str) else json.dumps(label, sort_keys=True, default=str)
+    changed = bool(one.get("changed"))
+    return {"label": _told(text), "changed": changed, **_diff([one] if changed else [])}
 
 
 def _templates(value: object, expression: bool = False) -> Iterator[str]:
@@ -249,26 +241,37 @@ def _message(body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> str
     said = [body, *failed] if failed else [body]
     keys = ("msg", "reason", "stderr", "module_stderr", "module_stdout")
     lines = [str(one[key]).strip() for one in said for key in keys if one.get(key)]
-    return "\n".join(dict.fromkeys(lines))[:LARGEST_TEXT]
+    text = "\n".join(dict.fromkeys(lines))
+    return text if len(text) <= LARGEST_TEXT else text[: text.rfind("\n", 0, LARGEST_TEXT) + 1] or _told(text)
 
 
-def _diff(parts: Iterable[Mapping[str, Any]], place: str = "") -> tuple[str, str]:
+def _told(text: str) -> str:
+    return text if len(text) <= LARGEST_TEXT else f"[{len(text)} characters]"
+
+
+def _diff(parts: Iterable[Mapping[str, Any]], place: str = "") -> dict[str, str]:
     """Before and after as text; several diffs follow each other under their headers. ``place`` is what the task works
-    on, for modules that do not say it in check mode."""
+    on, for modules that do not say it in check mode. ``prepared`` are differences that a module made itself."""
     before: list[str] = []
     after: list[str] = []
+    prepared: list[str] = []
     for part in parts:
         found = part.get("diff") or []
         for one in found if isinstance(found, list) else [found]:
             if not isinstance(one, dict):
                 continue
             if one.get("prepared"):
-                after.append(str(one["prepared"]))
+                prepared.append(str(one["prepared"]))
             elif one.get("before") != one.get("after"):
                 header = _header(one, str(part.get("dest") or part.get("path") or place))
-                before.append(_side(one, "before", header))
+                # whether a secret comes must be seen, or nobody can tell whether one goes
+                unseen = one.get("src_larger") or one.get("src_binary")
+                before.append("" if unseen else _side(one, "before", header))
                 after.append(_side(one, "after", header))
-    return "\n".join(filter(None, before))[:LARGEST_TEXT], "\n".join(filter(None, after))[:LARGEST_TEXT]
+    sides = {"before": before, "after": after, "prepared": prepared}
+    texts = {name: "\n".join(filter(None, side)) for name, side in sides.items()}
+    whole = all(len(text) <= LARGEST_TEXT for text in texts.values())
+    return {name: text if whole or not text else f"[{len(text)} characters]" for name, text in texts.items()}
 
 
 def _header(diff: Mapping[str, Any], place: str) -> str:
