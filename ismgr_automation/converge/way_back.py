@@ -47,7 +47,7 @@ def give_roles_back(course: Course, names: Sequence[str]) -> Mapping[str, str]:
 
 def restart_where_needed(course: Course, found: Iterable[HostFacts], before: Iterable[HostFacts]) -> Mapping[str, str]:
     """Restart hosts by policy and by what was found there; a sentence for each that is not well after it. ``before``
-    has the life that is to be over."""
+    has the life that those are in which were not restarted since."""
     boots = {one.host: one.boot for one in before}
     after = restarted(course.baseline.reboot, boots, tuple(found), course.work.ground, course.scope)
     course.restarts |= after.rebooted

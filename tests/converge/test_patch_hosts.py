@@ -212,6 +212,32 @@ def test_a_host_that_has_another_life_already_is_not_restarted_again(clinic: Reh
     assert told_restarts(clinic) == ["boot-1 became boot-2"]
 
 
+@pytest.mark.parametrize("through", ["systemd", "redfish"])
+@pytest.mark.parametrize("policy", ["if-needed", "always"])
+@pytest.mark.parametrize("dies", [True, False], ids=["dies in the middle of apt", "is restarted by somebody before it"])
+def test_a_host_whose_present_life_runs_old_files_is_restarted_whatever_it_was_before(
+    clinic: Rehearsal, dies: bool, policy: str, through: str
+) -> None:
+    through_redfish(clinic)
+    clinic.edit("baseline.yaml", "policy: always, through: redfish", f"policy: {policy}, through: {through}")
+    restarts(clinic)
+    clinic.packages.reboots["tool"] = MAPPED
+    if dies:
+        clinic.packages.dies["web1"] = 0
+    left = ["apply web1"] * (2 if dies else 1)
+
+    def starts_again(call: str) -> None:
+        if call in left:
+            left.remove(call)
+            if not left:
+                clinic.scope().engines.upkeep.restarter.begin_life("web1")
+
+    clinic.packages.watch.append(starts_again)
+    assert patch(clinic).ok
+    assert [one.partition(";")[0] for one in told_restarts(clinic)] == ["boot-2 became boot-3"]
+    assert clinic.packages.machines["web1"].reboot_why == []
+
+
 def test_one_machine_that_cannot_be_restarted_leaves_the_others_to_be(patient: Rehearsal) -> None:
     machines(patient)
     patient.files["site.yaml"] += """\
