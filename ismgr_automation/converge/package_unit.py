@@ -19,7 +19,7 @@ from ismgr_automation.converge.course import (
 )
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.service import handed_over, out_of_service
+from ismgr_automation.converge.service import handed_over, out_of_service, tell_away
 from ismgr_automation.converge.snapshots import create, leave, recall, remove, snapshot_name
 from ismgr_automation.converge.way_back import (
     give_roles_back,
@@ -72,6 +72,7 @@ def apply_packages(work: PackageWork, scope: Scope) -> Done:
         raise
     finally:
         # also when somebody cancelled: the way back needs to know what was made
+        tell_away(course.relays, scope)
         _record(course)
     course.blame(absence.kept)
     remove(course)

@@ -33,16 +33,12 @@ def go_back(course: Course, names: Sequence[str]) -> None:
 
 def take_roles(course: Course, names: Sequence[str]) -> None:
     """Move primary roles away from hosts; those that keep theirs are not well."""
-    relays, stuck = hand_over(names, course.work.ground, course.scope)
-    course.relays += relays
-    course.blame(stuck)
+    course.blame(hand_over(names, course.relays, course.work.ground, course.scope))
 
 
 def give_roles_back(course: Course, names: Sequence[str]) -> Mapping[str, str]:
     """Give roles back to those hosts; a sentence for each that did not get it."""
-    mine = [one for one in course.relays if one.primary in names]
-    course.relays = [one for one in course.relays if one not in mine]
-    return hand_back(mine, names, course.work.ground, course.scope)
+    return hand_back(course.relays, names, course.work.ground, course.scope)
 
 
 def restart_where_needed(course: Course, found: Iterable[HostFacts], before: Iterable[HostFacts]) -> Mapping[str, str]:
