@@ -387,6 +387,34 @@ def test_a_way_back_that_fails_is_told(patient: Rehearsal) -> None:
     assert [one.rolled_back for one in patient.patches.patched("web1")] == [""]
 
 
+def test_what_was_left_half_made_is_left_to_be_undone(patient: Rehearsal) -> None:
+    patient.packages.broken.add(("tool", NEW))
+    web1 = patient.packages.machines["web1"]
+    web1.lists.remove(offer(OLD))
+    patient.packages.watch.append(lambda call: patient.packages.broken.clear() if call == "apply db2" else None)
+    report = patch(patient)
+    assert "web1 could not be rolled back" in report.outcomes[0].summary
+    assert web1.installed["tool"].status == "iF"
+    (row,) = patient.patches.patched("web1")
+    assert ([(one.before, one.after) for one in row.moves], row.rolled_back) == ([(OLD, NEW)], "")
+    patient.packages.read_lists(web1)
+    back = roll_back(patient, report.run)
+    assert back.ok, back.stopped
+    assert (web1.installed["tool"].version, web1.installed["tool"].status) == (OLD, "ii")
+    assert {one.rolled_back for one in patient.patches.patched(run=report.run)} == {back.run}
+
+
+def test_a_run_that_somebody_else_took_back_is_undone_once_a_rollback_has_seen_that(clinic: Rehearsal) -> None:
+    run = patch(clinic).run
+    for machine in clinic.packages.machines.values():
+        machine.installed["tool"] = package(OLD)
+    report = roll_back(clinic, run)
+    assert report.ok, report.stopped
+    assert {one.rolled_back for one in clinic.patches.patched(run=run)} == {report.run}
+    with pytest.raises(InputError, match=f"was rolled back already, by {report.run}"):
+        plan_rollback(clinic.scope(), NOON, run)
+
+
 def test_where_a_way_back_is_required_no_host_without_one_is_patched(patient: Rehearsal) -> None:
     patient.edit("baseline.yaml", "reboot:", "rollback: required\nreboot:")
     patient.packages.machines["web1"].lists.remove(offer(OLD))
