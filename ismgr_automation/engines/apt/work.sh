@@ -265,6 +265,21 @@ install() {
     xargs -r apt-mark auto <"$home/automatic" >/dev/null 2>&1
     return "$1"
 }
+# what the exact versions alone did not heal, as long as that takes none but our packages
+mend() {
+    apt-get -s -q -y -o APT::Get::AutomaticRemove=false -o Debug::NoLocking=true --fix-broken --no-remove install \
+        >mending 2>&1
+    awk '
+        part == 1 { ours[$1] = 1; next }
+        $1 == "Inst" || $1 == "Remv" { sub(/:.*/, "", $2); if (!($2 in ours)) print $2 }
+        ' part=1 moves part=2 mending | sort -u >wider
+    if [ -s wider ]; then
+        echo "trouble wider $(paste -s -d , wider)"
+        said done
+        finish failed
+    fi
+    apt --fix-broken --no-remove install >fixed 2>&1
+}
 try() {
     if install; then
         pin || { echo "trouble no-room the pins cannot be written"; finish failed; }
@@ -324,8 +339,7 @@ rollback)
     offers
     simulate
     try
-    # what the exact versions alone did not heal
-    apt --fix-broken --no-remove install >fixed 2>&1
+    mend
     look
     try
     echo "trouble apt"

@@ -291,6 +291,27 @@ def test_a_broken_maintainer_script_is_told_and_healed_by_the_exact_former_versi
     assert "Package: ismgr-broken\nPin: version 1.0\n" in box.sh("cat /etc/apt/preferences.d/ismgr-patch")
 
 
+MENDS_WITH_OTHERS = """\
+cat >/usr/local/bin/apt-get <<'END'
+#!/bin/sh
+case " $* " in
+*" -s "*" --fix-broken "*) echo 'Inst ismgr-other (1.0 Test:stable [all])' ;;
+*" --fix-broken "*) : >/run/mended ;;
+*) exec /usr/bin/apt-get "$@" ;;
+esac
+END
+chmod +x /usr/local/bin/apt-get; rm -f /run/mended
+"""
+
+
+def test_a_way_back_that_would_take_other_packages_is_told_and_touches_none(box, context):
+    box.sh(MENDS_WITH_OTHERS)
+    result = rollback(box, context, BROKEN)
+    assert (result.fate, result.trouble, result.headline) == (PackageFate.FAILED, Trouble.WIDER, "ismgr-other")
+    assert result.broken == ("ismgr-broken: half configured",)
+    assert box.sh("ls /run/mended 2>/dev/null") == ""
+
+
 def test_what_somebody_else_left_half_configured_is_no_part_of_our_moves(box, context):
     apply(box, context, BROKEN)
     result = apply(box, context, HELLO, run="run-2")
