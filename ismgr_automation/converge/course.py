@@ -65,6 +65,8 @@ class Course:
     """The life in which each host was seen last."""
     torn: set[str] = field(default_factory=set)
     """Those on which the package manager began and did not end well."""
+    good: set[str] = field(default_factory=set)
+    """Those whose packages are as they were asked for."""
     restarts: dict[str, timedelta] = field(default_factory=dict)
     """Who was restarted, and how long that took."""
     relays: list[Relay] = field(default_factory=list)

@@ -18,6 +18,7 @@ from ismgr_automation.converge.service import (
     handed_over,
     out_of_service,
     put_back,
+    roles,
     with_present_primary,
 )
 from ismgr_automation.converge.verify import verify_group
@@ -52,15 +53,15 @@ def apply_firmware(work: FirmwareWork, scope: Scope) -> Done:
     applied: list[Step] = []
     trouble: list[str] = []
     checks: tuple[CheckResult, ...] = ()
-    with out_of_service([host], work.ground, scope) as absence:
-        away = handed_over(work.change.steps, work.ground, scope) if work.again else ()
-        relays, stuck = hand_over([host], work.ground, scope) if not absence.trouble else ((), {})
+    with out_of_service([host], work.ground, scope) as absence, roles(scope) as relays:
+        relays.extend(handed_over(work.change.steps, work.ground, scope) if work.again else ())
+        stuck = hand_over([host], relays, work.ground, scope) if not absence.trouble else {}
         trouble += [*absence.trouble.values(), *stuck.values()]
         if not trouble:
             applied, trouble = _update(steps, bmc, scope)
             trouble += _back(host, work, scope)
         # before the checks: they hold a host to what the estate says that it is
-        trouble += hand_back((*away, *relays), [] if trouble else [host], work.ground, scope).values()
+        trouble += hand_back(relays, [] if trouble else [host], work.ground, scope).values()
         checks = () if trouble else _verify(host, work.ground, scope)
         bad = failed_checks(checks)
         trouble += [f"{len(bad)} of {len(checks)} checks did not pass, first {bad[0].check}"] if bad else []

@@ -19,7 +19,7 @@ from ismgr_automation.converge.course import (
 )
 from ismgr_automation.converge.outcome import Done
 from ismgr_automation.converge.scope import Scope
-from ismgr_automation.converge.service import handed_over, out_of_service
+from ismgr_automation.converge.service import handed_over, out_of_service, tell_away
 from ismgr_automation.converge.snapshots import create, leave, recall, remove, snapshot_name
 from ismgr_automation.converge.way_back import (
     give_roles_back,
@@ -72,6 +72,7 @@ def apply_packages(work: PackageWork, scope: Scope) -> Done:
         raise
     finally:
         # also when somebody cancelled: the way back needs to know what was made
+        tell_away(course.relays, scope)
         _record(course)
     course.blame(absence.kept)
     remove(course)
@@ -144,6 +145,7 @@ def _install_on(course: Course, names: Sequence[str]) -> None:
         # asked once more, now that the connection may be there again: what was made is not made twice
         found |= {one.host: one for one in act(course.request(lost, course.asked), scope.context)}
     course.made |= {name: one.made for name, one in found.items()}
+    course.good |= {name for name, one in found.items() if one.fate in GOOD}
     course.torn |= {name for name, one in found.items() if one.fate in {PackageFate.FAILED, PackageFate.UNKNOWN}}
     # it was lost in the middle, and nobody can tell what it has
     course.torn |= {name for name in lost if found[name].fate is PackageFate.UNREACHABLE}
@@ -156,8 +158,9 @@ def _record(course: Course) -> None:
     records = scope.engines.upkeep.records
     took = timedelta(seconds=time.monotonic() - course.began)
     run = scope.context.run
-    # of a host that was put back nobody may know what it had got by then
-    moved = course.made | {name: course.begun(name) for name in course.put_back}
+    # of a host that was put back nobody may know what it had got by then; where no way back went well it is left to do
+    left = set() if course.work.undoes else course.torn - course.undone
+    moved = course.made | {name: course.begun(name) for name in course.put_back | left}
     records.keep_patched(
         [
             Patched(
@@ -176,8 +179,8 @@ def _record(course: Course) -> None:
         ]
     )
     if course.work.undoes:
-        names = [name for name, moves in course.made.items() if name not in course.torn and moves]
-        done = [one for name in names for one in records.patched(name, run=course.work.undoes)]
+        # also where somebody else had been faster
+        done = [one for name in sorted(course.good) for one in records.patched(name, run=course.work.undoes)]
         records.keep_patched([replace(one, rolled_back=run) for one in done])
     scope.context.emit(StepReported(step=f"patched {course.work.change.key}", seconds=took.total_seconds()))
 

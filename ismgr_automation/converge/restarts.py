@@ -17,7 +17,7 @@ from ismgr_automation.core.events import StepReported
 from ismgr_automation.estate.maintenance import Reboot, Through
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.patching.reboots import due, patience
-from ismgr_automation.ports.packages import Boot, HostFacts, Restart, RestartResult
+from ismgr_automation.ports.packages import Boot, HostFacts, Need, Restart, RestartResult
 
 _REMEMBERED = 50
 """How many runs on a host are looked at."""
@@ -39,11 +39,12 @@ def restarted(
     policy: Reboot, boots: Mapping[str, Boot], after: Sequence[HostFacts], ground: Ground, scope: Scope
 ) -> Restarted:
     """Restart what must be, by policy and by what was read after the packages moved. ``boots`` is the life of each host
-    before: one that has another by now was restarted already."""
+    before: one that has another by now was restarted already, unless it asks for a restart in that one too."""
     wanted = {one.host: due(policy.policy, one) for one in after}
     whole = [name for name, one in sorted(wanted.items()) if one.reboot]
     parts = {name: one.services for name, one in sorted(wanted.items()) if one.services and not one.reboot}
-    before = {one.host: one.boot for one in after} | dict(boots)
+    # whatever happened to a host before, a life that was found to need a restart is the one that has to end
+    before = {one.host: boots.get(one.host, one.boot) if one.reboot is Need.NO else one.boot for one in after}
     within = time_to_come_back(policy, whole, scope)
     restarter = scope.engines.upkeep.restarter
     found: list[RestartResult] = []

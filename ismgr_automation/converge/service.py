@@ -14,7 +14,7 @@ from ismgr_automation.converge.parallel import each
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.core.address import group
-from ismgr_automation.core.errors import IsmgrError
+from ismgr_automation.core.errors import Cancelled, IsmgrError
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.estate.maintenance import Drain, Switchover
 from ismgr_automation.estate.resolve import duration
@@ -129,10 +129,10 @@ class Relay:
     document: Switchover
 
 
-def hand_over(hosts: Sequence[str], ground: Ground, scope: Scope) -> tuple[tuple[Relay, ...], dict[str, str]]:
-    """Move the primary role away from hosts that have it, to a member that is not among them. Returns what was moved,
-    and a sentence for each host that still has the role because nobody can take it."""
-    moved: list[Relay] = []
+def hand_over(hosts: Sequence[str], relays: list[Relay], ground: Ground, scope: Scope) -> dict[str, str]:
+    """Move the primary role away from hosts that have it, to a member that is not among them. ``relays`` gets each role
+    as soon as it was moved, so that none is lost where a later one raises ``Cancelled`` or ``EngineError``. Returns a
+    sentence for each host that still has the role because nobody can take it."""
     trouble: dict[str, str] = {}
     for name, members in sorted(ground.fleet.membership.items()):
         switchover = scope.estate.groups[name].switchover
@@ -154,8 +154,8 @@ def hand_over(hosts: Sequence[str], ground: Ground, scope: Scope) -> tuple[tuple
             continue
         seconds = done.without_primary.total_seconds()
         scope.context.emit(StepReported(step=f"switchover {group(name)}", detail=f"{primary} -> {to}", seconds=seconds))
-        moved.append(Relay(group=name, primary=primary, to=to, document=switchover))
-    return tuple(moved), trouble
+        relays.append(Relay(group=name, primary=primary, to=to, document=switchover))
+    return trouble
 
 
 def handed_over(steps: Iterable[Step], ground: Ground, scope: Scope) -> tuple[Relay, ...]:
@@ -173,26 +173,36 @@ def handed_over(steps: Iterable[Step], ground: Ground, scope: Scope) -> tuple[Re
     return tuple(found)
 
 
-def hand_back(relays: Sequence[Relay], well: Sequence[str], ground: Ground, scope: Scope) -> dict[str, str]:
-    """Give the role back where the document says so and its former holder is well; a sentence for each former holder
-    that did not get it."""
+def hand_back(relays: list[Relay], well: Sequence[str], ground: Ground, scope: Scope) -> dict[str, str]:
+    """Give roles back where the document says so and the former holder is well; a sentence for each former holder that
+    did not get it. Whatever is settled leaves ``relays``. Raises ``Cancelled``."""
     said: dict[str, str] = {}
-    for relay in relays:
+    for relay in [one for one in relays if one.primary in well]:
         if not relay.document.back:
-            words = f"it stays on {relay.to}: let {relay.document.variable} say so in Git"
-            scope.context.emit(StepReported(step=f"switchover {group(relay.group)}", detail=words))
-            continue
-        if relay.primary not in well:
-            continue
-        cluster = cluster_of(relay.group, relay.document, ground, scope)
-        try:
-            done = scope.engines.upkeep.cluster.switchover(cluster, relay.primary, scope.context)
-        except IsmgrError as problem:
-            said[relay.primary] = f"the primary of {group(relay.group)} stays on {relay.to}: {problem.summary}"
-            continue
-        if not done.ok:
-            said[relay.primary] = f"the primary of {group(relay.group)} stays on {relay.to}: {done.detail}"
+            tell_away([relay], scope)
+        elif bad := _give_back(relay, ground, scope):
+            said[relay.primary] = f"the primary of {group(relay.group)} stays on {relay.to}: {bad}"
+        relays.remove(relay)
     return said
+
+
+@contextmanager
+def roles(scope: Scope) -> Iterator[list[Relay]]:
+    """The roles that are moved away within the ``with``; those that are not back at its end are told, however it
+    ends."""
+    relays: list[Relay] = []
+    try:
+        yield relays
+    finally:
+        tell_away(relays, scope)
+
+
+def tell_away(relays: Sequence[Relay], scope: Scope) -> None:
+    """Tell which roles are not back: nobody moves them again once the work on their hosts is over."""
+    for relay in relays:
+        stays = f"it stays on {relay.to}: let {relay.document.variable} say so in Git"
+        words = f"{relay.primary} has not got it back" if relay.document.back else stays
+        scope.context.emit(StepReported(step=f"switchover {group(relay.group)}", detail=words))
 
 
 def with_present_primary(name: str, ground: Ground, scope: Scope) -> Scope:
@@ -219,6 +229,18 @@ def cluster_of(name: str, switchover: Switchover, ground: Ground, scope: Scope) 
         port=switchover.port,
         deadline=duration(switchover.deadline),
     )
+
+
+def _give_back(relay: Relay, ground: Ground, scope: Scope) -> str:
+    """Why a former holder did not get its role back; empty where it did."""
+    cluster = cluster_of(relay.group, relay.document, ground, scope)
+    try:
+        done = scope.engines.upkeep.cluster.switchover(cluster, relay.primary, scope.context)
+    except Cancelled:
+        raise
+    except IsmgrError as problem:
+        return problem.summary
+    return "" if done.ok else done.detail
 
 
 def _successor(seen: Sequence[ClusterMember], without: Sequence[str]) -> str:

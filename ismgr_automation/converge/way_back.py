@@ -33,21 +33,17 @@ def go_back(course: Course, names: Sequence[str]) -> None:
 
 def take_roles(course: Course, names: Sequence[str]) -> None:
     """Move primary roles away from hosts; those that keep theirs are not well."""
-    relays, stuck = hand_over(names, course.work.ground, course.scope)
-    course.relays += relays
-    course.blame(stuck)
+    course.blame(hand_over(names, course.relays, course.work.ground, course.scope))
 
 
 def give_roles_back(course: Course, names: Sequence[str]) -> Mapping[str, str]:
     """Give roles back to those hosts; a sentence for each that did not get it."""
-    mine = [one for one in course.relays if one.primary in names]
-    course.relays = [one for one in course.relays if one not in mine]
-    return hand_back(mine, names, course.work.ground, course.scope)
+    return hand_back(course.relays, names, course.work.ground, course.scope)
 
 
 def restart_where_needed(course: Course, found: Iterable[HostFacts], before: Iterable[HostFacts]) -> Mapping[str, str]:
     """Restart hosts by policy and by what was found there; a sentence for each that is not well after it. ``before``
-    has the life that is to be over."""
+    has the life that those are in which were not restarted since."""
     boots = {one.host: one.boot for one in before}
     after = restarted(course.baseline.reboot, boots, tuple(found), course.work.ground, course.scope)
     course.restarts |= after.rebooted

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ismgr_automation.core.address import Address, Kind, baseline, host
+from ismgr_automation.core.address import Address, Kind, baseline, group, host
 from ismgr_automation.estate.documents import HostGroup
 from ismgr_automation.estate.maintenance import PatchBaseline, RebootPolicy
 from ismgr_automation.patching.rings import Phase, Roles
@@ -68,7 +68,7 @@ def compose_patches(seen: Seen, *, estate: str, environment: str, purpose: Purpo
         purpose=purpose,
         inputs=seen.inputs,
         changes=tuple(changes),
-        waves=apart(levels(edges), names_of(changes), seen.guards, seen.sick),
+        waves=apart(levels(edges), names_of(changes), (*seen.guards, *_one_by_one(seen)), seen.sick),
         deferred=(),
         drift=(),
         findings=findings,
@@ -172,15 +172,24 @@ def _besides(sight: BaselineSight, name: str, seen: Seen) -> Iterator[Step]:
 
 def _service(sight: BaselineSight, name: str, seen: Seen) -> Iterator[Step]:
     primaries = {one.group: one.primary for one in sight.clusters}
-    for group in sorted(seen.groups):
-        document = seen.groups[group]
-        if name not in seen.membership.get(group, ()):
+    for key in sorted(seen.groups):
+        document = seen.groups[key]
+        if name not in seen.membership.get(key, ()):
             continue
         if document.drain is not None:
             where = f"{document.drain.balancer} of group/{document.drain.group}, backend {document.drain.backend}"
             yield Step(target=name, what="drain and restore", action=Action.CONFIGURE, where=where)
         if document.switchover is not None:
-            yield switchover_step(name, group, document.switchover, primaries.get(group) == name)
+            yield switchover_step(name, key, document.switchover, primaries.get(key) == name)
+
+
+def _one_by_one(seen: Seen) -> Iterator[Guard]:
+    """Clusters whose role moves, whatever their groups promise: baselines know nothing of each other, and a role must
+    not move to a member that another change takes down meanwhile."""
+    for name, document in sorted(seen.groups.items()):
+        who = frozenset(seen.membership.get(name, ()))
+        if document.switchover is not None and who:
+            yield Guard(group=group(name), members=who, floor=len(who) - 1)
 
 
 def _obstacles(seen: Seen) -> Iterable[Finding]:

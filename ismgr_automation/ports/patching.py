@@ -75,6 +75,7 @@ class Patched:
     host: str
     at: datetime
     moves: tuple[Move, ...]
+    """What was made; where that went wrong and nothing went back, what was begun too: it may have to be undone."""
     took: timedelta
     rebooted: bool = False
     restart: timedelta | None = None

@@ -9,7 +9,7 @@ import pytest
 
 from ismgr_automation.converge.report import Fate
 from ismgr_automation.core.errors import EngineFailed, ExitCode, OutsideWindow
-from ismgr_automation.core.events import SoakStarted
+from ismgr_automation.core.events import SoakStarted, StepReported
 from ismgr_automation.planning.change import Action
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Death, Killed
@@ -95,6 +95,14 @@ def test_a_host_that_cannot_be_drained_is_not_flashed(clinic: Rehearsal) -> None
     clinic.service.faults["drain web/web1"] = EngineFailed("No socket.", engine="haproxy", next_step="Look.")
     assert "No socket." in patch(clinic).stopped
     assert "update web1" not in clinic.service.calls
+
+
+def test_a_primary_that_is_elsewhere_when_flashing_is_stopped_is_told(clinic: Rehearsal) -> None:
+    clinic.service.faults["update db1"] = EngineFailed("No answer.", engine="redfish", next_step="Look.")
+    assert "No answer." in patch(clinic).stopped
+    assert clinic.service.primaries() == ["db2"]
+    told = [one.detail for one in clinic.events if isinstance(one, StepReported) and one.step.startswith("switchover")]
+    assert told == ["db1 -> db2", "db1 has not got it back"]
 
 
 def test_a_host_that_does_not_come_back_with_its_machine_is_a_failure(clinic: Rehearsal) -> None:

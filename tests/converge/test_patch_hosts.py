@@ -212,6 +212,32 @@ def test_a_host_that_has_another_life_already_is_not_restarted_again(clinic: Reh
     assert told_restarts(clinic) == ["boot-1 became boot-2"]
 
 
+@pytest.mark.parametrize("through", ["systemd", "redfish"])
+@pytest.mark.parametrize("policy", ["if-needed", "always"])
+@pytest.mark.parametrize("dies", [True, False], ids=["dies in the middle of apt", "is restarted by somebody before it"])
+def test_a_host_whose_present_life_runs_old_files_is_restarted_whatever_it_was_before(
+    clinic: Rehearsal, dies: bool, policy: str, through: str
+) -> None:
+    through_redfish(clinic)
+    clinic.edit("baseline.yaml", "policy: always, through: redfish", f"policy: {policy}, through: {through}")
+    restarts(clinic)
+    clinic.packages.reboots["tool"] = MAPPED
+    if dies:
+        clinic.packages.dies["web1"] = 0
+    left = ["apply web1"] * (2 if dies else 1)
+
+    def starts_again(call: str) -> None:
+        if call in left:
+            left.remove(call)
+            if not left:
+                clinic.scope().engines.upkeep.restarter.begin_life("web1")
+
+    clinic.packages.watch.append(starts_again)
+    assert patch(clinic).ok
+    assert [one.partition(";")[0] for one in told_restarts(clinic)] == ["boot-2 became boot-3"]
+    assert clinic.packages.machines["web1"].reboot_why == []
+
+
 def test_one_machine_that_cannot_be_restarted_leaves_the_others_to_be(patient: Rehearsal) -> None:
     machines(patient)
     patient.files["site.yaml"] += """\
@@ -359,6 +385,34 @@ def test_a_way_back_that_fails_is_told(patient: Rehearsal) -> None:
     report = patch(patient)
     assert "web1 could not be rolled back: web1 refused (no-former): tool 1.0-1" in report.outcomes[0].summary
     assert [one.rolled_back for one in patient.patches.patched("web1")] == [""]
+
+
+def test_what_was_left_half_made_is_left_to_be_undone(patient: Rehearsal) -> None:
+    patient.packages.broken.add(("tool", NEW))
+    web1 = patient.packages.machines["web1"]
+    web1.lists.remove(offer(OLD))
+    patient.packages.watch.append(lambda call: patient.packages.broken.clear() if call == "apply db2" else None)
+    report = patch(patient)
+    assert "web1 could not be rolled back" in report.outcomes[0].summary
+    assert web1.installed["tool"].status == "iF"
+    (row,) = patient.patches.patched("web1")
+    assert ([(one.before, one.after) for one in row.moves], row.rolled_back) == ([(OLD, NEW)], "")
+    patient.packages.read_lists(web1)
+    back = roll_back(patient, report.run)
+    assert back.ok, back.stopped
+    assert (web1.installed["tool"].version, web1.installed["tool"].status) == (OLD, "ii")
+    assert {one.rolled_back for one in patient.patches.patched(run=report.run)} == {back.run}
+
+
+def test_a_run_that_somebody_else_took_back_is_undone_once_a_rollback_has_seen_that(clinic: Rehearsal) -> None:
+    run = patch(clinic).run
+    for machine in clinic.packages.machines.values():
+        machine.installed["tool"] = package(OLD)
+    report = roll_back(clinic, run)
+    assert report.ok, report.stopped
+    assert {one.rolled_back for one in clinic.patches.patched(run=run)} == {report.run}
+    with pytest.raises(InputError, match=f"was rolled back already, by {report.run}"):
+        plan_rollback(clinic.scope(), NOON, run)
 
 
 def test_where_a_way_back_is_required_no_host_without_one_is_patched(patient: Rehearsal) -> None:

@@ -15,7 +15,8 @@ from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.hosts import Reach
 from ismgr_automation.ports.memory import Boundary, Death, Killed
 from ismgr_automation.ports.runs import RunState
-from tests.converge.patched import NEW, OLD, effects, fates, on_new, order, patch, patched, plan, versions
+from ismgr_automation.ports.upkeep import Part
+from tests.converge.patched import HOSTS, NEW, OLD, effects, fates, on_new, order, patch, patched, plan, versions
 from tests.rehearsal import NOON, Rehearsal
 
 FAILED = EngineFailed("The engine fell over.", engine="apt", next_step="Look at it.")
@@ -324,3 +325,52 @@ def test_a_refused_resume_of_a_run_that_had_drained_nobody_touches_nothing(tmp_p
     with site.open() as estate, pytest.raises(StalePlan):
         estate.resume(site.runs.runs()[0].id)
     assert drained(site) == []
+
+
+def told_of_the_primary(site: Rehearsal) -> list[str]:
+    return [
+        one.detail
+        for one in site.events
+        if isinstance(one, StepReported) and one.step.startswith("switchover ") and "->" not in one.detail
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "cancels", "back", "words"),
+    [
+        ("apply db1", False, "true", "db1 has not got it back"),
+        ("apply db1", True, "true", "db1 has not got it back"),
+        ("switchover db1", True, "true", "db1 has not got it back"),
+        ("apply db1", True, "false", "it stays on db2: let postgresql_primary say so in Git"),
+    ],
+)
+def test_a_role_that_stays_away_when_the_work_is_stopped_is_told(
+    clinic: Rehearsal, call: str, cancels: bool, back: str, words: str
+) -> None:
+    clinic.edit("groups.yaml", "back: true", f"back: {back}")
+    scope, planned = clinic.scope(), plan(clinic)
+
+    def stops(now: str) -> None:
+        if now == call and cancels:
+            scope.context.cancelled.set()
+        elif now == call:
+            raise FAILED
+
+    clinic.packages.watch.append(stops)
+    clinic.service.watch.append(stops)
+    report = clinic.apply(planned, scope=scope)
+    assert report.cancelled is cancels
+    assert clinic.service.primaries() == ["db2"]
+    assert told_of_the_primary(clinic) == [words]
+
+
+def test_a_role_that_was_moved_before_another_could_not_be_is_told(tmp_path: Path) -> None:
+    clinic = patched(tmp_path, hosts=(*HOSTS, "st1", "st2"))
+    _, _, databases = clinic.files["groups.yaml"].split("---\n")
+    clinic.files["groups.yaml"] += "---\n" + databases.replace("databases", "stores").replace('"db"', '"st"')
+    clinic.service.parts.update({"st1": Part.PRIMARY, "st2": Part.STANDBY})
+    clinic.service.faults["switchover st2"] = FAILED
+    report = patch(clinic)
+    assert "The engine fell over." in report.stopped
+    assert clinic.service.primaries() == ["db2", "st1"]
+    assert told_of_the_primary(clinic) == ["db1 has not got it back"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -104,6 +105,23 @@ def test_the_primary_of_a_pair_comes_last_and_the_plan_says_what_becomes_of_its_
     roles_of = {step.target: step for one in found.changes for step in one.steps if step.what.endswith("switchover")}
     assert (roles_of["a"].before, roles_of["a"].after) == ({"role": "primary"}, {"role": "primary"})
     assert roles_of["b"].certainty is Certainty.UNPREDICTABLE
+
+
+@pytest.mark.parametrize("firmware", [False, True])
+@pytest.mark.parametrize("sick", [{}, {"c": Sick.UNREACHABLE}], ids=["all up", "another away"])
+def test_members_of_a_cluster_are_never_worked_on_by_two_baselines_at_once(
+    sick: Mapping[str, Sick], firmware: bool
+) -> None:
+    groups, membership = {"pair": replace_minimum(0)}, {"pair": ("a", "b", "c")}
+    one = seen(["a", "x"], groups=groups, membership=membership, primaries={"pair": "a"}, sick=sick)
+    other = seen(["b", "y"], name="other", groups=groups, membership=membership, primaries={"pair": "a"}).baselines[0]
+    if firmware:
+        other = replace(other, moves={}, firmware=other.moves, machines={"b": "b", "y": "y"})
+    found = waves(composed(replace(one, baselines=(*one.baselines, other))))
+    assert sorted(name for wave in found for name in wave) == ["a", "b", "x", "y"]
+    assert not [wave for wave in found if {"a", "b"} <= set(wave)]
+    # nobody else waits for it
+    assert len(found) == 3
 
 
 def test_a_way_back_says_that_somebody_asked_for_it() -> None:

@@ -58,7 +58,8 @@ class AptManager:
 
     def rollback(self, request: PackageRequest, context: Context) -> tuple[PackageResult, ...]:
         """Make moves back: ``after`` is the former version. Configures first what was left half-installed; then the
-        exact former version replaces what is broken."""
+        exact former version replaces what is broken. apt may mend what is left, as long as it takes no other package
+        (WIDER)."""
         return self._ask(Verb.ROLLBACK, request, context)
 
     def _ask(self, verb: Verb, request: PackageRequest, context: Context) -> tuple[PackageResult, ...]:

@@ -38,9 +38,11 @@ states() {
             print $1, $2, $3, $4, $5, ($2 == "all" ? $1 : $1 ":" $2), now
         }' part=1 there part=2 moves
 }
+# what apt calls the file of a version
+archive() { printf %s "$1_$(printf %s "$2" | sed 's/:/%3a/g')_$3.deb"; }
 # where a file of a version is kept: this run, former runs, apt itself
 kept() {
-    file="$1_$(printf %s "$2" | sed 's/:/%3a/g')_$3.deb"
+    file=$(archive "$1" "$2" "$3")
     for one in "$home/former/$file" /var/lib/ismgr/patch/*/former/"$file" "/var/cache/apt/archives/$file"; do
         if [ -s "$one" ] && [ "$(dpkg-deb -f "$one" Version 2>/dev/null)" = "$2" ]; then
             printf '%s\n' "$one"
@@ -222,10 +224,30 @@ heal() {
     dpkg --force-confdef --force-confold --configure -a >healed 2>&1 8>&-
 }
 ours() { [ -s "$home/journal" ] && tail -n 1 "$home/journal" | grep -q ' installing '; }
+# what apt has fetched is what was signed. Repositories may offer one version with different contents, indexes may have
+# been read since, and apt takes a file of the right size out of its cache whatever is in it
+signed() {
+    archives=
+    eval "$(apt-config shell archives Dir::Cache::archives/d)"
+    while IFS='	' read -r name architecture before after digest spec status version; do
+        [ "$digest" != - ] || continue
+        word=$(archive "$name" "$after" "$architecture")
+        file=$archives$word
+        # what is unpacked already is configured only
+        [ -s "$file" ] || [ "$version" != "$after" ] || continue
+        # what a source on this host's own disk has is not copied
+        [ -s "$file" ] || file=$(xargs apt-get -qq -y --print-uris install --no-install-recommends --allow-downgrades \
+            <specs 2>&1 | sed -n "s|^'file:\([^']*\)' $word .*|\1|p" | sed 's/%2b/+/gI; s/%7e/~/gI; s/%3a/:/gI')
+        [ -s "$file" ] || refuse "digest the file of $name $after cannot be found"
+        content="sha256:$(sha256sum <"$file" | cut -d ' ' -f 1)"
+        [ "$content" = "$digest" ] || refuse "digest $name $after would be installed from $file, which is $content"
+    done <todo
+}
 install() {
     lock
     xargs apt-get -q -y -o DPkg::Lock::Timeout="$((seconds / 2))" -o APT::Get::AutomaticRemove=false install --download-only \
         --no-install-recommends --allow-downgrades <specs >fetched 2>&1 8>&- || refuse apt fetched
+    [ "$verb" = rollback ] || signed
     awk -F '\t' '{ print $6 "=" $4 }' todo >>"$home/asked"
     awk -F '\t' '$3 == "-" { print $1 "\t" $2 }' todo >>"$home/new"
     # nobody chose by hand what came with others: whoever clears that away later must find it as it was
@@ -235,11 +257,28 @@ install() {
     journal "installing $verb $(awk -F '\t' '{ print $6 "=" $4 }' todo | paste -s -d ' ')" ||
         refuse "no-room the journal cannot be written"
     echo begun
+    # what was looked at is installed, and nothing else; files that are kept for the way back would count as not fetched
+    case $verb in rollback) fetches=true ;; *) fetches=false ;; esac
     # shellcheck disable=SC2046  names and paths have no spaces
-    apt install --no-install-recommends --allow-downgrades $(cat specs) >done 2>&1
+    apt -o APT::Get::Download="$fetches" install --no-install-recommends --allow-downgrades $(cat specs) >done 2>&1
     set -- $?
     xargs -r apt-mark auto <"$home/automatic" >/dev/null 2>&1
     return "$1"
+}
+# what the exact versions alone did not heal, as long as that takes none but our packages
+mend() {
+    apt-get -s -q -y -o APT::Get::AutomaticRemove=false -o Debug::NoLocking=true --fix-broken --no-remove install \
+        >mending 2>&1
+    awk '
+        part == 1 { ours[$1] = 1; next }
+        $1 == "Inst" || $1 == "Remv" { sub(/:.*/, "", $2); if (!($2 in ours)) print $2 }
+        ' part=1 moves part=2 mending | sort -u >wider
+    if [ -s wider ]; then
+        echo "trouble wider $(paste -s -d , wider)"
+        said done
+        finish failed
+    fi
+    apt --fix-broken --no-remove install >fixed 2>&1
 }
 try() {
     if install; then
@@ -300,8 +339,7 @@ rollback)
     offers
     simulate
     try
-    # what the exact versions alone did not heal
-    apt --fix-broken --no-remove install >fixed 2>&1
+    mend
     look
     try
     echo "trouble apt"

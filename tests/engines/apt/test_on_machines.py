@@ -192,6 +192,30 @@ def test_a_file_with_other_content_than_the_signed_index_says_is_refused(box, co
     assert box.versions()["ismgr-hello"] == "ii 1.0"
 
 
+def test_a_file_of_other_content_that_apt_has_kept_is_refused_although_the_index_names_the_signed_one(box, context):
+    signed = replace(HELLO, digest=box.repository.digest(HELLO))
+    # as large as the one that is offered: apt takes it as it is
+    box.sh(
+        "cd /var/cache/apt/archives && head -c -1 /srv/repository/pool/ismgr-hello_2.0_all.deb "
+        ">ismgr-hello_2.0_all.deb && printf x >>ismgr-hello_2.0_all.deb"
+    )
+    result = apply(box, context, signed)
+    assert (result.fate, result.trouble, result.made) == (PackageFate.REFUSED, Trouble.DIGEST, ())
+    assert "would be installed from /var/cache/apt/archives/ismgr-hello_2.0_all.deb" in result.detail
+    assert box.versions()["ismgr-hello"] == "ii 1.0"
+    box.sh("rm -f /var/cache/apt/archives/*.deb")
+    assert apply(box, context, signed).fate is PackageFate.DONE
+
+
+def test_a_source_on_the_hosts_own_disk_is_compared_as_well(box, context):
+    box.sh("sed -i s/copy:/file:/ /etc/apt/sources.list.d/test.list && apt-get update -qq")
+    try:
+        result = apply(box, context, replace(HELLO, digest=box.repository.digest(HELLO)))
+    finally:
+        box.sh("sed -i s/file:/copy:/ /etc/apt/sources.list.d/test.list && apt-get update -qq")
+    assert result.fate is PackageFate.DONE
+
+
 def test_a_source_that_cannot_be_read_is_named(box, context):
     (box.repository.folder / "dists/stable/InRelease").write_text("nonsense")
     result = manager(box).refresh(box.fleet, timedelta(seconds=30), context)[0]
@@ -265,6 +289,27 @@ def test_a_broken_maintainer_script_is_told_and_healed_by_the_exact_former_versi
     assert (healed.fate, healed.broken) == (PackageFate.DONE, ())
     assert box.versions() == dict.fromkeys(box.versions(), "ii 1.0") | {"ismgr-lib": "ii 1.0-1"}
     assert "Package: ismgr-broken\nPin: version 1.0\n" in box.sh("cat /etc/apt/preferences.d/ismgr-patch")
+
+
+MENDS_WITH_OTHERS = """\
+cat >/usr/local/bin/apt-get <<'END'
+#!/bin/sh
+case " $* " in
+*" -s "*" --fix-broken "*) echo 'Inst ismgr-other (1.0 Test:stable [all])' ;;
+*" --fix-broken "*) : >/run/mended ;;
+*) exec /usr/bin/apt-get "$@" ;;
+esac
+END
+chmod +x /usr/local/bin/apt-get; rm -f /run/mended
+"""
+
+
+def test_a_way_back_that_would_take_other_packages_is_told_and_touches_none(box, context):
+    box.sh(MENDS_WITH_OTHERS)
+    result = rollback(box, context, BROKEN)
+    assert (result.fate, result.trouble, result.headline) == (PackageFate.FAILED, Trouble.WIDER, "ismgr-other")
+    assert result.broken == ("ismgr-broken: half configured",)
+    assert box.sh("ls /run/mended 2>/dev/null") == ""
 
 
 def test_what_somebody_else_left_half_configured_is_no_part_of_our_moves(box, context):
