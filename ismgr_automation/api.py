@@ -245,7 +245,8 @@ class Estate(EstateDrills):
         return read_plan(Path(path))
 
     def apply(self, plan: Plan, *, wait: timedelta | None = None, approvals: Sequence[Approval] = ()) -> Report:
-        """Do exactly what the plan says, under the environment's lease. Everything is looked at again first.
+        """Do exactly what the plan says, under the environment's lease. Everything is looked at again first. A plan
+        that does nothing begins no run: its report names none.
 
         ``wait`` is how long to wait for a lease that somebody else holds. ``approvals`` are taken besides those that
         the estate's own stores hold. Raises ``LeaseHeld``, ``StalePlan`` when anything differs, ``NotApproved``,

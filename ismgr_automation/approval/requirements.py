@@ -78,7 +78,8 @@ def _because(rule: ApprovalRule, touched: Touched) -> str:
         return ""
     if not (rule.stacks or rule.groups or rule.data_classes or rule.destroys or rule.urgent):
         return "something changes"
-    return " and ".join(_reasons(rule, touched))
+    reasons = " and ".join(_reasons(rule, touched))
+    return reasons or ("people or settings of the environment change" if touched.judges else "")
 
 
 def _reasons(rule: ApprovalRule, touched: Touched) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ismgr_automation.core.address import Kind
+from ismgr_automation.estate.documents import HostGroup, Service
 from ismgr_automation.estate.model import Estate
 from ismgr_automation.planning.change import Action, Change
 from ismgr_automation.planning.plan import Plan, Purpose
@@ -26,6 +27,8 @@ class Touched:
     destroys: bool = False
     urgent: bool = False
     """Whether windows and freezes are overridden."""
+    judges: bool = False
+    """Whether it changes by what, or by whom, the next plans are judged."""
 
     def __or__(self, other: Touched) -> Touched:
         """What either touches."""
@@ -36,6 +39,7 @@ class Touched:
             data_classes=self.data_classes | other.data_classes,
             destroys=self.destroys or other.destroys,
             urgent=self.urgent or other.urgent,
+            judges=self.judges or other.judges,
         )
 
 
@@ -75,6 +79,32 @@ def covered(hosts: frozenset[str], estate: Estate, known: Whereabouts) -> Touche
     groups = frozenset(name for name, members in known.members.items() if members & hosts)
     classes = frozenset(_data_classes(estate, frozenset(), groups, known))
     return Touched(groups=groups, data_classes=classes)
+
+
+def reworded(before: Estate, after: Estate, environment: str, known: Whereabouts) -> Touched:
+    """What is touched by documents alone that are to be the base: groups and data classes that are no longer what they
+    were, whatever happens to their hosts now, and people, rules and settings of the environment."""
+    groups = frozenset(name for name, one in before.groups.items() if _members(one) != _members(after.groups.get(name)))
+    services = [one for name, one in before.services.items() if _holds(one) != _holds(after.services.get(name))]
+    classes = frozenset(_data_classes(before, frozenset(), groups, known))
+    return Touched(
+        groups=groups,
+        data_classes=classes.union(*(one.data_classes for one in services)),
+        judges=_judges(before, environment) != _judges(after, environment),
+    )
+
+
+def _members(group: HostGroup | None) -> object:
+    return (group.selector, group.needs) if group is not None else None
+
+
+def _holds(service: Service | None) -> object:
+    return (service.groups, service.data_classes) if service is not None else None
+
+
+def _judges(estate: Estate, environment: str) -> object:
+    people = {name: team.members for name, team in estate.teams.items()}
+    return people, estate.document.environments.get(environment)
 
 
 def destroys(change: Change) -> bool:

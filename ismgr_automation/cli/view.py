@@ -219,8 +219,8 @@ def show_report(report: Report, console: Console, *, rest: Path | None = None, a
     passed = sum(one.verdict is Verdict.PASSED for one in report.checks)
     checks = f", {passed} of {len(report.checks)} checks passed" if report.checks else ""
     landed = len(report.of(Fate.LANDED))
-    if not report.outcomes and report.ok and report.queued:
-        console.print("Nothing was to be done on hosts that answer.")
+    if not report.outcomes and report.ok and (report.queued or not report.rounds):
+        console.print(f"Nothing was to be done{' on hosts that answer' if report.queued else ''}.")
         _show_queued(report.queued, console)
         return
     word = "[green]Applied[/]" if report.ok else "[red]Cancelled[/]" if report.cancelled else "[red]Stopped[/]"

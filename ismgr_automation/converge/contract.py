@@ -89,6 +89,9 @@ def apply_exactly(
     planned = told_of_time(planned, looking, fleet, begins)
     _refuse_if_cancelled(working, tenure)
     queued = _enqueue(planned, working, now)
+    if planned.empty:
+        # what nobody had to agree to begins no run: neither evidence nor the base is told of it
+        return Report(digest=planned.digest, outcomes=(), checks=(), rounds=0, seconds=0.0, queued=queued)
     return replace(perform(planned, working, tenure, allowed), queued=queued)
 
 

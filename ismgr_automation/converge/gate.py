@@ -11,9 +11,9 @@ from ismgr_automation.approval.judge import Authors, Question, Signed, Verdict, 
 from ismgr_automation.approval.people import Register, register
 from ismgr_automation.approval.requirements import Guard, guard, requirements, strictest
 from ismgr_automation.approval.safeguards import Safeguards
-from ismgr_automation.approval.touched import Touched, Whereabouts, covered, touched
+from ismgr_automation.approval.touched import Touched, Whereabouts, covered, reworded, touched
 from ismgr_automation.converge.fleet import meet
-from ismgr_automation.converge.promises import MOST_RUNS, base_commit, last_finished
+from ismgr_automation.converge.promises import base_commit, last_applied
 from ismgr_automation.converge.run import Granted
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.stacks import read_states
@@ -27,7 +27,7 @@ from ismgr_automation.planning.fleet import Fleet, members
 from ismgr_automation.planning.plan import Plan
 from ismgr_automation.ports.approvals import NAMESPACE, Approval
 from ismgr_automation.ports.history import COMMIT_NAMESPACE, CommitSignature, Signers
-from ismgr_automation.ports.runs import Run, RunLedger
+from ismgr_automation.ports.runs import Run, RunLedger, Sought
 from ismgr_automation.ports.signing import AllowedSigner, Signature, fingerprint
 from ismgr_automation.ports.source import Revision
 from ismgr_automation.ports.trust import Pin
@@ -35,9 +35,9 @@ from ismgr_automation.ports.trust import Pin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What is proposed for an environment. ``last`` is the commit of its last finished run, empty before the first;
-    ``used`` are the nonces that earlier runs of this plan used up; ``fleet`` finds out who the hosts are, and is asked
-    only where a rule depends on it."""
+    """What is proposed for an environment. ``last`` is the last commit that was applied there as a whole, empty before
+    the first; ``used`` are the nonces that earlier runs of this plan used up; ``fleet`` finds out who the hosts are,
+    and is asked only where a rule depends on it."""
 
     safeguards: Safeguards
     revision: Revision
@@ -108,16 +108,14 @@ def _keep(counted: Iterable[Approval], plan: Plan, scope: Scope) -> None:
 def proposal(scope: Scope, plan: Plan | None = None, run: Run | None = None) -> Proposal:
     """What a scope proposes; with a plan, also which approvals of it were used."""
     ledger = scope.engines.runs
-    known = ledger.runs(scope.environment_name, MOST_RUNS)
-    same = [
-        one.id for one in known if plan is not None and one.digest == plan.digest and (run is None or one.id != run.id)
-    ]
+    known = ledger.runs(scope.environment_name, None, Sought(digest=plan.digest)) if plan is not None else ()
+    same = [one.id for one in known if run is None or one.id != run.id]
     return Proposal(
         safeguards=scope.safeguards,
         revision=scope.tree.revision,
         documents=scope.estate,
         environment=scope.environment_name,
-        last=last_finished(scope),
+        last=last_applied(scope),
         used=frozenset(_nonces(ledger, same)),
         fleet=lambda: meet(scope, {}, read_states(scope)),
     )
@@ -165,7 +163,8 @@ def weigh(
     if plan.empty or not (ground.guard.base or ground.guard.proposed):
         return Verdict()
     reach = _reach(plan, found, ground)
-    needed = strictest(requirements(ground.guard.base, reach), requirements(ground.guard.proposed, reach))
+    proposed = replace(reach, judges=False)
+    needed = strictest(requirements(ground.guard.base, reach), requirements(ground.guard.proposed, proposed))
     if not needed:
         return Verdict()
     if found.revision.worktree or plan.beside.worktree:
@@ -214,7 +213,11 @@ def _reach(plan: Plan, found: Proposal, ground: Ground) -> Touched:
         touched(plan, one, known) | covered(waived, one, known)
         for one, known in ((one, _known(one, fleet)) for one in (ground.documents, found.documents))
     )
-    return before | after
+    if not plan.whole:
+        return before | after
+    # it will be the base: whoever must agree to a change must have agreed to no longer being asked
+    known = _known(ground.documents, fleet)
+    return before | after | reworded(ground.documents, found.documents, found.environment, known)
 
 
 def _newly_waived(found: Proposal, ground: Ground, fleet: Fleet | None) -> frozenset[str]:

@@ -11,17 +11,13 @@ from ismgr_automation.estate.selector import Selector
 from ismgr_automation.planning.fleet import Fleet, members
 from ismgr_automation.planning.waves import Guard, guards
 from ismgr_automation.ports.history import History
-from ismgr_automation.ports.runs import RunState
+from ismgr_automation.ports.runs import RunState, Sought
 from ismgr_automation.ports.trust import Pin
-
-MOST_RUNS = 50
-"""How far back the ledger is asked for the last run that finished."""
 
 
 def promises(scope: Scope, fleet: Fleet) -> tuple[Guard, ...]:
     """The promises of all groups. Where a root of trust is pinned those of the base hold as well, for the members that
-    the base selects: a promise that was lowered or taken away counts from the next run on, or once its commit is
-    pinned."""
+    the base selects: a promise that was lowered or taken away counts once its commit is applied, or pinned."""
     proposed = guards(scope.estate.groups, fleet.membership)
     before = base_documents(scope)
     if before is None:
@@ -49,15 +45,16 @@ def stricter(proposed: tuple[Guard, ...], base: tuple[Guard, ...]) -> tuple[Guar
     return tuple(found.values())
 
 
-def last_finished(scope: Scope) -> str:
-    """The commit of the last run of this environment that ended well; empty before the first."""
-    known = scope.engines.runs.runs(scope.environment_name, MOST_RUNS)
-    name = scope.estate.document.name
-    return next((one.commit for one in known if one.state is RunState.DONE and one.estate == name), "")
+def last_applied(scope: Scope) -> str:
+    """The commit of the last run of this environment that applied all of one and ended well, however long ago; empty
+    before the first. Runs of a part, of patches and of drills do not count: of what else their commit holds nobody
+    was asked."""
+    wanted = Sought(estate=scope.estate.document.name, state=RunState.DONE, whole=True)
+    return next((one.commit for one in scope.engines.runs.runs(scope.environment_name, 1, wanted)), "")
 
 
 def base_commit(history: History, last: str, pin: Pin) -> str:
-    """The base revision under a pin: the last run's, as long as that comes from the pinned commit."""
+    """The base revision under a pin: what was applied last, as long as that comes from the pinned commit."""
     return last if last and history.descends(last, pin.commit) else pin.commit
 
 
@@ -67,7 +64,7 @@ def base_documents(scope: Scope) -> Estate | None:
     pin = next((one for one in scope.safeguards.pins.all() if one.estate == scope.estate.document.name), None)
     if pin is None or pin.folder != scope.safeguards.folder:
         return None
-    commit = base_commit(scope.safeguards.history, last_finished(scope), pin)
+    commit = base_commit(scope.safeguards.history, last_applied(scope), pin)
     revision = scope.tree.revision
     if commit == revision.commit and not revision.worktree:
         return None

@@ -275,6 +275,7 @@ def _new(plan: Plan, lease: Lease) -> Run:
         token=lease.token,
         holder=lease.holder,
         started_at=now,
+        whole=plan.whole,
     )
 
 

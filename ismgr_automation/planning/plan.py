@@ -125,6 +125,13 @@ class Plan:
         return not self.changes and not self.deferred
 
     @property
+    def whole(self) -> bool:
+        """Whether it applies all that a commit asks, and not a part, a working tree or something else. Only a run of
+        such a plan moves the base revision that the next ones are judged by."""
+        everything = not self.inputs.selection and not self.beside.worktree
+        return self.purpose is Purpose.APPLY and everything and not self.empty
+
+    @property
     def urgent(self) -> str:
         """Why windows and freezes do not hold it up; empty for a plan that waits for them."""
         return self.inputs.policies.get(URGENT, "")

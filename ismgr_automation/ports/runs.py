@@ -39,12 +39,38 @@ class Run:
     """Fencing token of the lease that it runs under now."""
     holder: Holder
     started_at: datetime
+    whole: bool = False
+    """Whether it applies all that its commit asks (``planning.plan.Plan.whole``)."""
     state: RunState = RunState.RUNNING
     finished_at: datetime | None = None
     report: JsonObject | None = None
     """The report's JSON, once it is closed."""
     rest: str = ""
     """Text of the plan file that holds what was left when the run stopped; empty when nothing was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """Which runs are looked for; what is None may be anything."""
+
+    estate: str | None = None
+    state: RunState | None = None
+    digest: str | None = None
+    whole: bool | None = None
+
+    def fits(self, run: Run) -> bool:
+        """Whether a run is looked for."""
+        asked = (
+            (self.estate, run.estate),
+            (self.state, run.state),
+            (self.digest, run.digest),
+            (self.whole, run.whole),
+        )
+        return all(wanted in (None, found) for wanted, found in asked)
+
+
+ANY = Sought()
+"""Every run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,8 +132,8 @@ class RunLedger(Protocol):
         """One run; raises ``InputError`` when there is none, with the nearest names."""
         ...
 
-    def runs(self, environment: str | None = None, limit: int = 50) -> tuple[Run, ...]:
-        """The newest runs first."""
+    def runs(self, environment: str | None = None, limit: int | None = 50, sought: Sought = ANY) -> tuple[Run, ...]:
+        """The newest of the runs that are sought, the newest first; without a limit all of them."""
         ...
 
     def nonces(self, run: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from ismgr_automation.core.errors import EngineError, IsmgrError, LeaseLost
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.json import JsonObject
-from ismgr_automation.ports.runs import Run, RunState, Unit
+from ismgr_automation.ports.runs import Run, RunState, Sought, Unit
 from ismgr_automation.runs.bench import Benches, Key
 from ismgr_automation.runs.desk import Desk, Orders, Server, Tally
 from ismgr_automation.runs.keeper import clock_ns
@@ -129,8 +129,8 @@ class Worker:
     def _look(self) -> None:
         """See which runs there are, and how the leases of their coordinators stand."""
         orders = self._orders
-        found = self._desk.runs.runs(orders.environment, limit=200)
-        self._known = {one.id: one for one in found if one.state is RunState.RUNNING and orders.only in {"", one.id}}
+        found = self._desk.runs.runs(orders.environment, None, Sought(state=RunState.RUNNING))
+        self._known = {one.id: one for one in found if orders.only in {"", one.id}}
         watches = {}
         for run in self._known.values():
             asked_ns = clock_ns()

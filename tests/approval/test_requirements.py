@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ismgr_automation.approval.requirements import Requirement, guard, requirements, strictest
-from ismgr_automation.approval.touched import Touched, Whereabouts, touched
+from ismgr_automation.approval.touched import Touched, Whereabouts, reworded, touched
 from ismgr_automation.estate.documents import ApprovalRule, Environment, Role
 from ismgr_automation.planning.change import Action
 from ismgr_automation.planning.plan import URGENT, Purpose
@@ -57,6 +57,41 @@ CASES = [
 @pytest.mark.parametrize(("planned", "expected"), CASES)
 def test_what_a_plan_touches(planned, expected) -> None:
     assert touched(planned, SITE) == expected
+
+
+DATABASES = SITE.groups["databases"]
+REWORDED = [
+    ({}, Touched()),
+    ({"stacks": {}}, Touched()),
+    # what comes anew has nobody who was asked before
+    ({"services": {**SITE.services, "new": service("new", "webs", holds=("phi",))}}, Touched()),
+    ({"services": {"site": SITE.services["site"]}}, Touched(data_classes=frozenset({"phi"}))),
+    (
+        {"services": {**SITE.services, "records": service("records", holds=("phi",))}},
+        Touched(data_classes=frozenset({"phi"})),
+    ),
+    ({"groups": {"databases": DATABASES}}, Touched(groups=frozenset({"webs"}), data_classes=frozenset({"public"}))),
+    (
+        {"groups": {**SITE.groups, "databases": DATABASES.model_copy(update={"selector": "false"})}},
+        Touched(groups=frozenset({"databases"}), data_classes=frozenset({"phi"})),
+    ),
+    ({"groups": {**SITE.groups, "databases": DATABASES.model_copy(update={"playbook": "q.yml"})}}, Touched()),
+    ({"teams": {}}, Touched(judges=True)),
+    ({"document": estate(ApprovalRule()).document}, Touched(judges=True)),
+]
+
+
+@pytest.mark.parametrize(("changed", "expected"), REWORDED)
+def test_what_documents_touch_that_are_to_be_the_base(changed, expected) -> None:
+    assert reworded(SITE, replace(SITE, **changed), "prod", Whereabouts()) == expected
+
+
+def test_what_changes_who_judges_is_asked_for_by_every_rule() -> None:
+    rules = (ApprovalRule(), ApprovalRule(count=2, destroys=True), ApprovalRule(role=Role.AUTHOR, urgent=True))
+    found = requirements(rules, Touched(anything=True, judges=True))
+    assert [(one.count, one.role) for one in found] == [(1, Role.APPROVER), (2, Role.APPROVER), (1, Role.AUTHOR)]
+    assert len(requirements(rules, Touched(anything=True))) == 1
+    assert requirements(rules, Touched(judges=True)) == ()
 
 
 def test_what_is_known_of_hosts_adds_to_what_is_touched() -> None:

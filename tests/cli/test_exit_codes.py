@@ -103,6 +103,18 @@ def test_changes_and_drift_are_2(say: Say, running: Rehearsal) -> None:
     assert say("destroy", "--out", running.folder / "gone.json").code == 2
 
 
+def test_a_plan_file_that_does_nothing_is_0_and_begins_no_run(say: Say, running: Rehearsal, tmp_path: Path) -> None:
+    begun, recorded = running.runs.runs(), list(running.evidence.read())
+    assert say("plan", "--out", tmp_path / "plan.json").code == 0
+    said = say("apply", tmp_path / "plan.json")
+    assert said.code == 0
+    assert "Nothing was to be done." in said.out
+    body = say("--json", "apply", tmp_path / "plan.json").result
+    assert (body["run"], body["reason"], body["outcomes"]) == ("", "done", [])
+    assert running.runs.runs() == begun
+    assert list(running.evidence.read()) == recorded
+
+
 def test_a_fresh_site_is_a_change_and_no_drift(say: Say, site: Rehearsal) -> None:
     assert say("plan").code == 2
     assert say("drift").code == 0

@@ -174,6 +174,10 @@ def test_hosts_that_were_away_are_told_with_how_long_they_wait() -> None:
     assert canonical(report_json(report(queued=queued)))
 
 
+def test_an_apply_of_nothing_says_so() -> None:
+    assert shown(show_report, replace(report(), rounds=0)).strip() == "Nothing was to be done."
+
+
 @pytest.mark.parametrize(
     ("changed", "words"), [(0, "0 things changed"), (1, "1 thing changed"), (2, "2 things changed")]
 )

@@ -578,6 +578,65 @@ def test_what_held_patients_data_before_the_commit_is_judged_so(clinic, site, pl
     assert weigh(proposal, plan, NOW).met is not asked
 
 
+ASKED = ESTATE.replace("[{count: 2}]", "[{count: 1, team: platform, stacks: [servers]}, {count: 2, destroys: true}]")
+JUDGED = {**HOSPITAL, "estate.yaml": ASKED.replace("signed_commits: true", "signed_commits: false")}
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        pytest.param("estate.yaml", ", {count: 2, destroys: true}", "", id="a rule is deleted"),
+        pytest.param("estate.yaml", "count: 2", "count: 1", id="a rule asks for fewer"),
+        pytest.param("estate.yaml", "    break_glass: true\n", "    plan_lifetime: 720h\n", id="a setting changes"),
+        pytest.param("team.yaml", "[author]", "[author, approver]", id="an author becomes approver"),
+        pytest.param("team.yaml", "- name: eve", "- name: mallory", id="somebody gets another's key"),
+    ],
+)
+def test_a_commit_that_changes_who_judges_needs_every_rule_of_the_base(clinic, path, old, new):
+    files = {**JUDGED, "team.yaml": clinic.team()}
+    clinic.pin(clinic.repo.commit("rules", files, by="ada"))
+    assert old in files[path]
+    clinic.repo.commit("mine", {path: files[path].replace(old, new)}, by="ada")
+    # no rule asks for this stack
+    plan = clinic.plan(cast.change("stack/other"))
+    found = clinic.look(plan=plan)
+    because = "because people or settings of the environment change"
+    assert [line.partition(":")[0] for line in found.missing] == [
+        f"1 approver of team platform, {because}",
+        f"2 approvers, {because}",
+    ]
+    # what is not whole is not the base afterwards
+    part = replace(plan, inputs=replace(plan.inputs, selection=("stack/other",)))
+    assert clinic.look(plan=part).met
+    clinic.sign("ada", "ben", plan=plan)
+    assert not clinic.look(plan=plan).met
+    clinic.sign("cy", plan=plan)
+    assert clinic.look(plan=plan).met
+
+
+def test_a_description_of_a_team_changes_nobody_who_judges(clinic):
+    clinic.pin(clinic.repo.commit("rules", {**JUDGED, "team.yaml": clinic.team()}, by="ada"))
+    clinic.repo.commit("told", {"team.yaml": clinic.team() + "description: those on call\n"}, by="ada")
+    assert clinic.look(plan=clinic.plan(cast.change("stack/other"))).met
+
+
+@pytest.mark.parametrize(
+    ("site", "asked"),
+    [
+        (PATIENTS, False),
+        (PATIENTS.replace("[public]", "[other]").replace("[phi]", "[public]").replace("[other]", "[phi]"), True),
+        (PATIENTS.replace("groups: [databases]", "groups: []"), True),
+        (PATIENTS.replace('"db"', '"none"'), True),
+        (PATIENTS.replace("data_classes: [public]", "data_classes: [public, phi]"), False),
+    ],
+)
+def test_what_holds_patients_data_is_not_relabelled_by_an_apply_of_something_else(clinic, site, asked):
+    clinic.pin(clinic.repo.commit("hospital", {**HOSPITAL, "site.yaml": PATIENTS}, by="ada"))
+    clinic.repo.commit("less", {"site.yaml": site}, by="ada")
+    proposal = replace(clinic.proposal(), fleet=lambda: FLEET)
+    assert weigh(proposal, clinic.plan(cast.change("stack/other")), NOW).met is not asked
+
+
 WAIVER = """\
 kind: Exemption
 name: carried

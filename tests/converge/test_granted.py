@@ -29,6 +29,7 @@ from ismgr_automation.ports.memory import (
     MemorySignatures,
     MemorySigner,
 )
+from ismgr_automation.ports.runs import RunState
 from ismgr_automation.ports.signing import AllowedSigner
 from ismgr_automation.ports.trust import Pin
 from tests.approval.cast import public
@@ -126,6 +127,48 @@ def test_an_approval_that_was_used_is_used_for_every_later_run_but_its_own(guard
     assert granted(plan, scope, NOW, run=done).nonces == (f"{1:032x}",)
     # what was applied is the base from now on
     assert proposal(scope).last == done.commit == scope.tree.revision.commit
+
+
+def test_a_run_of_a_part_leaves_the_base_where_it_was_and_its_author_an_author(guarded):
+    estate = guarded.propose(key="ada")
+    part = estate.plan(["stack/dc1-servers"])
+    guarded.sign("ben", part)
+    assert estate.apply(part).ok
+    assert proposal(guarded.site.scope()).last == ""
+    rest = estate.plan()
+    guarded.sign("ada", rest, 2)
+    with pytest.raises(NotApproved, match="this person made a commit"):
+        estate.apply(rest)
+
+
+def test_a_plan_that_does_nothing_begins_no_run_and_leaves_the_base_where_it_was(guarded):
+    estate = guarded.propose(key="ada")
+    plan = estate.plan()
+    guarded.sign("ben", plan)
+    assert estate.apply(plan).ok
+    (done,) = guarded.site.runs.runs("lab")
+    recorded = list(guarded.site.evidence.read())
+    later = guarded.propose(key="dot")
+    nothing = later.plan()
+    assert nothing.empty
+    report = later.apply(nothing)
+    assert (report.ok, report.run, report.rounds) == (True, "", 0)
+    assert guarded.site.runs.runs("lab") == (done,)
+    assert list(guarded.site.evidence.read()) == recorded
+    assert proposal(guarded.site.scope()).last == done.commit != later.tree.revision.commit
+
+
+def test_a_night_of_failed_runs_makes_neither_the_base_nor_used_approvals_forgotten(guarded):
+    estate = guarded.propose(key="ada")
+    plan = estate.plan()
+    guarded.sign("ben", plan)
+    assert estate.apply(plan).ok
+    (done,) = guarded.site.runs.runs("lab")
+    for number in range(60):
+        failed = replace(done, id=f"{done.id}-{number}", state=RunState.STOPPED, digest="", commit="c")
+        guarded.site.runs.rows[failed.id] = replace(failed, started_at=done.started_at + timedelta(minutes=number))
+    found = proposal(guarded.site.scope(), plan)
+    assert (found.last, found.used) == (done.commit, {f"{1:032x}"})
 
 
 def test_approvals_that_are_handed_over_count_as_well(guarded):

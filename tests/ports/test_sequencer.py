@@ -20,7 +20,7 @@ from ismgr_automation.ports.memory.sequencer import (
     MortalJournal,
     MortalLedger,
 )
-from ismgr_automation.ports.runs import Round, Run, RunLedger, StepJournal, StepRecord, Unit
+from ismgr_automation.ports.runs import ANY, Round, Run, RunLedger, Sought, StepJournal, StepRecord, Unit
 from ismgr_automation.ports.sequencer import Sequencer
 
 UNITS = tuple(Unit(run="r", round=1, key=f"stack/{name}") for name in "abcd")
@@ -61,7 +61,7 @@ class Notes:
     def run(self, run: str) -> Run:
         raise NotImplementedError
 
-    def runs(self, environment: str | None = None, limit: int = 50) -> tuple[Run, ...]:
+    def runs(self, environment: str | None = None, limit: int | None = 50, sought: Sought = ANY) -> tuple[Run, ...]:
         return ()
 
     def nonces(self, run: str) -> tuple[str, ...]:

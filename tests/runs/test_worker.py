@@ -301,6 +301,15 @@ def test_a_run_whose_coordinator_is_gone_is_taken_over(play: Play) -> None:
     assert len(play.servers) == 2, "nothing else is served meanwhile"
 
 
+def test_a_run_that_was_left_is_taken_over_however_many_have_ended_since(play: Play) -> None:
+    left = play.ledger.rows[play.run("r1")]
+    for number in range(300):
+        name = f"r2-{number:03}"
+        play.ledger.rows[name] = replace(left, id=name, state=RunState.DONE, started_at=play.clock())
+    play.acts = [play.die, play.end]
+    assert play.work().tally.resumed == ["r1"]
+
+
 def test_a_refused_takeover_is_told_once_and_rests(play: Play) -> None:
     play.run("r1")
     play.die()

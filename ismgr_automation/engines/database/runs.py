@@ -17,7 +17,7 @@ from ismgr_automation.engines.database.schema import NONCES, RUNS
 from ismgr_automation.engines.database.upsert import upsert
 from ismgr_automation.ports.leases import Holder
 from ismgr_automation.ports.refusals import no_run, refuse_if_ended, run_exists, run_moved_on, used_approvals
-from ismgr_automation.ports.runs import Run, RunState
+from ismgr_automation.ports.runs import ANY, Run, RunState, Sought
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,20 @@ class DatabaseRunLedger:
         with self.database.read() as connection:
             return _found(connection, run)
 
-    def runs(self, environment: str | None = None, limit: int = 50) -> tuple[Run, ...]:
+    def runs(self, environment: str | None = None, limit: int | None = 50, sought: Sought = ANY) -> tuple[Run, ...]:
         """The newest first."""
         if self.database.absent:
             return ()
         wanted = sa.select(RUNS).order_by(RUNS.c.started_us.desc(), RUNS.c.id.desc()).limit(limit)
-        if environment is not None:
-            wanted = wanted.where(RUNS.c.environment == environment)
+        for column, value in (
+            (RUNS.c.environment, environment),
+            (RUNS.c.estate, sought.estate),
+            (RUNS.c.state, sought.state),
+            (RUNS.c.digest, sought.digest),
+            (RUNS.c.whole, sought.whole),
+        ):
+            if value is not None:
+                wanted = wanted.where(column == _plain(value))
         with self.database.read() as connection:
             return tuple(_run(row) for row in connection.execute(wanted))
 
@@ -124,8 +131,13 @@ def _insert(connection: sa.Connection, run: Run) -> Any:
         token=run.token,
         holder=holder_text(run.holder),
         started_us=since_epoch(run.started_at),
+        whole=int(run.whole),
         **_end(run),
     )
+
+
+def _plain(value: str | bool) -> str | int:
+    return int(value) if isinstance(value, bool) else str(value)
 
 
 def _end(run: Run) -> dict[str, Any]:
@@ -149,6 +161,7 @@ def _run(row: sa.Row[Any]) -> Run:
         token=row.token,
         holder=read_holder(row.holder),
         started_at=moment(row.started_us),
+        whole=bool(row.whole),
         state=RunState(row.state),
         finished_at=moment(row.finished_us) if row.finished_us is not None else None,
         report=json.loads(row.report) if row.report is not None else None,

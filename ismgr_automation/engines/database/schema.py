@@ -1,8 +1,11 @@
-"""The tables, and how an older database becomes one of today. No row is read or written here but the version's."""
+"""The tables, and how an older database becomes one of today. Of rows it
+knows the version's, and those whose new columns an upgrade fills in."""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import (
@@ -20,10 +23,10 @@ from sqlalchemy import (
 
 from ismgr_automation.core.errors import EngineFailed
 
-VERSION = 6
+VERSION = 7
 """1 is the foundation's file: the table ``applied`` alone, without a version. 2 has leases, runs and their steps too, 3
 what is remembered between patch runs, 4 to which snapshots hosts were put back, 5 the results of drills, 6 what
-people wrote down about them."""
+people wrote down about them, 7 which runs applied everything that their commit asked."""
 
 LOCK = 0x69736D6772
 """The advisory lock of PostgreSQL under which tables are made."""
@@ -81,7 +84,10 @@ RUNS = Table(
     Column("finished_us", Large),
     Column("report", Text),
     Column("rest", Text, nullable=False),
+    Column("whole", Integer, nullable=False, server_default="0"),
     Index("runs_newest", "environment", "started_us"),
+    # whoever looks for the few that are not ended, or for the last that was whole, reads no other plans
+    Index("runs_of_state", "state", "whole", "environment", "started_us"),
     sqlite_strict=True,
 )
 
@@ -238,8 +244,49 @@ def upgrade(connection: sa.Connection, schema: str | None, place: str) -> None:
 
 def _add_columns(connection: sa.Connection, schema: str | None) -> None:
     """Columns that tables of before have not; each has a value for the rows that are there."""
-    known = {one["name"] for one in sa.inspect(connection).get_columns(PATCHED.name, schema=schema)}
-    if PATCHED.c.snapshot.name not in known:
-        quote = connection.dialect.identifier_preparer.quote
-        place = ".".join(quote(part) for part in (schema, PATCHED.name) if part)
-        connection.execute(sa.text(f"ALTER TABLE {place} ADD COLUMN snapshot TEXT NOT NULL DEFAULT ''"))
+    if _lacks(connection, PATCHED.c.snapshot, schema):
+        _add(connection, PATCHED.c.snapshot, "TEXT NOT NULL DEFAULT ''", schema)
+    if _lacks(connection, RUNS.c.whole, schema):
+        _add(connection, RUNS.c.whole, "INTEGER NOT NULL DEFAULT 0", schema)
+        _mark_whole(connection)
+    for index in RUNS.indexes:
+        index.create(connection, checkfirst=True)
+
+
+def _lacks(connection: sa.Connection, column: sa.Column[Any], schema: str | None) -> bool:
+    there = sa.inspect(connection).get_columns(column.table.name, schema=schema)
+    return column.name not in {one["name"] for one in there}
+
+
+def _add(connection: sa.Connection, column: sa.Column[Any], kind: str, schema: str | None) -> None:
+    quote = connection.dialect.identifier_preparer.quote
+    place = ".".join(quote(part) for part in (schema, column.table.name) if part)
+    connection.execute(sa.text(f"ALTER TABLE {place} ADD COLUMN {column.name} {kind}"))
+
+
+def _mark_whole(connection: sa.Connection) -> None:
+    """Runs of before say in their plans whether they applied everything. Of those that ended the newest is enough."""
+    known = sa.select(RUNS.c.id, RUNS.c.estate, RUNS.c.environment, RUNS.c.state).where(
+        RUNS.c.purpose == "apply", RUNS.c.state.in_(("done", "running"))
+    )
+    found: set[tuple[str, str]] = set()
+    for row in connection.execute(known.order_by(RUNS.c.started_us.desc(), RUNS.c.id.desc())).all():
+        place = (row.estate, row.environment)
+        if row.state == "done" and place in found:
+            continue
+        plan = connection.execute(sa.select(RUNS.c.plan).where(RUNS.c.id == row.id)).scalar_one()
+        if _whole(plan):
+            connection.execute(sa.update(RUNS).where(RUNS.c.id == row.id).values(whole=1))
+            if row.state == "done":
+                found.add(place)
+
+
+def _whole(plan: str) -> bool:
+    """What ``planning.plan.Plan.whole`` says, of a plan file of those days."""
+    try:
+        read = json.loads(plan)
+        intent, beside = read["intent"], read["beside"]
+        changes = intent["changes"] or intent["deferred"]
+        return bool(changes) and not intent["inputs"]["selection"] and not beside["worktree"]
+    except (KeyError, TypeError, ValueError):
+        return False

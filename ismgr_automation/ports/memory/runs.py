@@ -20,7 +20,7 @@ from ismgr_automation.ports.refusals import (
     unit_never_started,
     used_approvals,
 )
-from ismgr_automation.ports.runs import Round, Run, StepRecord, Unit
+from ismgr_automation.ports.runs import ANY, Round, Run, Sought, StepRecord, Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +70,10 @@ class MemoryRunLedger:
                 raise no_run(run, list(self.rows))
             return self.rows[run]
 
-    def runs(self, environment: str | None = None, limit: int = 50) -> tuple[Run, ...]:
+    def runs(self, environment: str | None = None, limit: int | None = 50, sought: Sought = ANY) -> tuple[Run, ...]:
         """The newest first."""
         with self.lock:
-            mine = [one for one in self.rows.values() if environment in {None, one.environment}]
+            mine = [one for one in self.rows.values() if environment in {None, one.environment} and sought.fits(one)]
             return tuple(sorted(mine, key=lambda one: (one.started_at, one.id), reverse=True)[:limit])
 
     def nonces(self, run: str) -> tuple[str, ...]:

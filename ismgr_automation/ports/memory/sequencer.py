@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from ismgr_automation.core.json import JsonObject
 from ismgr_automation.ports.leases import Holder
-from ismgr_automation.ports.runs import Round, Run, RunLedger, StepJournal, StepRecord, Unit
+from ismgr_automation.ports.runs import ANY, Round, Run, RunLedger, Sought, StepJournal, StepRecord, Unit
 from ismgr_automation.ports.sequencer import Work
 
 
@@ -198,9 +198,9 @@ class MortalLedger:
         """A run of the one below."""
         return self.below.run(run)
 
-    def runs(self, environment: str | None = None, limit: int = 50) -> tuple[Run, ...]:
+    def runs(self, environment: str | None = None, limit: int | None = 50, sought: Sought = ANY) -> tuple[Run, ...]:
         """Runs of the one below."""
-        return self.below.runs(environment, limit)
+        return self.below.runs(environment, limit, sought)
 
     def nonces(self, run: str) -> tuple[str, ...]:
         """Approvals of the one below."""

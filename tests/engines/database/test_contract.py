@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from ismgr_automation.core.errors import InputError, InternalError, LeaseHeld, LeaseLost, NotApproved
-from ismgr_automation.ports.runs import Round, RunState, Unit
+from ismgr_automation.ports.runs import Round, RunState, Sought, Unit
 from tests.engines.database.conftest import ALICE, BOB, LONG, SHORT, Stores, a_run, until
 
 NAME = "e/lab"
@@ -125,6 +125,28 @@ def test_the_newest_runs_come_first_and_by_environment(stores: Stores) -> None:
         stores.runs.begin(a_run(name, environment="lab" if name != names[2] else "other"), [])
     assert [one.id for one in stores.runs.runs()] == names[::-1]
     assert [one.id for one in stores.runs.runs("lab", limit=3)] == [names[4], names[3], names[1]]
+
+
+def test_runs_are_found_by_what_they_are_like_however_many_are_newer(stores: Stores) -> None:
+    first = replace(a_run("20261122T081400-aaaa"), whole=True, digest="sha256:2")
+    other = replace(a_run("20261122T081401-aaaa"), estate="other")
+    later = [a_run(f"20261122T0815{second:02}-aaaa") for second in range(60)]
+    for one in (first, other, *later):
+        stores.runs.begin(one, [])
+    for one in (first, *later[:2]):
+        stores.runs.close(replace(one, state=RunState.DONE))
+
+    def found(limit: int | None = None, **sought: object) -> list[str]:
+        runs = stores.runs.runs("lab", limit, Sought(**sought))  # type: ignore[arg-type]
+        return [one.id for one in runs]
+
+    assert found(whole=True) == found(1, digest="sha256:2") == [first.id]
+    assert found(estate="other") == [other.id]
+    assert found(state=RunState.DONE) == [later[1].id, later[0].id, first.id]
+    assert found(1, state=RunState.DONE, whole=False) == [later[1].id]
+    assert len(found(state=RunState.RUNNING)) == 59
+    assert len(found()) == 62
+    assert stores.runs.runs("nowhere", None, Sought(whole=True)) == ()
 
 
 def test_an_approval_is_used_once_and_a_refused_run_leaves_nothing(stores: Stores) -> None:

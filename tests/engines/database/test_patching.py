@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from ismgr_automation.engines.database import Database, open_database, schema
 from ismgr_automation.ports.memory import MemoryPatchStore
 from ismgr_automation.ports.packages import Boot, HostFacts, Installed, Move, Need, Offered, Stale
 from ismgr_automation.ports.patching import Patched, PatchStore, Waiting
+from ismgr_automation.ports.runs import RunState, Sought
 from tests.engines.database.conftest import ALICE, LONG, a_run
 from tests.fixtures_postgres import PostgresServer
 
@@ -279,7 +281,7 @@ def test_a_database_of_version_2_is_upgraded_in_place_and_keeps_its_rows(
     assert opened.ledger("lab").applied(group("webs")) == "sha256:1"
     with opened.read() as connection:
         versions = connection.execute(sa.select(schema.VERSIONS.c.version).order_by(schema.VERSIONS.c.version))
-        assert versions.scalars().all() == [2, 6]
+        assert versions.scalars().all() == [2, schema.VERSION]
 
 
 def test_what_was_patched_before_there_were_snapshots_stays(database: Database, again: Callable[[], Database]) -> None:
@@ -294,6 +296,44 @@ def test_what_was_patched_before_there_were_snapshots_stays(database: Database, 
     back = replace(patched("run-1", "web1"), rolled_back="run-1", snapshot="ismgr-run-1")
     opened.keep_patched([back])
     assert opened.patched() == (back,)
+
+
+def plan_text(selection: Sequence[str] = (), changes: Sequence[str] = ("a",), *, worktree: bool = False) -> str:
+    intent = {"inputs": {"selection": list(selection)}, "changes": list(changes), "deferred": []}
+    return json.dumps({"intent": intent, "beside": {"worktree": worktree}})
+
+
+def test_which_runs_of_before_were_whole_is_told_by_their_plans(
+    database: Database, again: Callable[[], Database]
+) -> None:
+    plans = {
+        "20261122T081500-aaaa": plan_text(),
+        "20261122T081501-aaaa": plan_text(),
+        "20261122T081502-aaaa": plan_text(["stack/a"]),
+        "20261122T081503-aaaa": plan_text(changes=()),
+        "20261122T081504-aaaa": plan_text(worktree=True),
+        "20261122T081505-aaaa": "no plan",
+        "20261122T081506-aaaa": plan_text(),
+    }
+    for name, text in plans.items():
+        database.runs.begin(replace(a_run(name), plan=text), [])
+        if name != "20261122T081506-aaaa":
+            database.runs.close(replace(a_run(name), state=RunState.DONE))
+    drill = replace(a_run("20261122T081507-aaaa"), plan=plan_text(), purpose="drill")
+    database.runs.begin(drill, [])
+    with database.write() as connection:
+        prefix = "" if database.schema is None else f'"{database.schema}".'
+        connection.execute(sa.text(f"DROP INDEX {prefix}runs_of_state"))
+        connection.execute(sa.text(f"ALTER TABLE {prefix}runs DROP COLUMN whole"))
+        connection.execute(sa.update(schema.VERSIONS).values(version=6))
+    opened = again()
+    whole = [one.id for one in opened.runs.runs(sought=Sought(whole=True))]
+    # of those that have ended the newest is all that anybody asks for
+    assert whole == ["20261122T081506-aaaa", "20261122T081501-aaaa"]
+    assert {one.id: one.plan for one in opened.runs.runs()} == {**plans, drill.id: drill.plan}
+    with opened.read() as connection:
+        indexes = sa.inspect(connection).get_indexes("runs", schema=database.schema)
+    assert "runs_of_state" in {one["name"] for one in indexes}
 
 
 def test_a_database_of_version_1_is_upgraded_too(database: Database, again: Callable[[], Database]) -> None:
