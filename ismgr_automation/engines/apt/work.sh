@@ -227,17 +227,20 @@ ours() { [ -s "$home/journal" ] && tail -n 1 "$home/journal" | grep -q ' install
 # what apt has fetched is what was signed. Repositories may offer one version with different contents, indexes may have
 # been read since, and apt takes a file of the right size out of its cache whatever is in it
 signed() {
-    archives=
+    archives= fetches=false
     eval "$(apt-config shell archives Dir::Cache::archives/d)"
     while IFS='	' read -r name architecture before after digest spec status version; do
-        [ "$digest" != - ] || continue
+        [ "$digest" != - ] || { fetches=true; continue; }
         word=$(archive "$name" "$after" "$architecture")
         file=$archives$word
         # what is unpacked already is configured only
         [ -s "$file" ] || [ "$version" != "$after" ] || continue
-        # what a source on this host's own disk has is not copied
-        [ -s "$file" ] || file=$(xargs apt-get -qq -y --print-uris install --no-install-recommends --allow-downgrades \
-            <specs 2>&1 | sed -n "s|^'file:\([^']*\)' $word .*|\1|p" | sed 's/%2b/+/gI; s/%7e/~/gI; s/%3a/:/gI')
+        if [ ! -s "$file" ]; then
+            # what a source on this host's own disk has is not copied, and counts as not fetched
+            fetches=true
+            file=$(xargs apt-get -qq -y --print-uris install --no-install-recommends --allow-downgrades <specs 2>&1 |
+                sed -n "s|^'file:\([^']*\)' $word .*|\1|p" | sed 's/%2b/+/gI; s/%7e/~/gI; s/%3a/:/gI')
+        fi
         [ -s "$file" ] || refuse "digest the file of $name $after cannot be found"
         content="sha256:$(sha256sum <"$file" | cut -d ' ' -f 1)"
         [ "$content" = "$digest" ] || refuse "digest $name $after would be installed from $file, which is $content"
@@ -247,6 +250,8 @@ install() {
     lock
     xargs apt-get -q -y -o DPkg::Lock::Timeout="$((seconds / 2))" -o APT::Get::AutomaticRemove=false install --download-only \
         --no-install-recommends --allow-downgrades <specs >fetched 2>&1 8>&- || refuse apt fetched
+    # what was looked at is installed, and nothing else; files that are kept for the way back count as not fetched
+    fetches=true
     [ "$verb" = rollback ] || signed
     awk -F '\t' '{ print $6 "=" $4 }' todo >>"$home/asked"
     awk -F '\t' '$3 == "-" { print $1 "\t" $2 }' todo >>"$home/new"
@@ -257,8 +262,6 @@ install() {
     journal "installing $verb $(awk -F '\t' '{ print $6 "=" $4 }' todo | paste -s -d ' ')" ||
         refuse "no-room the journal cannot be written"
     echo begun
-    # what was looked at is installed, and nothing else; files that are kept for the way back would count as not fetched
-    case $verb in rollback) fetches=true ;; *) fetches=false ;; esac
     # shellcheck disable=SC2046  names and paths have no spaces
     apt -o APT::Get::Download="$fetches" install --no-install-recommends --allow-downgrades $(cat specs) >done 2>&1
     set -- $?
