@@ -12,6 +12,7 @@ from ismgr_automation.core.address import group
 from ismgr_automation.core.errors import EngineFailed
 from ismgr_automation.engines.database import open_database
 from ismgr_automation.engines.database.applied import DatabaseLedger
+from ismgr_automation.engines.database.schema import VERSION
 
 FOUNDATION = """
 CREATE TABLE IF NOT EXISTS applied (
@@ -39,7 +40,7 @@ def test_a_file_of_the_foundation_is_upgraded_in_place_and_keeps_its_rows(tmp_pa
     assert database.leases.look("e/lab") is None
     assert ledger_in(path, "lab").applied(group("webs")) == "sha256:1"
     with sqlite3.connect(path) as now:
-        assert now.execute("SELECT version FROM schema_version").fetchall() == [(6,)]
+        assert now.execute("SELECT version FROM schema_version").fetchall() == [(VERSION,)]
         assert now.execute("SELECT commit_id, at FROM applied").fetchall() == [("abc", "2026-01-01T00:00:00+00:00")]
 
 
@@ -47,9 +48,9 @@ def test_a_file_of_a_newer_ismgr_is_refused_and_left_as_it_is(tmp_path: Path) ->
     path = tmp_path / "ismgr.db"
     ledger_in(path, "lab").record(group("webs"), "sha256:1", "abc")
     with sqlite3.connect(path) as newer:
-        newer.execute("INSERT INTO schema_version VALUES (7, 'tomorrow')")
+        newer.execute("INSERT INTO schema_version VALUES (?, 'tomorrow')", (VERSION + 1,))
     before = path.read_bytes()
-    with pytest.raises(EngineFailed, match=r"newer ismgr.*version 7.*knows 6") as caught:
+    with pytest.raises(EngineFailed, match=f"newer ismgr.*version {VERSION + 1}.*knows {VERSION}") as caught:
         ledger_in(path, "lab").record(group("webs"), "sha256:2", "abc")
     assert "newer ismgr" in caught.value.next_step
     assert path.read_bytes() == before
