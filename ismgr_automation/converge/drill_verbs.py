@@ -206,7 +206,7 @@ def giving_back(kit: Kit) -> Verb:
     request = replace(fence_request(fence_of(kit.field.document), kit), giving_back=True)
     if request.bmc is not None:
         unfences = [one for one in kit.field.document.reprotect if isinstance(one, UnfenceStep)]
-        request = replace(request, deadline=max(BOOT, *(duration(one.deadline) for one in unfences)))
+        request = replace(request, deadline=max([BOOT, *(duration(one.deadline) for one in unfences)]))
     return kit.scope.engines.recovery.fences.unfence(request, kit.scope.context)
 
 
