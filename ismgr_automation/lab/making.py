@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Address
 
-from ismgr_automation.core.errors import Cancelled, EngineFailed
+from ismgr_automation.core.errors import Cancelled, EngineFailed, EngineMissing
 from ismgr_automation.core.events import Emit, StepReported, ignore
 from ismgr_automation.lab import cleanup, image, keys, machines, networks, preflight, settings, shell
 from ismgr_automation.lab.folder import (
@@ -40,7 +40,7 @@ _LOST = {
 def make(home: Folder, shape: Shape, emit: Emit, cancelled: threading.Event) -> Record:
     """Make a lab where there is none; what was begun is taken away when a step fails or somebody cancels."""
     started = time.monotonic()
-    preflight.check(draw(home.name, take_index(home.name, networks.indexes()), shape.webs, spare=shape.spare))
+    _check(home, shape)
     # a run that was killed may have left anything
     take_away(home, emit)
     try:
@@ -106,6 +106,19 @@ def repair(home: Folder, record: Record, emit: Emit) -> None:
         process.terminate()
         process.wait(_READY.total_seconds())
     _switch_on(home, topology, record.image, emit)
+
+
+def _check(home: Folder, shape: Shape) -> None:
+    """Refuse what this host cannot hold. Where another lab has just taken the place that was drawn, draw another."""
+    while True:
+        index = take_index(home.name, networks.indexes())
+        try:
+            preflight.check(draw(home.name, index, shape.webs, spare=shape.spare))
+        except EngineMissing:
+            if take_index(home.name, networks.indexes()) == index:
+                raise
+        else:
+            return
 
 
 def _unless(cancelled: threading.Event) -> None:

@@ -133,7 +133,7 @@ class GitFirstSeen:
             emit(StepReported(step="again", detail=f"somebody else pushed to {remote} meanwhile"))
             time.sleep(random.uniform(0, min(self._pause.total_seconds(), 0.1 * 2**attempt)))  # noqa: S311  no secret
         raise EngineFailed(
-            f"{REF} could not be pushed to {remote}: others were faster, {_TRIES} times.",
+            f"{REF} could not be pushed to {remote}: others were faster, or just at it, {_TRIES} times.",
             engine=ENGINE,
             subject=remote,
             untouched="The remote has nothing of ours yet; what it had is here now.",

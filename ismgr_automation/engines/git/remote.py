@@ -40,6 +40,9 @@ _REFUSED = (
 )
 """What git, SSH, servers and forges say to somebody who may not, in whatever case."""
 
+_HELD = ("cannot lock ref", "failed to update ref")
+"""What git says where somebody else is just moving the same ref."""
+
 _REACHES: tuple[tuple[str, Reach], ...] = (
     ("resolve host", Reach.DNS),
     ("Name or service not known", Reach.DNS),
@@ -84,8 +87,8 @@ class Remote:
         when it was moved meanwhile: fetch it and try again. Raises as ``tip``, for a remote that does not take it."""
         try:
             self._asked("pushed to", ["push", "--quiet", "--no-verify", "--", self.name, f"{commit}:{ref}"])
-        except EngineError:
-            if self.tip(ref) == expected:
+        except EngineError as problem:
+            if self.tip(ref) == expected and not _is_held(problem.__cause__):
                 raise
             return False
         return True
@@ -96,7 +99,7 @@ class Remote:
         except EngineTimedOut as problem:
             raise _away(self.name, verb, Reach.TIMEOUT, "no answer in time") from problem
         except EngineFailed as problem:
-            raise explained(self.name, verb, problem.detail) from None
+            raise explained(self.name, verb, problem.detail) from problem
 
 
 def explained(name: str, verb: str, words: str) -> EngineError:
@@ -112,6 +115,10 @@ def explained(name: str, verb: str, words: str) -> EngineError:
         )
     cause = next((reach for said, reach in _REACHES if said in words), Reach.REFUSED)
     return _away(name, verb, cause, words)
+
+
+def _is_held(said: BaseException | None) -> bool:
+    return isinstance(said, EngineFailed) and any(one in said.detail for one in _HELD)
 
 
 def _away(name: str, verb: str, cause: Reach, words: str) -> Unreachable:

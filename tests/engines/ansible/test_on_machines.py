@@ -157,7 +157,7 @@ def test_every_way_to_be_unreachable_is_told_apart_on_real_machines(room, tmp_pa
         "nameless": Reach.DNS,
         "behind": Reach.TIMEOUT,
     }
-    assert all(one.seconds < 11 for one in found)
+    assert all(one.seconds < 60 for one in found)
 
 
 def test_a_play_goes_through_a_bastion_and_becomes_root_with_a_password(room):
@@ -195,7 +195,7 @@ def test_a_machine_that_loses_power_in_the_middle_of_a_play_is_unreachable_and_t
       ansible.builtin.command: "true"
       changed_when: false
     - name: Work
-      ansible.builtin.command: sleep 8
+      ansible.builtin.command: sleep {{ 120 if inventory_hostname == 'web1.dc1' else 8 }}
       changed_when: false
     - name: End
       ansible.builtin.command: touch /run/ended

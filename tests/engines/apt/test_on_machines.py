@@ -393,7 +393,7 @@ def test_without_systemd_the_work_has_a_session_of_its_own(box, context):
 
 
 def test_a_host_that_still_works_at_the_deadline_is_unknown(box, context):
-    thread, found = begin_slow(box, lambda: apply(box, context, SLOW, deadline=timedelta(seconds=3)))
+    thread, found = begin_slow(box, lambda: apply(box, context, SLOW, deadline=timedelta(seconds=10)))
     thread.join()
     box.sh("rm -f /run/slow-wait")
     assert found[0].fate is PackageFate.UNKNOWN
@@ -469,7 +469,8 @@ def test_facts_tell_what_is_broken_and_held(box, context):
 def test_facts_name_the_service_that_runs_on_a_replaced_file_and_not_the_machine(box, context):
     assert facts(box, context).reboot is Need.NO
     box.sh(
-        "cp /bin/sleep /usr/local/sbin/napping && systemd-run --unit napping /usr/local/sbin/napping 600 && "
+        "cp /bin/sleep /usr/local/sbin/napping && "
+        "systemd-run --property=Type=exec --unit napping /usr/local/sbin/napping 600 && "
         "cp /bin/sleep /usr/local/sbin/other && mv /usr/local/sbin/other /usr/local/sbin/napping"
     )
     try:

@@ -416,11 +416,30 @@ def test_whoever_is_never_fast_enough_gives_up_and_keeps_what_came(machines: tup
             two.see([others[-1]], NOON)
             two.exchange("origin", ignore)
 
-    with pytest.raises(EngineFailed, match="others were faster, 10 times") as caught:
+    with pytest.raises(EngineFailed, match="others were faster, or just at it, 10 times") as caught:
         one.exchange("origin", faster)
     assert caught.value.next_step
     assert set(one.known(others)) == set(others[:-1])
     assert one.exchange("origin", ignore) == Exchanged(taken=1, given=1)
+
+
+def test_whoever_meets_somebody_who_is_just_moving_the_ref_tries_again(machines: tuple[Path, Path, Path]) -> None:
+    origin, first, _ = machines
+    one = GitFirstSeen(first, "clinic", pause=timedelta())
+    one.see([OPENSSL], NOON)
+    lock = origin / f"{REF}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    steps: list[str] = []
+
+    def until_it_is_done(event: Event) -> None:
+        assert isinstance(event, StepReported)
+        steps.append(event.step)
+        if event.step == "again":
+            lock.unlink(missing_ok=True)
+
+    assert one.exchange("origin", until_it_is_done) == Exchanged(given=1)
+    assert steps == ["fetch", "again", "fetch", "push"]
 
 
 EXCHANGER = """
