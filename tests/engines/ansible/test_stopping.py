@@ -113,8 +113,7 @@ def program(desk, run: str = "") -> str:
         from ismgr_automation.core.secret import SecretRef
         from ismgr_automation.engines.ansible.engine import AnsibleEngine
         from ismgr_automation.engines.secrets import Backends, PrivateFiles
-        from ismgr_automation.engines.ansible import sweeping
-from ismgr_automation.ports.context import Context
+        from ismgr_automation.ports.context import Context
         from ismgr_automation.ports.hosts import Host, PlaybookRequest, Ssh
         store = Backends({{"file": PrivateFiles(root=Path({str(desk.loopback.folder / "secrets")!r}))}})
         host = Host(name="web1", address="127.0.0.1", origin="x", user={USER!r}, port={desk.loopback.port},
