@@ -6,12 +6,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ismgr_automation.core.errors import Cancelled, IsmgrError
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.json import Json
+from ismgr_automation.core.spans import from_nanoseconds
 from ismgr_automation.estate.resolve import duration
 from ismgr_automation.ports.backups import FilesPlace, FilesRestoring, Snapshot
 from ismgr_automation.recovery.restoring import kept_at_loss
@@ -55,7 +56,7 @@ def remove_files(crew: RestoreCrew) -> Iterator[str]:
 def _proven(crew: RestoreCrew, place: FilesPlace) -> dict[str, Json]:
     engines = crew.drill.scope.engines.recovery
     found = engines.file_backups.read(place, crew.drill.scope.context)
-    kept = kept_at_loss(found, timedelta(microseconds=(engines.clock() - crew.declared_ns) / 1000))
+    kept = kept_at_loss(found, from_nanoseconds(engines.clock() - crew.declared_ns))
     if kept is None:
         later = " from before the loss was declared" if found.snapshots else ""
         return {"words": f"there is no snapshot of {place.host}{later}"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ismgr_automation.converge.bubble_field import BubbleField, bubble_of
 from ismgr_automation.converge.drill_notes import Ended
-from ismgr_automation.converge.outcome import told
+from ismgr_automation.converge.outcome import briefly
 from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.verify import verify_group
 from ismgr_automation.core.errors import EngineError, IsmgrError
@@ -78,7 +78,7 @@ def try_isolated(drill: Drill, probe: RunningProbe) -> None:
             if not drill.touched:
                 raise
             # whatever happens, the clone must be taken away
-            drill.trouble = problem.summary if isinstance(problem, IsmgrError) else told(problem, drill.scope)
+            drill.trouble = briefly(problem, drill.scope)
         left = _back(trial)
         if left and not drill.trouble:
             drill.trouble = left
@@ -203,7 +203,7 @@ def _done(trial: Trial, step: Step, work: Callable[[], Acted], *, insist: bool =
         acted = work()
         _note(trial, step, acted)
     except Exception as problem:  # noqa: BLE001  whatever happens, the clone must be taken away
-        words = problem.summary if isinstance(problem, IsmgrError) else told(problem, trial.drill.scope)
+        words = briefly(problem, trial.drill.scope)
         with suppress(EngineError):
             _note(trial, step, Acted.at(trial.drill.notes.clock(), ok=False, words=words))
         return words

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from ismgr_automation.converge.drill_back import give_back
 from ismgr_automation.converge.drill_notes import Ended, Notes, span
 from ismgr_automation.converge.drill_verbs import ACTS, Kit, verb_of, witness_of
-from ismgr_automation.converge.outcome import told
+from ismgr_automation.converge.outcome import briefly
 from ismgr_automation.converge.parallel import each
-from ismgr_automation.core.errors import EngineError, IsmgrError
+from ismgr_automation.core.errors import EngineError
 from ismgr_automation.ports.recovery import Acted, Sight, Standing, Verb, Witness
 from ismgr_automation.ports.upkeep import Part
 from ismgr_automation.recovery.path import Task
@@ -207,7 +207,7 @@ def _task(task: Task, crew: Crew) -> str:
         _learn(act, crew)
         return _confirm(task, crew)
     except Exception as problem:  # noqa: BLE001  whatever happens, clients must not be left waiting
-        words = problem.summary if isinstance(problem, IsmgrError) else told(problem, crew.kit.scope)
+        words = briefly(problem, crew.kit.scope)
         with suppress(EngineError):
             _ended(task, crew, Acted.at(crew.clock(), ok=False, words=words))
         return words

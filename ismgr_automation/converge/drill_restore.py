@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ismgr_automation.converge.drill_files import prove_files, remove_files
 from ismgr_automation.converge.drill_restore_told import told_restore
 from ismgr_automation.converge.drill_vault import Vault, vault_of
-from ismgr_automation.converge.outcome import Done, told
+from ismgr_automation.converge.outcome import Done, briefly
 from ismgr_automation.core.errors import Cancelled, IsmgrError
 from ismgr_automation.core.events import StepReported
 from ismgr_automation.core.json import Json
@@ -104,7 +104,7 @@ def restore_drill(drill: Drill) -> Done:
         except Cancelled:
             drill.trouble = "stopped on request"
         except Exception as problem:  # noqa: BLE001  whatever happens, what was restored must be taken away
-            drill.trouble = problem.summary if isinstance(problem, IsmgrError) else told(problem, drill.scope)
+            drill.trouble = briefly(problem, drill.scope)
     if crew.begun:
         _remove(crew)
     record = RestoreRecord(entries=drill.notes.journal.entries(), attempts=_attempts(crew), held=crew.held)

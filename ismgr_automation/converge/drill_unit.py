@@ -24,7 +24,7 @@ from ismgr_automation.converge.drill_strike import Breaking, breaking
 from ismgr_automation.converge.drill_told import told_drill
 from ismgr_automation.converge.drill_verbs import ACTS, Kit, switch_of_all
 from ismgr_automation.converge.ground import Ground
-from ismgr_automation.converge.outcome import Done, told
+from ismgr_automation.converge.outcome import Done, briefly
 from ismgr_automation.converge.report import failed_checks
 from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.verify import verify_group
@@ -269,7 +269,7 @@ def _move(drill: Drill) -> None:
         drill.touched = drill.touched or bool(drill.notes.all("fault-undo"))
         if not drill.touched:
             raise
-        words = problem.summary if isinstance(problem, IsmgrError) else told(problem, drill.scope)
+        words = briefly(problem, drill.scope)
         drill.trouble = f"it broke off: {words}"
     if drill.breaking is not None:
         drill.trouble = "; ".join(filter(None, [drill.trouble, drill.breaking.lift()]))

@@ -19,6 +19,7 @@ from ismgr_automation.converge.scope import Scope
 from ismgr_automation.converge.verify import suites_of
 from ismgr_automation.core.errors import Cancelled, InputError, IsmgrError
 from ismgr_automation.core.secret import SecretRef
+from ismgr_automation.core.spans import from_nanoseconds
 from ismgr_automation.estate.order import Step
 from ismgr_automation.estate.recovery import (
     DemoteStep,
@@ -313,7 +314,7 @@ def _time_left(step: VerifyStep | PlayStep, kit: Kit) -> Callable[[], timedelta]
     """What is left of a step's deadline, which counts from now; never less than ``MOMENT``."""
     clock = kit.scope.engines.recovery.clock
     began, deadline = clock(), duration(step.deadline)
-    return lambda: max(MOMENT, deadline - timedelta(microseconds=(clock() - began) / 1000))
+    return lambda: max(MOMENT, deadline - from_nanoseconds(clock() - began))
 
 
 def _up(group: str, kit: Kit) -> tuple[str, ...]:

@@ -117,6 +117,11 @@ def _failed(change: Change, problem: Exception, scope: Scope, touched: Callable[
     )
 
 
+def briefly(problem: Exception, scope: Scope) -> str:
+    """A failure in one sentence; what is none of ours as ``told``."""
+    return problem.summary if isinstance(problem, IsmgrError) else told(problem, scope)
+
+
 def told(problem: Exception, scope: Scope, subject: Address | None = None) -> str:
     """A failure in words. A bug of ours is said to be one, and its trace goes to whoever watches."""
     match problem:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from ismgr_automation.converge.ground import Ground
-from ismgr_automation.converge.outcome import told
+from ismgr_automation.converge.outcome import briefly
 from ismgr_automation.converge.parallel import each
 from ismgr_automation.converge.requests import at_hand
 from ismgr_automation.converge.scope import Scope
@@ -98,11 +98,8 @@ def _restore(pools: Sequence[tuple[str, Pool]], scope: Scope) -> dict[str, str]:
     def restore(one: tuple[str, Pool]) -> str:
         try:
             return _bad(scope.engines.upkeep.balancer.restore(one[1], calm))
-        except IsmgrError as problem:
-            # the others must be put back whatever becomes of this one
-            return problem.summary
-        except Exception as problem:  # noqa: BLE001  this may be the end of a failure, which must be told as well
-            return told(problem, scope)
+        except Exception as problem:  # noqa: BLE001  the others must be put back whatever becomes of this one
+            return briefly(problem, scope)
 
     kept: dict[str, str] = {}
     for (host, _), bad in zip(pools, each(pools, restore, workers=len(pools)), strict=True):

@@ -133,10 +133,11 @@ class Workbench:
     def _ground(self, known: Round, change: Change) -> Ground:
         """The changes of one wave stand on one ground, all but stacks."""
         wave = next(one for one in known.waves if change.key in one)
+        _, missions = self._round(known.number)
         with self._lock:
             place = (known.number, wave[0])
             if place not in self._grounds:
-                changes = [one.change for one in map(prepared, known.changes) if one.change.key in wave]
+                changes = [one.change for key, one in missions.items() if key in wave]
                 self._grounds[place] = ground_of(changes, self.scope)
             return self._grounds[place]
 

@@ -23,3 +23,12 @@ def nanoseconds(span: timedelta) -> int:
     25920000000001000
     """
     return microseconds(span) * 1000
+
+
+def from_nanoseconds(count: float) -> timedelta:
+    """So many nanoseconds as a span, to the nearest microsecond.
+
+    >>> from_nanoseconds(1_500_600)
+    datetime.timedelta(microseconds=1501)
+    """
+    return timedelta(microseconds=count / 1000)

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from ismgr_automation.core.json import Json
 from ismgr_automation.estate.maintenance import PatchBaseline
 from ismgr_automation.patching.knowledge import Hole
 from ismgr_automation.patching.rules import Candidate, Rules, Ruling, Standing
-from ismgr_automation.patching.seen import version_key
+from ismgr_automation.patching.seen import Seen
 from ismgr_automation.patching.steps import ring_name
 from ismgr_automation.patching.updates import Decision, Update, is_security
 from ismgr_automation.planning.change import Action, Step
@@ -45,7 +45,7 @@ class Gate:
 
     def __init__(self, baseline: PatchBaseline, first_seen: Mapping[VersionKey, datetime], day: date) -> None:
         self._baseline = baseline
-        self._first_seen = first_seen
+        self._seen = Seen(first_seen)
         self._day = day
         self._rules = Rules(baseline, day)
 
@@ -98,8 +98,7 @@ class Gate:
 
     def _candidate(self, offered: Offered, decision: Decision) -> Candidate:
         """The new package as a part of the update: as urgent as that one, and as old as its own file."""
-        at = self._first_seen.get(version_key(offered))
-        seen = at.astimezone(UTC).date() if at is not None else None
+        seen = self._seen.day(offered)
         mends = tuple(
             Hole(cve=one.cve, fixed=one.fixed, severity=one.severity, epss=one.epss)
             for one in decision.exposures

@@ -138,20 +138,16 @@ def _people(case: Case) -> Iterator[str]:
 
 
 def _preflight(case: Case) -> Iterator[str]:
-    told = case.result.restore
+    told, age = case.result.restore, case.states(Topic.BACKUPS)
     if told is not None:
-        return _absent(
-            backup=told.label,
-            steady_client=case.result.steady is not None,
-            capacity=case.states(Topic.CAPACITY),
-            age_of_backups=told.taken_at is not None or case.states(Topic.BACKUPS),
-            configuration_drift=case.states(Topic.DRIFT),
-        )
+        ground, age = {"backup": bool(told.label)}, told.taken_at is not None or age
+    else:
+        ground = {"members_and_lag": any(one.standings for one in case.result.readings[:1])}
     return _absent(
-        members_and_lag=any(one.standings for one in case.result.readings[:1]),
+        **ground,
         steady_client=case.result.steady is not None,
         capacity=case.states(Topic.CAPACITY),
-        age_of_backups=case.states(Topic.BACKUPS),
+        age_of_backups=age,
         configuration_drift=case.states(Topic.DRIFT),
     )
 
@@ -230,10 +226,9 @@ def _all_hold(found: Sequence[Invariant | CheckTold]) -> bool:
 
 
 def _return(case: Case) -> Iterator[str]:
-    if case.result.restore is not None or case.result.isolation is not None:
-        return _absent(verdict_of_the_cleanup="cleanup" in case.result.verdicts)  # nobody moved
+    moved = case.result.restore is None and case.result.isolation is None
     return _absent(
-        time_without_redundancy=case.result.without_redundancy_s is not None,
+        time_without_redundancy=not moved or case.result.without_redundancy_s is not None,
         verdict_of_the_cleanup="cleanup" in case.result.verdicts,
     )
 

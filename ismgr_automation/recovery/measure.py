@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
-from ismgr_automation.core.spans import nanoseconds
+from ismgr_automation.core.spans import from_nanoseconds, nanoseconds
 from ismgr_automation.ports.recovery import Attempt, Outcome
 
 SLACK = 20
@@ -66,17 +66,17 @@ class Downtime:
     @property
     def rto(self) -> timedelta | None:
         """All of it; None while it is not over."""
-        return None if self.ended_ns is None else _time(self.ended_ns - self.began_ns)
+        return None if self.ended_ns is None else from_nanoseconds(self.ended_ns - self.began_ns)
 
     @property
     def longest(self) -> timedelta:
         """The longest single outage."""
-        return _time(max(one.lasted_ns(self.seen_ns) for one in self.outages))
+        return from_nanoseconds(max(one.lasted_ns(self.seen_ns) for one in self.outages))
 
     @property
     def total(self) -> timedelta:
         """All outages together, without the times of service between them."""
-        return _time(sum(one.lasted_ns(self.seen_ns) for one in self.outages))
+        return from_nanoseconds(sum(one.lasted_ns(self.seen_ns) for one in self.outages))
 
     def __str__(self) -> str:
         so_far = (self.ended_ns or self.seen_ns) - self.began_ns
@@ -175,7 +175,7 @@ def longest_gap(attempts: Sequence[Attempt], since_ns: int, until_ns: int) -> ti
     before = max((end for end in ends if end <= since_ns), default=since_ns)
     after = min((end for end in ends if end >= until_ns), default=until_ns)
     inside = [end for end in ends if since_ns < end < until_ns]
-    return _time(max(later - earlier for earlier, later in pairwise([before, *inside, after])))
+    return from_nanoseconds(max(later - earlier for earlier, later in pairwise([before, *inside, after])))
 
 
 def blind(attempts: Sequence[Attempt], since_ns: int, until_ns: int) -> int:
@@ -196,7 +196,7 @@ def losses(attempts: Sequence[Attempt], held: Collection[int]) -> Losses:
     return Losses(
         acknowledged=len(by[Outcome.ACKED]),
         lost=tuple(one.number for one in lost),
-        lost_span=_time(max(one.ended_ns for one in lost) - min(one.sent_ns for one in lost) if lost else 0),
+        lost_span=from_nanoseconds(max(one.ended_ns for one in lost) - min(one.sent_ns for one in lost) if lost else 0),
         unknown_held=tuple(one for one in unknown if one in there),
         unknown_gone=tuple(one for one in unknown if one not in there),
         failed=len(by[Outcome.FAILED]),
@@ -251,7 +251,3 @@ def _is_outage(gap: Outage, limit_ns: int, end_ns: int) -> bool:
 
 def _limit(every: timedelta, slack: int) -> int:
     return nanoseconds(max(slack * every, STALL))
-
-
-def _time(nanoseconds: int) -> timedelta:
-    return timedelta(microseconds=round(nanoseconds / 1000))

@@ -17,10 +17,10 @@ import select
 import signal
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 
 from ismgr_automation.core.secret import Redactor, Secret
+from ismgr_automation.core.spans import from_nanoseconds
 from ismgr_automation.engines.probe.link import Access, Answer, Door, Link, Unusable, over
 from ismgr_automation.engines.probe.log import NAME, OWNER, Given, LogReader, LogWriter, born, lives
 from ismgr_automation.ports.recovery import Attempt, Manners, Outcome
@@ -138,7 +138,7 @@ class _Probe:
         self._log = log
         self._stop = stop
         self._owner = _Owner(given)
-        self._patience = timedelta(microseconds=given.patience_ns / 1000)
+        self._patience = from_nanoseconds(given.patience_ns)
         access = Access(
             endpoints=given.endpoints,
             database=given.database,
