@@ -126,14 +126,18 @@ def addresses_within(lab_range: tuple[str, ...]) -> set[str]:
 def traces_at_rest(name: str) -> set[str]:
     """The traces of a lab once no machine of it is between on and off any more: whoever pulled a plug is answered
     before the last process of that machine has ended."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        found, running = traces(name), set(_lines("podman", "ps", "--format", "{{.Names}}"))
-        processes = {one for one in found if one.startswith(f"process ismgr-{name}-")}
-        if processes == {f"process {one}" for one in running if one.startswith(f"ismgr-{name}-")}:
-            return found
-        assert time.monotonic() < end, f"machines of {name} are still on their way: {sorted(processes)}"
-        time.sleep(0.05)
+    found: set[str] = set()
+
+    def at_rest() -> bool:
+        found.clear()
+        found.update(traces(name))
+        running = {one for one in _lines("podman", "ps", "--format", "{{.Names}}") if one.startswith(f"ismgr-{name}-")}
+        return {one for one in found if one.startswith(f"process ismgr-{name}-")} == {
+            f"process {one}" for one in running
+        }
+
+    until(f"no machine of {name} is on its way", at_rest)
+    return found
 
 
 def _lines(*command: str) -> list[str]:

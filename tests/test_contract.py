@@ -66,19 +66,19 @@ def key_of(site: Site, name: str) -> str:
 
 def below(pid: int) -> dict[int, float]:
     """Every process that a controller has started, with its time of birth: a number alone is used again."""
-    found = {}
-    for one in psutil.Process(pid).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            found[one.pid] = one.create_time()
-    return found
+    return _born(pid, besides=frozenset())
 
 
 def engines_below(pid: int) -> dict[int, float]:
     """Those of them that work on something: all but the agent that holds the operator's key, and its keeper."""
+    return _born(pid, besides=frozenset({"ssh-agent", "cat"}))
+
+
+def _born(pid: int, besides: frozenset[str]) -> dict[int, float]:
     found = {}
     for one in psutil.Process(pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if one.name() not in {"ssh-agent", "cat"}:
+            if one.name() not in besides:
                 found[one.pid] = one.create_time()
     return found
 
